@@ -1,1 +1,42 @@
-//! placeholder
+//! The words every part of davit shares: ids, names, specs, request and response bodies.
+//!
+//! Only data and its validation live here. No I/O, no clock, no runtime: a crate that needs these types
+//! must not inherit anything else by naming them.
+
+mod digest;
+mod error;
+mod function;
+mod id;
+mod instance;
+mod invocation;
+mod manifest;
+mod name;
+mod policy;
+mod route;
+mod schedule;
+mod spec;
+mod token;
+mod usage;
+mod version;
+
+pub use digest::Digest;
+pub use error::{ApiError, ErrorBody, ErrorCode, ErrorSource};
+pub use function::{FunctionDetail, FunctionSummary, InstanceCounts};
+pub use id::{
+    ArtifactUploadId, FunctionId, GatewayId, InstallationId, InstanceId, InvocationId, NamespaceId, RequestId,
+    ScheduleId, TokenId, VersionId,
+};
+pub use instance::{InstanceState, NetworkClass, PoolKey};
+pub use invocation::{
+    EnqueueAccepted, InvocationSource, InvocationState, InvocationView, InvokeOutcome, LogLine, LogStream,
+    PhaseTimings,
+};
+pub use manifest::{Manifest, ManifestError, ManifestRoute, ManifestSchedule};
+pub use name::{AliasName, EnvName, FunctionName, NameError, NamespaceName, ScheduleName, SecretName};
+pub use policy::RetryPolicy;
+pub use route::{HostPattern, MethodMatch, PathPattern, PayloadFormat, RouteSpec};
+pub use schedule::{FireOutcome, FireView, MissedPolicy, ScheduleSpec, ScheduleView};
+pub use spec::{Access, FunctionKind, RuntimeName, VersionSpec, limits};
+pub use token::{NewToken, Role, TokenCreated, TokenView};
+pub use usage::FunctionUsage;
+pub use version::{BuildEvent, VersionState, VersionView};

@@ -1,0 +1,166 @@
+//! Names, valid by construction: whoever holds one need not check it again.
+//!
+//! The same rules stand as constraints in the database, so that a client which bypasses the CLI, or a bug
+//! in the API, still cannot store a bad one.
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+
+/// Why a name was refused; the text is fit for a user.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{kind} {given:?} is not valid: {rule}")]
+pub struct NameError {
+    /// What was being named, such as `function name`.
+    pub kind: &'static str,
+    /// What was given, cut to 80 characters.
+    pub given: String,
+    /// The rule that it breaks, as a sentence.
+    pub rule: &'static str,
+}
+
+macro_rules! names {
+    ($($(#[$doc:meta])* $name:ident, $kind:literal, $check:path, $rule:expr;)*) => {$(
+        $(#[$doc])*
+        #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, utoipa::ToSchema, schemars::JsonSchema)]
+        #[serde(try_from = "String", into = "String")]
+        #[schema(value_type = String)]
+        #[schemars(with = "String")]
+        pub struct $name(Box<str>);
+
+        impl $name {
+            /// The name as text.
+            pub fn as_str(&self) -> &str {
+                &self.0
+            }
+        }
+        impl FromStr for $name {
+            type Err = NameError;
+            fn from_str(text: &str) -> Result<Self, NameError> {
+                if $check(text) {
+                    Ok(Self(text.into()))
+                } else {
+                    Err(NameError { kind: $kind, given: text.chars().take(80).collect(), rule: $rule })
+                }
+            }
+        }
+        impl TryFrom<String> for $name {
+            type Error = NameError;
+            fn try_from(text: String) -> Result<Self, NameError> {
+                text.parse()
+            }
+        }
+        impl From<$name> for String {
+            fn from(name: $name) -> String {
+                name.0.into()
+            }
+        }
+        impl AsRef<str> for $name {
+            fn as_ref(&self) -> &str {
+                &self.0
+            }
+        }
+        impl std::borrow::Borrow<str> for $name {
+            fn borrow(&self) -> &str {
+                &self.0
+            }
+        }
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(&self.0)
+            }
+        }
+        impl fmt::Debug for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                fmt::Debug::fmt(&self.0, f)
+            }
+        }
+    )*};
+}
+
+const LABEL_RULE: &str = "use 1 to 63 lower-case letters, digits and hyphens, starting and ending with a letter or digit";
+
+names! {
+    /// A namespace's name: a DNS label, because it is the first segment of every function address.
+    /// `v1`, `healthz` and names that start with `davit` are reserved for the platform's own paths.
+    NamespaceName, "namespace", is_namespace, "use 1 to 63 lower-case letters, digits and hyphens, starting and ending with a letter or digit; v1, healthz and davit* are reserved";
+    /// A function's name: a DNS label, because it is part of the address and of host names.
+    FunctionName, "function name", is_label, LABEL_RULE;
+    /// An alias of a function, such as `live`.
+    AliasName, "alias", is_label, LABEL_RULE;
+    /// A schedule's name, unique within its function.
+    ScheduleName, "schedule name", is_label, LABEL_RULE;
+    /// A secret's name within a namespace.
+    SecretName, "secret name", is_label, LABEL_RULE;
+    /// The name of an environment variable that a user may set.
+    EnvName, "environment variable", is_env, "use letters, digits and underscores, not starting with a digit, at most 128 characters; names that the platform or the loader reads (AWS_LAMBDA_*, DAVIT_*, LD_*, PATH and the like) are reserved";
+}
+
+fn is_label(text: &str) -> bool {
+    let bytes = text.as_bytes();
+    (1..=63).contains(&bytes.len())
+        && bytes.iter().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || *b == b'-')
+        && bytes[0] != b'-'
+        && bytes[bytes.len() - 1] != b'-'
+}
+
+fn is_namespace(text: &str) -> bool {
+    is_label(text) && text != "v1" && text != "healthz" && !text.starts_with("davit")
+}
+
+fn is_env(text: &str) -> bool {
+    let bytes = text.as_bytes();
+    let shape = (1..=128).contains(&bytes.len())
+        && bytes.iter().all(|b| b.is_ascii_alphanumeric() || *b == b'_')
+        && !bytes[0].is_ascii_digit();
+    // Variables which the runtimes, the loader or the interpreter read before any of the user's code runs:
+    // setting them would change what the platform executes, not what the function sees.
+    const EXACT: [&str; 8] =
+        ["PATH", "HOME", "PORT", "_HANDLER", "PYTHONHOME", "PYTHONSTARTUP", "LAMBDA_TASK_ROOT", "LAMBDA_RUNTIME_DIR"];
+    const PREFIX: [&str; 4] = ["AWS_LAMBDA_", "DAVIT_", "LD_", "_LAMBDA_"];
+    shape && !EXACT.contains(&text) && !PREFIX.iter().any(|p| text.starts_with(p))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn labels_follow_dns_rules() {
+        for good in ["a", "a-b", "0", &"x".repeat(63)] {
+            assert!(good.parse::<FunctionName>().is_ok(), "{good}");
+        }
+        for bad in ["", "-a", "a-", "A", "a_b", "a.b", "../x", ".", "a\0", "é", &"x".repeat(64)] {
+            assert!(bad.parse::<FunctionName>().is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn the_platforms_own_first_segments_are_not_namespaces() {
+        for bad in ["v1", "healthz", "davit", "davit-x"] {
+            assert!(bad.parse::<NamespaceName>().is_err(), "{bad:?}");
+        }
+        assert!("default".parse::<NamespaceName>().is_ok());
+    }
+
+    #[test]
+    fn loader_and_platform_variables_are_reserved() {
+        for bad in ["LD_PRELOAD", "PATH", "A=B", "A\nB", "1A", "", "AWS_LAMBDA_RUNTIME_API", "DAVIT_X"] {
+            assert!(bad.parse::<EnvName>().is_err(), "{bad:?}");
+        }
+        for good in ["A", "_x", "AWS_REGION", "TABLE_NAME"] {
+            assert!(good.parse::<EnvName>().is_ok(), "{good}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn parsing_never_panics_and_keeps_the_text(text in ".{0,80}") {
+            if let Ok(name) = text.parse::<FunctionName>() {
+                prop_assert_eq!(name.as_str(), text.as_str());
+            }
+        }
+    }
+}

@@ -1,0 +1,262 @@
+//! What a version is: everything that decides how its instances run. Immutable once the version is ready.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+
+use crate::{ApiError, EnvName, NetworkClass, PathPattern, PayloadFormat, RetryPolicy, RouteSpec, SecretName};
+
+/// Bounds of a version's settings. Where AWS Lambda has a bound its value is taken (Lambda quotas page), so
+/// that what fits there fits here.
+pub mod limits {
+    /// Memory of an instance in MiB.
+    pub const MEMORY_MB: std::ops::RangeInclusive<u32> = 64..=10_240;
+    /// CPUs of an instance, in thousandths.
+    pub const CPU_MILLIS: std::ops::RangeInclusive<u32> = 50..=16_000;
+    /// Time budget of a call in seconds.
+    pub const TIMEOUT_SECONDS: std::ops::RangeInclusive<u32> = 1..=900;
+    /// Calls at a time in one instance.
+    pub const CONCURRENCY: std::ops::RangeInclusive<u32> = 1..=1_000;
+    /// Instances of one version at a time.
+    pub const MAX_INSTANCES: std::ops::RangeInclusive<u32> = 1..=1_000;
+    /// Size of /tmp in MiB.
+    pub const EPHEMERAL_MB: std::ops::RangeInclusive<u32> = 16..=10_240;
+    /// Idle time before an instance is let go, in seconds.
+    pub const KEEP_ALIVE_SECONDS: std::ops::RangeInclusive<u32> = 1..=86_400;
+    /// Environment variables of a version.
+    pub const ENV_COUNT: usize = 256;
+    /// All names and values of the environment together, in bytes.
+    pub const ENV_BYTES: usize = 32 * 1024;
+    /// Event or result of a call, in bytes: 6 MiB and a margin, as at AWS.
+    pub const PAYLOAD_BYTES: usize = 6_291_556;
+    /// Payload of an asynchronous invocation, in bytes.
+    pub const ASYNC_PAYLOAD_BYTES: usize = 1024 * 1024;
+    /// A source archive as uploaded (compressed), in bytes.
+    pub const SOURCE_BYTES: usize = 64 * 1024 * 1024;
+    /// A source archive or bundle unpacked, in bytes: as at AWS.
+    pub const UNPACKED_BYTES: u64 = 262_144_000;
+    /// Entries of an archive.
+    pub const ARCHIVE_ENTRIES: usize = 100_000;
+    /// Routes of one function.
+    pub const ROUTES: usize = 64;
+    /// Length of a handler setting, in characters.
+    pub const HANDLER_CHARS: usize = 128;
+    /// Length of a secret's value, in bytes.
+    pub const SECRET_BYTES: usize = 64 * 1024;
+}
+
+/// The folder name of a runtime under `runtime-images/`, such as `python3.13` or `provided`.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, utoipa::ToSchema, schemars::JsonSchema)]
+#[serde(try_from = "String", into = "String")]
+#[schema(value_type = String, example = "python3.13")]
+#[schemars(with = "String")]
+pub struct RuntimeName(Box<str>);
+
+impl RuntimeName {
+    /// The name as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+    /// The local image that holds this runtime, such as `davit/runtime-python3.13:latest`.
+    pub fn image(&self) -> String {
+        format!("davit/runtime-{}:latest", self.0)
+    }
+}
+impl fmt::Display for RuntimeName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+impl fmt::Debug for RuntimeName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(&self.0, f)
+    }
+}
+impl FromStr for RuntimeName {
+    type Err = String;
+    fn from_str(text: &str) -> Result<Self, String> {
+        let good = (1..=32).contains(&text.len())
+            && text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'.' || b == b'-')
+            && text.as_bytes()[0].is_ascii_lowercase();
+        if good {
+            Ok(Self(text.into()))
+        } else {
+            Err("a runtime is named like python3.13: 1 to 32 lower-case letters, digits, dots and hyphens".into())
+        }
+    }
+}
+impl TryFrom<String> for RuntimeName {
+    type Error = String;
+    fn try_from(text: String) -> Result<Self, String> {
+        text.parse()
+    }
+}
+impl From<RuntimeName> for String {
+    fn from(name: RuntimeName) -> String {
+        name.0.into()
+    }
+}
+
+/// How a function is spoken to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, utoipa::ToSchema, schemars::JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum FunctionKind {
+    /// Event in, result out: the Lambda programming model.
+    Handler,
+    /// Any program that listens on `$PORT`; requests pass through byte for byte.
+    Server,
+}
+
+/// Who may call a function's HTTP address.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize, utoipa::ToSchema, schemars::JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Access {
+    /// Nobody: it has no HTTP address. `davit invoke`, schedules and the queue reach it.
+    #[default]
+    Private,
+    /// Callers with a token for its namespace whose role is at least `invoke`.
+    Token,
+    /// Everyone who reaches the gateway.
+    Public,
+}
+
+/// Everything that decides how a version runs.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct VersionSpec {
+    /// Which runtime image it runs in.
+    pub runtime: RuntimeName,
+    /// How it is spoken to.
+    pub kind: FunctionKind,
+    /// For Python and Node `module.function`; otherwise empty, or handed to the program as `_HANDLER`.
+    #[serde(default)]
+    pub handler: String,
+    /// Program and arguments for `provided` and `server`; empty means `./bootstrap`.
+    #[serde(default)]
+    pub command: Vec<String>,
+    /// Who may call its HTTP address.
+    #[serde(default)]
+    pub access: Access,
+    /// What a handler gets when it is called by its path address.
+    #[serde(default)]
+    pub payload: PayloadFormat,
+    /// Memory in MiB; the container's hard limit.
+    pub memory_mb: u32,
+    /// CPU in thousandths of a core.
+    pub cpu_millis: u32,
+    /// Time budget of a call in seconds, counted from its arrival.
+    pub timeout_seconds: u32,
+    /// Calls at a time in one instance.
+    pub concurrency: u32,
+    /// Instances at a time, over all gateways' shares.
+    pub max_instances: u32,
+    /// Size of /tmp in MiB.
+    pub ephemeral_mb: u32,
+    /// Idle time before an instance is let go, in seconds.
+    pub keep_alive_seconds: u32,
+    /// What its instances can reach.
+    #[serde(default)]
+    pub network: NetworkClass,
+    /// Plain environment variables.
+    #[serde(default)]
+    pub env: BTreeMap<EnvName, String>,
+    /// Environment variables whose values are secrets: variable → secret.
+    #[serde(default)]
+    pub secrets: BTreeMap<EnvName, SecretName>,
+    /// Addresses besides the path address.
+    #[serde(default)]
+    pub routes: Vec<RouteSpec>,
+    /// Promise for asynchronous invocations.
+    #[serde(default)]
+    pub retry: RetryPolicy,
+}
+
+impl VersionSpec {
+    /// A spec with the defaults that `davit.toml` has.
+    pub fn new(runtime: RuntimeName, kind: FunctionKind) -> Self {
+        Self {
+            runtime,
+            kind,
+            handler: String::new(),
+            command: Vec::new(),
+            access: Access::Private,
+            payload: PayloadFormat::V2,
+            memory_mb: 256,
+            cpu_millis: 1_000,
+            timeout_seconds: 30,
+            concurrency: if kind == FunctionKind::Server { 64 } else { 1 },
+            max_instances: 10,
+            ephemeral_mb: 512,
+            keep_alive_seconds: 60,
+            network: NetworkClass::Egress,
+            env: BTreeMap::new(),
+            secrets: BTreeMap::new(),
+            routes: Vec::new(),
+            retry: RetryPolicy::default(),
+        }
+    }
+
+    /// Checks every bound; the error names the field.
+    pub fn check(&self) -> Result<(), ApiError> {
+        let within = |field: &str, value: u32, range: std::ops::RangeInclusive<u32>| {
+            if range.contains(&value) {
+                Ok(())
+            } else {
+                Err(ApiError::field(field, format!("must be {} to {}, not {value}", range.start(), range.end())))
+            }
+        };
+        within("memory_mb", self.memory_mb, limits::MEMORY_MB)?;
+        within("cpu_millis", self.cpu_millis, limits::CPU_MILLIS)?;
+        within("timeout_seconds", self.timeout_seconds, limits::TIMEOUT_SECONDS)?;
+        within("concurrency", self.concurrency, limits::CONCURRENCY)?;
+        within("max_instances", self.max_instances, limits::MAX_INSTANCES)?;
+        within("ephemeral_mb", self.ephemeral_mb, limits::EPHEMERAL_MB)?;
+        within("keep_alive_seconds", self.keep_alive_seconds, limits::KEEP_ALIVE_SECONDS)?;
+        self.retry.check().map_err(|e| ApiError::field("retry", e))?;
+        self.check_text()?;
+        self.check_env()?;
+        self.check_routes()
+    }
+
+    fn check_text(&self) -> Result<(), ApiError> {
+        if self.handler.chars().count() > limits::HANDLER_CHARS || self.handler.contains(char::is_control) {
+            return Err(ApiError::field("handler", "at most 128 characters, none of them control characters"));
+        }
+        if self.command.len() > 64 || self.command.iter().any(|a| a.len() > 4096 || a.contains('\0')) {
+            return Err(ApiError::field("command", "at most 64 arguments of 4,096 bytes, without NUL"));
+        }
+        Ok(())
+    }
+
+    fn check_env(&self) -> Result<(), ApiError> {
+        if let Some(twice) = self.env.keys().find(|name| self.secrets.contains_key(*name)) {
+            return Err(ApiError::field("env", format!("{twice} is set in both env and secrets")));
+        }
+        if self.env.len() + self.secrets.len() > limits::ENV_COUNT {
+            return Err(ApiError::field("env", format!("at most {} variables", limits::ENV_COUNT)));
+        }
+        let bytes: usize = self.env.iter().map(|(k, v)| k.as_str().len() + v.len()).sum();
+        if bytes > limits::ENV_BYTES {
+            return Err(ApiError::field("env", format!("{bytes} bytes, the limit is {}", limits::ENV_BYTES)));
+        }
+        if let Some((name, _)) = self.env.iter().find(|(_, v)| v.contains('\0')) {
+            return Err(ApiError::field("env", format!("{name} holds a NUL character")));
+        }
+        Ok(())
+    }
+
+    fn check_routes(&self) -> Result<(), ApiError> {
+        if self.routes.len() > limits::ROUTES {
+            return Err(ApiError::field("routes", format!("at most {}", limits::ROUTES)));
+        }
+        let mut seen = std::collections::HashSet::new();
+        for route in &self.routes {
+            if !seen.insert((route.host.as_ref(), route.method, PathPattern::shape(&route.path))) {
+                return Err(ApiError::field("routes", format!("{} {} is listed twice", route.method, route.path)));
+            }
+        }
+        Ok(())
+    }
+}
