@@ -1,0 +1,86 @@
+//! Versions and their builds as the API shows them.
+
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
+
+use crate::{Digest, VersionId, VersionSpec};
+
+/// Where a version is on its way to being callable.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum VersionState {
+    /// Waits for a builder.
+    Queued,
+    /// A builder container works on it.
+    Building,
+    /// Built; a first instance is being started to see whether it answers.
+    Starting,
+    /// Callable, and from now on immutable.
+    Ready,
+    /// Will never be callable; the error says why.
+    Failed,
+}
+
+impl VersionState {
+    /// The word in the database.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Queued => "queued",
+            Self::Building => "building",
+            Self::Starting => "starting",
+            Self::Ready => "ready",
+            Self::Failed => "failed",
+        }
+    }
+}
+impl std::str::FromStr for VersionState {
+    type Err = String;
+    fn from_str(text: &str) -> Result<Self, String> {
+        [Self::Queued, Self::Building, Self::Starting, Self::Ready, Self::Failed]
+            .into_iter()
+            .find(|s| s.as_str() == text)
+            .ok_or_else(|| format!("unknown version state {text:?}"))
+    }
+}
+
+/// A version as the API shows it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct VersionView {
+    /// Its id.
+    pub id: VersionId,
+    /// Its number within the function, from 1.
+    pub number: u32,
+    /// Where it is.
+    pub state: VersionState,
+    /// Whether the alias `live` points to it.
+    pub live: bool,
+    /// Its settings.
+    pub spec: VersionSpec,
+    /// Digest of the source archive.
+    pub source: Digest,
+    /// Digest of the built bundle, once built.
+    pub bundle: Option<Digest>,
+    /// Size of the bundle in bytes, once built.
+    pub bundle_size: Option<u64>,
+    /// Git commit of the source, when the client knew it.
+    pub git_commit: Option<String>,
+    /// Why it failed.
+    pub error: Option<String>,
+    /// When it was accepted.
+    pub created_at: DateTime<Utc>,
+    /// When it became ready.
+    pub ready_at: Option<DateTime<Utc>>,
+}
+
+/// One line of a build's log, or a change of its state.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct BuildEvent {
+    /// Position; ask for events after it to follow.
+    pub cursor: i64,
+    /// When.
+    pub at: DateTime<Utc>,
+    /// The state from here on, when it changed.
+    pub state: Option<VersionState>,
+    /// A line of output.
+    pub line: String,
+}
