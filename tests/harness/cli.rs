@@ -1,0 +1,97 @@
+//! Running the command-line client as a user would, against one davit.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use serde_json::Value;
+
+/// The client, pointed at one davit's state directory.
+#[derive(Clone, Debug)]
+pub struct Cli {
+    pub(crate) binary: PathBuf,
+    pub(crate) state: PathBuf,
+    pub(crate) token: Option<String>,
+}
+
+/// What a run of the client printed and how it ended.
+#[derive(Clone, Debug)]
+pub struct Output {
+    /// Exit code; 128 and the signal's number when it was killed.
+    pub code: i32,
+    /// Standard output as text.
+    pub stdout: String,
+    /// Standard error as text.
+    pub stderr: String,
+}
+
+impl Output {
+    /// Standard output as JSON.
+    pub fn json(&self) -> Value {
+        serde_json::from_str(&self.stdout).unwrap_or_else(|e| panic!("not JSON ({e}): {self:?}"))
+    }
+}
+
+impl Cli {
+    /// The same client with another token.
+    pub fn with_token(&self, token: &str) -> Self {
+        Self { token: Some(token.to_owned()), ..self.clone() }
+    }
+
+    /// Runs the client in a folder and returns whatever happened.
+    pub async fn try_in(&self, folder: &Path, args: &[&str]) -> Output {
+        let mut command = Command::new(&self.binary);
+        command.args(args).current_dir(folder).stdin(Stdio::null());
+        command.env("DAVIT_STATE_DIR", &self.state).env_remove("DAVIT_URL").env_remove("DAVIT_TOKEN");
+        if let Some(token) = &self.token {
+            command.env("DAVIT_TOKEN", token);
+        }
+        let output = tokio::task::spawn_blocking(move || command.output())
+            .await
+            .expect("the blocking task ends")
+            .expect("the davit binary runs");
+        Output {
+            code: output.status.code().unwrap_or(255),
+            stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
+            stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
+        }
+    }
+
+    /// Runs the client anywhere and returns whatever happened.
+    pub async fn attempt(&self, args: &[&str]) -> Output {
+        self.try_in(&self.state, args).await
+    }
+
+    /// Runs the client and expects success.
+    pub async fn run(&self, args: &[&str]) -> Output {
+        let output = self.attempt(args).await;
+        assert_eq!(output.code, 0, "davit {args:?}: {output:?}");
+        output
+    }
+
+    /// Runs the client with JSON output and expects success.
+    pub async fn json(&self, args: &[&str]) -> Value {
+        let args: Vec<&str> = args.iter().copied().chain(["--output", "json"]).collect();
+        self.run(&args).await.json()
+    }
+
+    /// Deploys a folder and expects that it becomes live.
+    pub async fn deploy(&self, folder: &Path) -> Output {
+        let output = self.try_in(folder, &["deploy"]).await;
+        assert_eq!(output.code, 0, "davit deploy in {folder:?}: {output:?}");
+        output
+    }
+
+    /// Deploys one of the repository's examples.
+    pub async fn deploy_example(&self, name: &str) -> Output {
+        self.deploy(&crate::examples().join(name)).await
+    }
+
+    /// Deploys a function written in the test: file names and their texts.
+    pub async fn deploy_files(&self, files: &[(&str, &str)]) -> Output {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        for (name, text) in files {
+            std::fs::write(folder.path().join(name), text).expect("the file is written");
+        }
+        self.deploy(folder.path()).await
+    }
+}
