@@ -1,1 +1,21 @@
-//! placeholder
+//! What every long-running process of davit needs and what has nothing to do with functions: settings,
+//! telemetry, signals, named tasks, readiness, an ordered drain, and an HTTP accept loop with limits.
+//!
+//! Used by the controller, the gateway and `davit up`.
+
+pub mod access_log;
+pub mod backoff;
+pub mod drain;
+pub mod listener;
+pub mod readiness;
+pub mod settings;
+pub mod signal;
+pub mod task;
+pub mod telemetry;
+
+pub use backoff::Backoff;
+pub use drain::Drain;
+pub use listener::Limits;
+pub use readiness::{Latch, Readiness};
+pub use settings::{Settings, SettingsError};
+pub use task::Tasks;
