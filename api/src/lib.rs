@@ -9,6 +9,7 @@ mod function;
 mod id;
 mod instance;
 mod invocation;
+mod manifest;
 mod name;
 mod policy;
 mod route;
@@ -30,6 +31,7 @@ pub use invocation::{
     EnqueueAccepted, InvocationSource, InvocationState, InvocationView, InvokeOutcome, LogLine, LogStream,
     PhaseTimings,
 };
+pub use manifest::{Manifest, ManifestError, ManifestRoute, ManifestSchedule};
 pub use name::{AliasName, EnvName, FunctionName, NameError, NamespaceName, ScheduleName, SecretName};
 pub use policy::RetryPolicy;
 pub use route::{HostPattern, MethodMatch, PathPattern, PayloadFormat, RouteSpec};

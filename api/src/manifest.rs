@@ -1,0 +1,306 @@
+//! `davit.toml`, the file beside a function's code: its form, its defaults, and errors that say which line
+//! and which key. The CLI reads it; the API only ever sees the [`VersionSpec`] that comes out.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    Access, EnvName, FunctionKind, FunctionName, HostPattern, MethodMatch, MissedPolicy, NamespaceName,
+    NetworkClass, PathPattern, PayloadFormat, RetryPolicy, RouteSpec, RuntimeName, ScheduleName, ScheduleSpec,
+    SecretName, VersionSpec,
+};
+
+/// The settings of a davit function, as written in its davit.toml.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(title = "davit.toml")]
+pub struct Manifest {
+    /// The function's name: 1 to 63 lower-case letters, digits and hyphens.
+    pub name: FunctionName,
+    /// The namespace to deploy to, unless the command line names one. Default: `default`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub namespace: Option<NamespaceName>,
+    /// What the function is for, in a sentence.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub description: Option<String>,
+    /// The runtime it runs in, such as `python3.13`, `node20` or `provided`.
+    pub runtime: RuntimeName,
+    /// `handler` (event in, result out; the default) or `server` (a program that listens on $PORT).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kind: Option<FunctionKind>,
+    /// For Python and Node: `module.function`, such as `app.handler`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub handler: Option<String>,
+    /// For `provided` and `server`: the program and its arguments. Default: `["./bootstrap"]`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub command: Vec<String>,
+    /// Who may call its HTTP address: `private` (nobody; the default), `token` or `public`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub access: Option<Access>,
+    /// What a handler gets for an HTTP request: `2.0` (the default), `1.0`, or `body`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub payload: Option<PayloadFormat>,
+    /// Memory in MiB, a hard limit: 64 to 10240. Default: 256.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 64, max = 10240))]
+    pub memory_mb: Option<u32>,
+    /// CPU in thousandths of a core: 50 to 16000. Default: 1000.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 50, max = 16000))]
+    pub cpu_millis: Option<u32>,
+    /// Time budget of a call in seconds, counted from its arrival: 1 to 900. Default: 30.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 900))]
+    pub timeout_seconds: Option<u32>,
+    /// Calls at a time in one instance: 1 to 1000. Default: 1 for a handler, 64 for a server.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 1000))]
+    pub concurrency: Option<u32>,
+    /// Instances at a time: 1 to 1000. Default: 10.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 1000))]
+    pub max_instances: Option<u32>,
+    /// Size of /tmp in MiB: 16 to 10240. Default: 512.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 16, max = 10240))]
+    pub ephemeral_mb: Option<u32>,
+    /// Idle time in seconds before an instance is let go: 1 to 86400. Default: 60.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 86400))]
+    pub keep_alive_seconds: Option<u32>,
+    /// What it can reach: `egress` (the outside world; the default) or `none`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub network: Option<NetworkClass>,
+    /// Plain environment variables.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub env: BTreeMap<EnvName, String>,
+    /// Environment variables whose values are secrets: `VARIABLE = "secret-name"` (see `davit secret set`).
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub secrets: BTreeMap<EnvName, SecretName>,
+    /// Addresses besides `/<namespace>/<name>`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub routes: Vec<ManifestRoute>,
+    /// When the clock calls it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub schedules: Vec<ManifestSchedule>,
+    /// How often asynchronous invocations are tried.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retry: Option<RetryPolicy>,
+}
+
+/// One address of the function.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ManifestRoute {
+    /// Only requests for this host, such as `api.example.com` or `*.example.com`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub host: Option<HostPattern>,
+    /// Only requests with this method. Default: `ANY`.
+    #[serde(default)]
+    pub method: MethodMatch,
+    /// Which paths, such as `/orders/{id}` or `/files/{rest+}`.
+    pub path: PathPattern,
+    /// What the handler gets; default: the function's own `payload`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub payload: Option<PayloadFormat>,
+}
+
+/// One schedule of the function.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ManifestSchedule {
+    /// Its name, unique within the function.
+    pub name: ScheduleName,
+    /// Five cron fields: minute, hour, day of month, month, day of week.
+    pub cron: String,
+    /// IANA time zone in which the fields are read, such as `Europe/Berlin`. Default: `UTC`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub timezone: Option<String>,
+    /// The event; without it, a scheduled event in AWS EventBridge's shape.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub payload: Option<serde_json::Value>,
+    /// Instants missed during downtime: `run_once` (the latest one runs, late; the default) or `skip`.
+    #[serde(default)]
+    pub missed: MissedPolicy,
+    /// Whether it rings at all. Default: true.
+    #[serde(default = "yes")]
+    pub enabled: bool,
+}
+
+fn yes() -> bool {
+    true
+}
+
+/// What is wrong with a `davit.toml`, and where.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub struct ManifestError {
+    /// The line, from 1, where it is known.
+    pub line: Option<usize>,
+    /// The key, where it is known.
+    pub field: Option<String>,
+    /// The problem, as a sentence without the place.
+    pub message: String,
+    /// What to do about it, where there is a guess.
+    pub hint: Option<String>,
+}
+
+impl fmt::Display for ManifestError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("davit.toml")?;
+        if let Some(line) = self.line {
+            write!(f, ", line {line}")?;
+        }
+        f.write_str(": ")?;
+        if let Some(field) = &self.field {
+            write!(f, "{field}: ")?;
+        }
+        f.write_str(&self.message)?;
+        if let Some(hint) = &self.hint {
+            write!(f, "; {hint}")?;
+        }
+        Ok(())
+    }
+}
+
+impl Manifest {
+    /// Reads and checks a `davit.toml`.
+    pub fn parse(text: &str) -> Result<Self, ManifestError> {
+        let manifest: Self = toml::from_str(text).map_err(|error| explain(text, &error))?;
+        manifest.check().map_err(|(field, message)| ManifestError {
+            line: line_of_key(text, &field),
+            field: Some(field),
+            message,
+            hint: None,
+        })?;
+        Ok(manifest)
+    }
+
+    /// The version that this file describes, with every default filled in.
+    pub fn version_spec(&self) -> VersionSpec {
+        let kind = self.kind.unwrap_or(FunctionKind::Handler);
+        let base = VersionSpec::new(self.runtime.clone(), kind);
+        let payload = self.payload.unwrap_or(base.payload);
+        let route = |r: &ManifestRoute| RouteSpec {
+            host: r.host.clone(),
+            method: r.method,
+            path: r.path.clone(),
+            payload: r.payload.unwrap_or(payload),
+        };
+        VersionSpec {
+            handler: self.handler.clone().unwrap_or_default(),
+            command: self.command.clone(),
+            access: self.access.unwrap_or(base.access),
+            payload,
+            memory_mb: self.memory_mb.unwrap_or(base.memory_mb),
+            cpu_millis: self.cpu_millis.unwrap_or(base.cpu_millis),
+            timeout_seconds: self.timeout_seconds.unwrap_or(base.timeout_seconds),
+            concurrency: self.concurrency.unwrap_or(base.concurrency),
+            max_instances: self.max_instances.unwrap_or(base.max_instances),
+            ephemeral_mb: self.ephemeral_mb.unwrap_or(base.ephemeral_mb),
+            keep_alive_seconds: self.keep_alive_seconds.unwrap_or(base.keep_alive_seconds),
+            network: self.network.unwrap_or(base.network),
+            env: self.env.clone(),
+            secrets: self.secrets.clone(),
+            routes: self.routes.iter().map(route).collect(),
+            retry: self.retry.unwrap_or(base.retry),
+            ..base
+        }
+    }
+
+    /// The schedules that this file lists.
+    pub fn schedule_specs(&self) -> Vec<(ScheduleName, ScheduleSpec)> {
+        let spec = |s: &ManifestSchedule| ScheduleSpec {
+            cron: s.cron.clone(),
+            timezone: s.timezone.clone().unwrap_or_else(|| "UTC".into()),
+            payload: s.payload.clone(),
+            missed: s.missed,
+            enabled: s.enabled,
+        };
+        self.schedules.iter().map(|s| (s.name.clone(), spec(s))).collect()
+    }
+
+    /// The JSON schema of the file, for editors.
+    pub fn json_schema() -> serde_json::Value {
+        schemars::schema_for!(Self).into()
+    }
+
+    /// What no type can say: the field, and what is wrong with it.
+    fn check(&self) -> Result<(), (String, String)> {
+        let named = |field: &str, message: &str| Err((field.to_owned(), message.to_owned()));
+        let spec = self.version_spec();
+        spec.check().map_err(|error| match error.message.split_once(": ") {
+            Some((field, rest)) => (field.to_owned(), rest.to_owned()),
+            None => ("davit.toml".to_owned(), error.message),
+        })?;
+        let interpreted = ["python", "node"].iter().any(|p| self.runtime.as_str().starts_with(p));
+        if spec.kind == FunctionKind::Handler && interpreted {
+            let parts = spec.handler.rsplit_once('.');
+            if parts.is_none_or(|(module, function)| module.is_empty() || function.is_empty()) {
+                return named("handler", "write module.function, such as \"app.handler\"");
+            }
+            if !self.command.is_empty() {
+                return named("command", "is for provided and server functions; this runtime calls the handler");
+            }
+        }
+        if spec.kind == FunctionKind::Server && interpreted && self.command.is_empty() {
+            return named("command", "say what to start, such as [\"python3\", \"server.py\"]");
+        }
+        let mut names = std::collections::HashSet::new();
+        if let Some(twice) = self.schedules.iter().find(|s| !names.insert(&s.name)) {
+            return named("schedules", &format!("{} is listed twice", twice.name));
+        }
+        Ok(())
+    }
+}
+
+/// Turns the parser's error into one that names the key and guesses what was meant.
+fn explain(text: &str, error: &toml::de::Error) -> ManifestError {
+    let line = error.span().map(|span| text[..span.start.min(text.len())].matches('\n').count() + 1);
+    let message = error.message().trim().replace('\n', ", ");
+    let quoted = |part: &str| -> Vec<String> { part.split('`').skip(1).step_by(2).map(str::to_owned).collect() };
+    if let Some(rest) = message.strip_prefix("unknown field ") {
+        let mut words = quoted(rest).into_iter();
+        let field = words.next().unwrap_or_default();
+        let known: Vec<String> = words.collect();
+        let hint = match nearest(&field, &known) {
+            Some(near) => format!("did you mean {near}?"),
+            None => format!("known keys: {}", known.join(", ")),
+        };
+        return ManifestError { line, field: Some(field), message: "unknown key".into(), hint: Some(hint) };
+    }
+    if let Some(rest) = message.strip_prefix("missing field ") {
+        let field = quoted(rest).into_iter().next();
+        return ManifestError { line, field, message: "is missing".into(), hint: None };
+    }
+    let field = line.and_then(|n| text.lines().nth(n - 1)).and_then(key_of_line).map(str::to_owned);
+    ManifestError { line, field, message, hint: None }
+}
+
+/// The known key that is closest to what was written, when it is close enough to be a slip.
+fn nearest<'a>(written: &str, known: &'a [String]) -> Option<&'a str> {
+    let plain = written.to_lowercase().replace('-', "_");
+    known
+        .iter()
+        .map(|k| (strsim::jaro_winkler(&plain, k), k.as_str()))
+        .filter(|(likeness, _)| *likeness > 0.8)
+        .max_by(|a, b| a.0.total_cmp(&b.0))
+        .map(|(_, k)| k)
+}
+
+fn key_of_line(line: &str) -> Option<&str> {
+    let (key, _) = line.split_once('=')?;
+    let key = key.trim();
+    let plain = |b: u8| b.is_ascii_alphanumeric() || b == b'_' || b == b'-';
+    (!key.is_empty() && key.bytes().all(plain)).then_some(key)
+}
+
+fn line_of_key(text: &str, field: &str) -> Option<usize> {
+    let table = |line: &str| line.trim().trim_matches(|c| c == '[' || c == ']') == field && line.contains('[');
+    text.lines().position(|line| key_of_line(line) == Some(field) || table(line)).map(|index| index + 1)
+}
+
+#[cfg(test)]
+mod tests;

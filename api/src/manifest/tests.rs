@@ -1,0 +1,142 @@
+//! What a `davit.toml` may say, what it may not, and whether the error helps.
+
+use proptest::prelude::*;
+
+use super::*;
+
+const SMALL: &str = "name = \"hello\"\nruntime = \"python3.13\"\nhandler = \"app.handler\"\n";
+
+const FULL: &str = r#"
+name = "orders-api"
+namespace = "shop"
+description = "Takes orders"
+runtime = "node20"
+handler = "src/index.handler"
+access = "public"
+payload = "1.0"
+memory_mb = 512
+cpu_millis = 500
+timeout_seconds = 10
+concurrency = 1
+max_instances = 5
+ephemeral_mb = 64
+keep_alive_seconds = 120
+network = "none"
+
+[env]
+LOG_LEVEL = "debug"
+
+[secrets]
+API_KEY = "api-key"
+
+[[routes]]
+method = "GET"
+path = "/orders/{id}"
+
+[[routes]]
+host = "api.example.com"
+path = "/orders"
+payload = "2.0"
+
+[[schedules]]
+name = "nightly"
+cron = "30 2 * * *"
+timezone = "Europe/Berlin"
+payload = { kind = "report", days = [1, 2] }
+missed = "skip"
+enabled = false
+
+[retry]
+max_attempts = 5
+"#;
+
+fn error(text: &str) -> String {
+    Manifest::parse(text).unwrap_err().to_string()
+}
+
+#[test]
+fn a_small_file_gets_the_defaults() {
+    let spec = Manifest::parse(SMALL).unwrap().version_spec();
+    let mut expected = VersionSpec::new("python3.13".parse().unwrap(), FunctionKind::Handler);
+    expected.handler = "app.handler".into();
+    assert_eq!(spec, expected);
+}
+
+#[test]
+fn every_key_arrives() {
+    let manifest = Manifest::parse(FULL).unwrap();
+    let spec = manifest.version_spec();
+    assert_eq!((spec.memory_mb, spec.cpu_millis, spec.timeout_seconds), (512, 500, 10));
+    assert_eq!((spec.max_instances, spec.ephemeral_mb, spec.keep_alive_seconds), (5, 64, 120));
+    assert_eq!((spec.access, spec.network), (Access::Public, NetworkClass::None));
+    assert_eq!(spec.retry, RetryPolicy { max_attempts: 5, ..RetryPolicy::default() });
+    // A route without a format of its own takes the function's.
+    assert_eq!([spec.routes[0].payload, spec.routes[1].payload], [PayloadFormat::V1, PayloadFormat::V2]);
+    let (name, schedule) = manifest.schedule_specs().remove(0);
+    assert_eq!((name.as_str(), schedule.missed, schedule.enabled), ("nightly", MissedPolicy::Skip, false));
+    assert_eq!(schedule.payload, Some(serde_json::json!({"kind": "report", "days": [1, 2]})));
+}
+
+#[test]
+fn an_unknown_key_is_refused_with_a_hint() {
+    let text = error(&format!("{SMALL}memory = 512\n"));
+    assert_eq!(text, "davit.toml, line 4: memory: unknown key; did you mean memory_mb?");
+    let text = error(&format!("{SMALL}keep-alive-seconds = 5\n"));
+    assert!(text.ends_with("did you mean keep_alive_seconds?"), "{text}");
+    let text = error(&format!("{SMALL}[[schedules]]\nname = \"x\"\ncorn = \"* * * * *\"\n"));
+    assert!(text.contains("line 6") && text.ends_with("did you mean cron?"), "{text}");
+    let text = error(&format!("{SMALL}zzzz = 1\n"));
+    assert!(text.contains("known keys: name, namespace"), "{text}");
+}
+
+#[test]
+fn a_wrong_value_names_its_line_and_key() {
+    for (line, expected) in [
+        ("memory_mb = 63", "line 4: memory_mb: must be 64 to 10240"),
+        ("memory_mb = \"512\"", "line 4: memory_mb: invalid type"),
+        ("access = \"everyone\"", "line 4: access: unknown variant"),
+        ("timeout_seconds = -1", "line 4: timeout_seconds:"),
+        ("[env]\nLD_PRELOAD = \"x\"", "LD_PRELOAD"),
+        ("[[routes]]\npath = \"/a//b\"", "line 5: path:"),
+        ("[retry]\nmax_attempts = 0", "line 4: retry: max_attempts must be"),
+        ("name = \"again\"", "line 4"),
+    ] {
+        let text = error(&format!("{SMALL}{line}\n"));
+        assert!(text.contains(expected), "{line}: {text}");
+    }
+    assert!(error("runtime = \"provided\"\n").contains("name: is missing"));
+    assert!(error("name = \"x\"\nruntime = \"python3.13\"\n").contains("handler: write module.function"));
+    assert!(error("name = \"x\"\nruntime = \"node20\"\nkind = \"server\"\n").contains("command: say what"));
+}
+
+#[test]
+fn the_checked_in_schema_is_fresh() {
+    let file = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/davit.schema.json");
+    let stored: serde_json::Value =
+        serde_json::from_str(&std::fs::read_to_string(file).unwrap_or_default()).unwrap_or_default();
+    assert!(stored == Manifest::json_schema(), "run: davit schema > docs/davit.schema.json");
+}
+
+proptest! {
+    #[test]
+    fn parsing_never_panics(text in "[a-z_=\"\\[\\]{}.\n\\PC]{0,80}") {
+        let _ = Manifest::parse(&text);
+        let _ = Manifest::parse(&format!("{SMALL}{text}"));
+    }
+
+    #[test]
+    fn what_is_written_reads_back_the_same(
+        memory in proptest::option::of(64u32..=10_240),
+        timeout in proptest::option::of(1u32..=900),
+        value in "[^\\p{C}]{0,20}",
+        enabled: bool,
+    ) {
+        let mut manifest = Manifest::parse(FULL).unwrap();
+        manifest.memory_mb = memory;
+        manifest.timeout_seconds = timeout;
+        manifest.env.insert("VALUE".parse().unwrap(), value);
+        manifest.schedules[0].enabled = enabled;
+        let text = toml::to_string(&manifest).unwrap();
+        prop_assert_eq!(Manifest::parse(&text), Ok(manifest));
+    }
+}
