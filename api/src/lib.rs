@@ -9,6 +9,7 @@ mod function;
 mod id;
 mod instance;
 mod invocation;
+mod management;
 mod manifest;
 mod name;
 mod policy;
@@ -30,6 +31,10 @@ pub use instance::{InstanceState, NetworkClass, PoolKey};
 pub use invocation::{
     EnqueueAccepted, InvocationSource, InvocationState, InvocationView, InvokeOutcome, LogLine, LogStream,
     PhaseTimings,
+};
+pub use management::{
+    ArtifactAccepted, AuditView, Info, InstanceView, NewNamespace, NewSchedule, NewVersion, Preview, PreviewRequest,
+    Rollback, SecretValue, SecretView,
 };
 pub use manifest::{Manifest, ManifestError, ManifestRoute, ManifestSchedule};
 pub use name::{AliasName, EnvName, FunctionName, NameError, NamespaceName, ScheduleName, SecretName};

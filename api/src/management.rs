@@ -1,0 +1,161 @@
+//! Bodies of the management API that are not a stored thing themselves: what a client sends, and lists that
+//! only operators see.
+
+use std::collections::BTreeMap;
+
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    Digest, GatewayId, InstanceId, InstanceState, NamespaceName, PoolKey, RequestId, ScheduleName,
+    ScheduleSpec, SecretName, TokenId, VersionId, VersionSpec,
+};
+
+/// Where a client finds the rest of this installation.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct Info {
+    /// Version of the answering davit.
+    pub version: String,
+    /// Where functions are called.
+    pub gateway_url: String,
+    /// The caller's namespace; none means all.
+    pub namespace: Option<NamespaceName>,
+}
+
+/// A namespace to make.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct NewNamespace {
+    /// Its name.
+    pub name: NamespaceName,
+}
+
+/// A version to build, from a source archive that was uploaded before.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct NewVersion {
+    /// How it runs.
+    pub spec: VersionSpec,
+    /// Digest of the uploaded source archive.
+    pub source: Digest,
+    /// Git commit of the source, when the client knows it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub git_commit: Option<String>,
+    /// Schedules that come and go with the version.
+    #[serde(default)]
+    pub schedules: BTreeMap<ScheduleName, ScheduleSpec>,
+}
+
+/// What became of an upload.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct ArtifactAccepted {
+    /// Under which versions refer to it.
+    pub digest: Digest,
+    /// Files in it.
+    pub files: u64,
+    /// Bytes of all files.
+    pub bytes: u64,
+}
+
+/// Which version shall answer again.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Rollback {
+    /// Its number; without it, the newest ready one before the live one.
+    #[serde(default)]
+    pub to: Option<u32>,
+}
+
+/// A schedule to add by hand.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct NewSchedule {
+    /// Its name, unique within the function.
+    pub name: ScheduleName,
+    /// Its settings.
+    pub spec: ScheduleSpec,
+}
+
+/// A cron line to look at.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct PreviewRequest {
+    /// Five cron fields.
+    pub cron: String,
+    /// IANA time zone; UTC without it.
+    #[serde(default)]
+    pub timezone: Option<String>,
+    /// How many instants, 1 to 100; 5 without it.
+    #[serde(default)]
+    pub count: Option<u32>,
+}
+
+/// When a cron line fires.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct Preview {
+    /// The next instants, in order.
+    pub fires: Vec<DateTime<Utc>>,
+}
+
+/// A secret's value. It is never shown again.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct SecretValue {
+    /// At most 64 KiB of text.
+    pub value: String,
+}
+
+impl std::fmt::Debug for SecretValue {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("SecretValue(…)")
+    }
+}
+
+/// A secret as lists show it: never its value.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct SecretView {
+    /// Its name.
+    pub name: SecretName,
+    /// When it was first set.
+    pub created_at: DateTime<Utc>,
+    /// When it was last set.
+    pub updated_at: DateTime<Utc>,
+}
+
+/// An instance as operators see it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct InstanceView {
+    /// Its id.
+    pub id: InstanceId,
+    /// The gateway that owns it.
+    pub gateway: GatewayId,
+    /// What it was started as.
+    pub pool: PoolKey,
+    /// Where it is in its life.
+    pub state: InstanceState,
+    /// The version it serves, once it has one.
+    pub version_id: Option<VersionId>,
+}
+
+/// One entry of the audit log: who tried to change what, and how it ended.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct AuditView {
+    /// Position; ask for entries before it to go back in time.
+    pub cursor: i64,
+    /// When.
+    pub at: DateTime<Utc>,
+    /// The request, as in the access log.
+    pub request_id: Option<RequestId>,
+    /// With which token.
+    pub token_id: Option<TokenId>,
+    /// The token's description at that time, or `davit` itself.
+    pub actor: String,
+    /// In which namespace, when it was in one.
+    pub namespace: Option<String>,
+    /// What was tried, such as `versions.create`.
+    pub action: String,
+    /// On what.
+    pub object: String,
+    /// `ok`, or the code of the error.
+    pub outcome: String,
+}
