@@ -1,0 +1,330 @@
+"""The Python runtime: started before the function is known, so that a cold start has little left to do.
+
+Life: import what functions usually import, wait for `/davit/init`, become the function, serve invocations until the
+agent hangs up. Errors have the shapes of AWS's own runtime client. Started by the agent (DAVIT_RUNTIME_COMMAND).
+"""
+
+import gc
+import sys
+
+# Garbage collection while only importing finds nothing; what is here now is never garbage.
+gc.disable()
+_AT_START = frozenset(sys.modules)
+
+import decimal
+import importlib
+import json
+import logging
+import os
+import time
+import traceback
+
+sys.path = [entry for entry in sys.path if entry != os.path.dirname(os.path.abspath(__file__))]
+from importlib.machinery import SourceFileLoader, SourcelessFileLoader  # noqa: E402,F401
+
+_HERE = os.path.dirname(os.path.abspath(__file__))
+sys.path.insert(0, _HERE)
+from lambda_context import LambdaContext  # noqa: E402
+from runtime_client import ConnectionLost, RuntimeClient  # noqa: E402
+
+sys.path.remove(_HERE)
+
+API = "/2018-06-01/runtime"
+TASK_ROOT = os.environ.get("LAMBDA_TASK_ROOT", "/var/task")
+# These belong together: if a function brings one of its own, it gets its own of all of them.
+_SDK = ("boto3", "botocore", "s3transfer", "jmespath", "dateutil", "urllib3", "six")
+_OWN = frozenset(sys.modules)
+
+
+class Fault(Exception):
+    """A failure that the runtime itself names."""
+
+    def __init__(self, kind, message, trace=()):
+        super().__init__(message)
+        self.kind, self.message, self.trace = kind, message, list(trace)
+
+
+def preload():
+    """Imports what most functions import; a missing package is no reason not to start."""
+    for name in ("asyncio", "ssl", "http.client", "urllib.request", "urllib.parse", "logging.handlers", "email.message",
+                 "datetime", "uuid", "hashlib", "hmac", "base64", "re", "random", "secrets", "csv", "dataclasses",
+                 "concurrent.futures", "subprocess", "tempfile", "sqlite3", "zoneinfo", "typing", "enum", "boto3",
+                 "boto3.session", "botocore.session", "botocore.client", "botocore.httpsession", "botocore.parsers",
+                 "botocore.retries.standard", "botocore.credentials", "botocore.signers", "botocore.endpoint",
+                 "botocore.handlers", "botocore.waiter", "botocore.paginate", "s3transfer"):
+        try:
+            importlib.import_module(name)
+        except ImportError:
+            pass
+    if "boto3" in sys.modules:
+        try:
+            # Fills botocore's caches (partitions, endpoint rules, retry tables) the first client would fill.
+            import botocore.session
+
+            session = botocore.session.Session()
+            session.get_component("data_loader").load_data("endpoints")
+            session.get_component("data_loader").load_data("partitions")
+        except Exception:
+            pass
+    gc.collect()
+    gc.freeze()
+    gc.enable()
+
+
+def forget_shadowed(root):
+    """Lets the function's own modules win over preloaded ones of the same name, as they would in a fresh process."""
+    try:
+        names = {entry.name.split(".")[0] for entry in os.scandir(root)}
+    except OSError:
+        return
+    keep = _AT_START | _OWN
+    shadowed = {name for name in names if name in sys.modules and name not in keep}
+    if shadowed.intersection(_SDK):
+        shadowed.update(_SDK)
+    for name in list(sys.modules):
+        if name.split(".")[0] in shadowed and name not in keep:
+            del sys.modules[name]
+
+
+def become(function):
+    """Environment, directory and module path of the function, from the platform's description of it."""
+    environment = function.get("env") or {}
+    os.environ.update(environment)
+    os.environ.update(platform_environment(function))
+    time.tzset()
+    os.chdir(TASK_ROOT)
+    own = [TASK_ROOT, "/opt/python", "/opt/python/lib/python3.13/site-packages", "/var/runtime"]
+    own += [entry for entry in environment.get("PYTHONPATH", "").split(":") if entry]
+    sys.path[:0] = [entry for entry in own if entry not in sys.path]
+    forget_shadowed(TASK_ROOT)
+    importlib.invalidate_caches()
+
+
+def platform_environment(function):
+    """The variables AWS documents; these win over the user's. The rest is only filled in where the user said nothing."""
+    fixed = {
+        "_HANDLER": function.get("handler", ""),
+        "AWS_EXECUTION_ENV": "AWS_Lambda_python3.13",
+        "AWS_LAMBDA_FUNCTION_NAME": function["function_name"],
+        "AWS_LAMBDA_FUNCTION_VERSION": str(function["version"]),
+        "AWS_LAMBDA_FUNCTION_MEMORY_SIZE": str(function["memory_mb"]),
+        "AWS_LAMBDA_INITIALIZATION_TYPE": "on-demand",
+        "AWS_LAMBDA_LOG_GROUP_NAME": function["log_group"],
+        "AWS_LAMBDA_LOG_STREAM_NAME": function["log_stream"],
+        "LAMBDA_TASK_ROOT": TASK_ROOT,
+        "LAMBDA_RUNTIME_DIR": "/var/runtime",
+    }
+    for name, value in (("TZ", ":UTC"), ("LANG", "C.UTF-8"), ("AWS_REGION", "us-east-1"), ("AWS_DEFAULT_REGION", "us-east-1")):
+        if name not in os.environ:
+            fixed[name] = value
+    os.environ.pop("DAVIT_RUNTIME_COMMAND", None)
+    return fixed
+
+
+class LambdaFormatter(logging.Formatter):
+    """AWS's log line: level, time, request id, message."""
+
+    converter = time.gmtime
+
+    def __init__(self):
+        super().__init__("[%(levelname)s]\t%(asctime)s.%(msecs)03dZ\t%(aws_request_id)s\t%(message)s", "%Y-%m-%dT%H:%M:%S")
+
+
+class LambdaHandler(logging.Handler):
+    """Writes records to stdout, each with the request id of the running invocation."""
+
+    request_id = ""
+
+    def emit(self, record):
+        try:
+            record.aws_request_id = LambdaHandler.request_id
+            sys.stdout.write(self.format(record) + "\n")
+            sys.stdout.flush()
+        except Exception:
+            self.handleError(record)
+
+
+class JsonFormatter(logging.Formatter):
+    """AWS_LAMBDA_LOG_FORMAT=JSON."""
+
+    converter = time.gmtime
+
+    def format(self, record):
+        line = {"timestamp": self.formatTime(record, "%Y-%m-%dT%H:%M:%SZ"), "level": record.levelname,
+                "message": record.getMessage(), "logger": record.name, "requestId": record.aws_request_id}
+        if record.exc_info:
+            line["errorType"] = record.exc_info[0].__name__
+            line["errorMessage"] = str(record.exc_info[1])
+            line["stackTrace"] = traceback.format_exception(*record.exc_info)
+        return json.dumps(line, default=str, ensure_ascii=False)
+
+
+def set_up_logging():
+    handler = LambdaHandler()
+    as_json = os.environ.get("AWS_LAMBDA_LOG_FORMAT", "").upper() == "JSON"
+    handler.setFormatter(JsonFormatter() if as_json else LambdaFormatter())
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    level = os.environ.get("AWS_LAMBDA_LOG_LEVEL", "").upper()
+    root.setLevel({"TRACE": "DEBUG", "FATAL": "CRITICAL"}.get(level, level) if level in
+                  ("TRACE", "DEBUG", "INFO", "WARN", "ERROR", "FATAL") else "WARNING")
+
+
+def load_handler(name):
+    """The function `module.attribute` names, or the fault AWS reports for it."""
+    try:
+        module_name, attribute = name.rsplit(".", 1)
+    except ValueError as error:
+        raise Fault("Runtime.MalformedHandlerName", f"Bad handler '{name}': {error}") from None
+    if module_name.split(".")[0] in sys.builtin_module_names:
+        raise Fault("Runtime.BuiltInModuleConflict", f"Cannot use built-in module {module_name} as a handler module")
+    try:
+        module = importlib.import_module(module_name.replace("/", "."))
+    except ImportError as error:
+        raise Fault("Runtime.ImportModuleError", f"Unable to import module '{module_name}': {error}") from error
+    except SyntaxError as error:
+        trace = [f'  File "{error.filename}" Line {error.lineno}\n    {error.text}']
+        raise Fault("Runtime.UserCodeSyntaxError", f"Syntax error in module '{module_name}': {error}", trace) from None
+    try:
+        return getattr(module, attribute)
+    except AttributeError:
+        raise Fault("Runtime.HandlerNotFound", f"Handler '{attribute}' missing on module '{module_name}'") from None
+
+
+class Encoder(json.JSONEncoder):
+    """JSON as AWS's runtime writes it: non-ASCII as it is, NaN as the bare token, decimals as numbers."""
+
+    def __init__(self):
+        super().__init__(ensure_ascii=False, allow_nan=True)
+
+    def default(self, value):
+        return float(value) if isinstance(value, decimal.Decimal) else super().default(value)
+
+
+def marshal(result):
+    """The result's bytes and their content type."""
+    if isinstance(result, bytes):
+        return result, "application/unknown"
+    try:
+        return Encoder().encode(result).encode("utf-8"), "application/json"
+    except UnicodeEncodeError:
+        # A lone surrogate has no UTF-8 form, but an escaped one.
+        return json.dumps(result).encode("ascii"), "application/json"
+    except Exception as error:
+        raise Fault("Runtime.MarshalError", f"Unable to marshal response: {error}") from None
+
+
+def failure(error, request_id):
+    """The error document for an exception, and its text for the log."""
+    if isinstance(error, Fault):
+        kind, message, trace = error.kind, error.message, error.trace
+    else:
+        # The innermost type's name alone, and no frames of this file: what AWS shows.
+        kind, message = type(error).__name__, str(error)
+        frames = traceback.extract_tb(error.__traceback__)
+        while frames and (frames[0].filename == __file__ or "importlib" in frames[0].filename):
+            frames.pop(0)
+        trace = traceback.format_list(frames)
+    document = {"errorMessage": message, "errorType": kind, "requestId": request_id, "stackTrace": trace}
+    text = f"[ERROR] {kind}: {message}" if message else f"[ERROR] {kind}"
+    if trace:
+        text += "\nTraceback (most recent call last):\n" + "".join(line if line.endswith("\n") else line + "\n" for line in trace)
+    return json.dumps(document).encode(), kind, text.rstrip("\n")
+
+
+def report(client, path, error, request_id):
+    body, kind, text = failure(error, request_id)
+    print(text, flush=True)
+    known = kind if kind.startswith(("Runtime.", "Function.")) else f"Runtime.{kind}" if not request_id else "Unhandled"
+    return client.post(path, body, headers=(("Lambda-Runtime-Function-Error-Type", known),))
+
+
+def invoke_once(client, handler, function):
+    """Waits for an event, calls the handler, posts what came of it."""
+    _, headers, body = client.get(f"{API}/invocation/next")
+    request_id = headers.get("lambda-runtime-aws-request-id")
+    if not request_id:
+        raise ConnectionLost("an event without a request id")
+    LambdaHandler.request_id = request_id
+    if trace_id := headers.get("lambda-runtime-trace-id"):
+        os.environ["_X_AMZN_TRACE_ID"] = trace_id
+    else:
+        os.environ.pop("_X_AMZN_TRACE_ID", None)
+    try:
+        try:
+            event = json.loads(body)
+        except ValueError as error:
+            raise Fault("Runtime.UnmarshalError", f"Unable to unmarshal input: {error}") from None
+        result, content_type = marshal(handler(event, LambdaContext(function, headers)))
+    except Exception as error:
+        flush()
+        status, _, _ = report(client, f"{API}/invocation/{request_id}/error", error, request_id)
+    else:
+        flush()
+        status, _, _ = client.post(f"{API}/invocation/{request_id}/response", result, content_type)
+    if status == 413:
+        fault = Fault("Function.ResponseSizeTooLarge",
+                      "Response payload size exceeded maximum allowed payload size (6291556 bytes).")
+        report(client, f"{API}/invocation/{request_id}/error", fault, request_id)
+
+
+def flush():
+    """What the function printed belongs to this invocation, so it leaves before the answer does."""
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except (OSError, ValueError):
+            pass
+
+
+def serve(address, handler, function):
+    client = RuntimeClient(address)
+    while True:
+        invoke_once(client, handler, function)
+
+
+def fork_workers(count):
+    """One process per concurrent invocation; returns in each worker. The parent only waits, and ends when one does."""
+    gc.freeze()
+    children = set()
+    for _ in range(count):
+        if (child := os.fork()) == 0:
+            return
+        children.add(child)
+    ended, status = os.wait()
+    code = os.waitstatus_to_exitcode(status)
+    if code < 0:
+        # A worker killed by a signal (out of memory, say) must look so from outside.
+        os.kill(os.getpid(), -code)
+    os._exit(code)
+
+
+def main():
+    sys.stdout.reconfigure(line_buffering=True, errors="backslashreplace")
+    address = os.environ.get("AWS_LAMBDA_RUNTIME_API", "127.0.0.1:9001")
+    preload()
+    client = RuntimeClient(address)
+    try:
+        status, _, body = client.get("/davit/init")
+        if status != 200:
+            sys.exit(1)
+        function = json.loads(body)
+        become(function)
+        set_up_logging()
+        try:
+            handler = load_handler(function.get("handler", ""))
+        except Exception as error:
+            flush()
+            report(client, f"{API}/init/error", error, "")
+            sys.exit(1)
+        flush()
+        client.close()
+        if (count := int(function.get("concurrency", 1))) > 1:
+            fork_workers(count)
+        serve(address, handler, function)
+    except ConnectionLost:
+        sys.exit(0)
+
+
+if __name__ == "__main__":
+    main()

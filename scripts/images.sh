@@ -1,0 +1,92 @@
+#!/usr/bin/env bash
+# Builds the runtime images `davit/runtime-<name>:latest` in the local engine. Skips what has not changed, so it may be
+# run at every start. Usage: scripts/images.sh [name...]   (default: every folder in runtime-images with a runtime.toml)
+#
+# Needs no image registry: if debian:trixie-slim can neither be found nor pulled, mmdebstrap makes it.
+# What the site's network needs is taken from the environment, nothing of it is kept in the final images:
+#   DAVIT_BUILD_CA_BUNDLE     certificates to trust (default: the host's own bundle)
+#   DAVIT_BUILD_APT_SOURCES   a sources.list for trixie to use instead of Debian's own
+#   HTTP_PROXY HTTPS_PROXY NO_PROXY PIP_INDEX_URL PIP_EXTRA_INDEX_URL PIP_TRUSTED_HOST NPM_CONFIG_REGISTRY
+#   DAVIT_AGENT               the agent binary to put in (default: target/agent/davit-agent, built if missing)
+source "$(dirname "$0")/lib.sh"
+
+BASE=debian:trixie-slim
+IMAGES=$ROOT/runtime-images
+AGENT=${DAVIT_AGENT:-$ROOT/target/agent/davit-agent}
+PASSED_ON=(HTTP_PROXY HTTPS_PROXY NO_PROXY http_proxy https_proxy no_proxy PIP_INDEX_URL PIP_EXTRA_INDEX_URL PIP_TRUSTED_HOST NPM_CONFIG_REGISTRY)
+export DOCKER_BUILDKIT=0 # the classic builder is in every engine; BuildKit needs a plugin
+
+make_base() {
+    docker image inspect "$BASE" > /dev/null 2>&1 && return
+    say "base image: pulling $BASE (giving up after ${DAVIT_PULL_TIMEOUT:-20} s)"
+    if timeout "${DAVIT_PULL_TIMEOUT:-20}" docker pull -q "$BASE" > "$WORK_DIR/pull.log" 2>&1; then return; fi
+    note "  no image registry answered ($(tail -n 1 "$WORK_DIR/pull.log" | cut -c1-120))"
+    "$ROOT/scripts/setup-packages.sh" mmdebstrap
+    say "base image: making $BASE from Debian packages"
+    local tar=$WORK_DIR/base.tar log=$WORK_DIR/mmdebstrap.log
+    local -a mirror=()
+    [[ -z ${DAVIT_BUILD_APT_SOURCES:-} ]] || mirror=("$DAVIT_BUILD_APT_SOURCES")
+    as_root "make the base image" mmdebstrap --quiet --variant=minbase trixie "$tar" "${mirror[@]}" > "$log" 2>&1 ||
+        { tail -n 20 "$log" >&2; fail "mmdebstrap could not make the base image (full log: $log)"; }
+    docker import "$tar" "$BASE" > /dev/null
+    rm -f "$tar"
+}
+
+# The site's settings, laid out as the Dockerfiles expect them.
+make_site() {
+    local site=$1 bundle=${DAVIT_BUILD_CA_BUNDLE:-/etc/ssl/certs/ca-certificates.crt} proxy
+    mkdir -p "$site"
+    echo "settings of this site for the image build; see scripts/images.sh" > "$site/README"
+    if [[ -s $bundle ]]; then cp -L "$bundle" "$site/ca-bundle.crt"; fi
+    if [[ -n ${DAVIT_BUILD_APT_SOURCES:-} ]]; then cp "$DAVIT_BUILD_APT_SOURCES" "$site/sources.list"; fi
+    # A host that reaches its packages by a proxy has told its own apt about it.
+    if have apt-config; then
+        for proxy in http https; do
+            apt-config dump --no-empty --format '%f "%v";%n' "Acquire::$proxy::Proxy" >> "$site/apt.conf" 2> /dev/null || true
+        done
+    fi
+    chmod -R a+rX "$site"
+}
+
+build() {
+    local name=$1 context=$WORK_DIR/context-$1 tag=davit/runtime-$1:latest hash started=$(now_ms) log=$WORK_DIR/image-$1.log
+    rm -rf "$context"
+    mkdir -p "$context"
+    cp -a "$IMAGES/$name/." "$context/"
+    rm -rf "$context/tests"
+    cp -a "$IMAGES/base" "$context/base"
+    make_site "$context/davit-site"
+    install -m 0755 "$AGENT" "$context/davit-agent"
+
+    local -a args=()
+    local variable
+    for variable in "${PASSED_ON[@]}"; do
+        [[ -z ${!variable:-} ]] || args+=(--build-arg "$variable=${!variable}")
+    done
+    hash=$( (docker image inspect -f '{{.Id}}' "$BASE"; printf '%s\n' "${args[@]}"
+        cd "$context" && find . -type f -print0 | LC_ALL=C sort -z | xargs -0 sha256sum
+        find . -type f -perm -u+x | LC_ALL=C sort) | sha256sum | cut -c1-32)
+    if [[ $(docker image inspect -f '{{index .Config.Labels "davit.content"}}' "$tag" 2> /dev/null) == "$hash" ]]; then
+        say "$tag: unchanged"
+    else
+        say "$tag: building"
+        docker build --force-rm --label "davit.content=$hash" -t "$tag" "${args[@]}" "$context" > "$log" 2>&1 ||
+            { tail -n 30 "$log" >&2; fail "$tag was not built (full log: $log)"; }
+        say "$tag: built in $((($(now_ms) - started + 500) / 1000)) s, $(($(docker image inspect -f '{{.Size}}' "$tag") / 1000000)) MB"
+    fi
+    rm -rf "$context"
+}
+
+have docker && docker info > /dev/null 2>&1 || fail "no container engine answers; run scripts/setup-docker.sh first"
+if [[ ! -x $AGENT ]]; then "$ROOT/scripts/build-agent.sh"; fi
+[[ -s $AGENT ]] || fail "no agent at $AGENT"
+
+names=("$@")
+if [[ ${#names[@]} == 0 ]]; then
+    for file in "$IMAGES"/*/runtime.toml; do names+=("$(basename "$(dirname "$file")")"); done
+fi
+make_base
+for name in "${names[@]}"; do
+    [[ -f $IMAGES/$name/runtime.toml ]] || fail "no runtime called $name in $IMAGES"
+    build "$name"
+done
