@@ -1,0 +1,297 @@
+//! The gateway's end of the link.
+
+use std::os::fd::OwnedFd;
+use std::path::Path;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use bytes::{Bytes, BytesMut};
+use serde::Serialize;
+use tokio::net::UnixStream;
+use tokio::sync::{mpsc, oneshot};
+
+use crate::frame::{Frame, FrameKind, MAX_BODY_BYTES, body_frames};
+use crate::message::{Failure, Hello, InitDone, InitRequest, InvokeHead, LogEntry, PROTOCOL};
+use crate::socket::{self, Outbox};
+
+mod answers;
+mod handover;
+
+use answers::{Answer, Answers, Waiter};
+
+/// Batches of log lines that may wait for their reader; more are dropped and counted.
+const EVENTS_WAITING: usize = 1024;
+const CONTROL_TIMEOUT: Duration = Duration::from_secs(5);
+const CONNECT_PAUSE: Duration = Duration::from_millis(2);
+const CONNECT_PAUSE_MAX: Duration = Duration::from_millis(50);
+
+/// A connection to the agent of one instance. Cheap to clone; dropping the last clone closes it, and the
+/// agent then ends the instance.
+#[derive(Clone)]
+pub struct Link {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    outbox: Outbox,
+    answers: Arc<Mutex<Answers>>,
+    next_stream: AtomicU32,
+    runtime: String,
+}
+
+impl Drop for Shared {
+    fn drop(&mut self) {
+        self.outbox.close();
+    }
+}
+
+/// What an instance says without being asked.
+#[derive(Debug)]
+pub enum LinkEvent {
+    /// Lines of output.
+    Log(Vec<LogEntry>),
+    /// The instance is spent.
+    Exited(Failure),
+    /// The connection is gone. Always the last event.
+    Closed,
+}
+
+/// The result of a call.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct InvokeResult {
+    /// Content type that the runtime named.
+    pub content_type: String,
+    /// The bytes, as the function gave them.
+    pub body: Bytes,
+}
+
+/// Why something on the link failed.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum LinkError {
+    /// The function, or its start, failed.
+    #[error("{0}")]
+    Failure(Failure),
+    /// The connection is gone.
+    #[error("the link to the instance is closed")]
+    Closed,
+    /// No answer in time. The instance should be given up.
+    #[error("the instance did not answer in time")]
+    Deadline,
+    /// The agent said something that it should not.
+    #[error("the instance broke the link's protocol: {0}")]
+    Protocol(String),
+}
+
+impl Link {
+    /// Connects to an agent's socket, waiting for the socket to appear until the deadline.
+    pub async fn connect(
+        path: &Path,
+        deadline: Instant,
+    ) -> Result<(Self, mpsc::Receiver<LinkEvent>), LinkError> {
+        within(deadline, async {
+            let stream = connect_when_there(path).await?;
+            Self::greet(stream).await
+        })
+        .await
+    }
+
+    async fn greet(stream: UnixStream) -> Result<(Self, mpsc::Receiver<LinkEvent>), LinkError> {
+        let (outbox, mut inbox) = socket::split(stream);
+        let first = inbox.next().await.map_err(|e| LinkError::Protocol(e.to_string()))?;
+        let (frame, _) = first.ok_or(LinkError::Closed)?;
+        if frame.kind != FrameKind::Hello {
+            return Err(LinkError::Protocol(format!("the first frame is {:?}", frame.kind)));
+        }
+        let hello: Hello =
+            serde_json::from_slice(&frame.body).map_err(|e| LinkError::Protocol(format!("hello: {e}")))?;
+        if hello.protocol != PROTOCOL {
+            return Err(LinkError::Protocol(format!("the agent speaks protocol {}", hello.protocol)));
+        }
+        let answers = Arc::new(Mutex::new(Answers::default()));
+        let (events, receiver) = mpsc::channel(EVENTS_WAITING);
+        tokio::spawn(outbox.clone().drive());
+        tokio::spawn(answers::read_all(inbox, outbox.clone(), answers.clone(), events));
+        let shared = Shared { outbox, answers, next_stream: AtomicU32::new(1), runtime: hello.runtime };
+        Ok((Self { shared: Arc::new(shared) }, receiver))
+    }
+
+    /// Name of the warm runtime behind this link, empty when there is none.
+    pub fn runtime(&self) -> &str {
+        &self.shared.runtime
+    }
+
+    /// Makes the instance one version of one function. Works once.
+    pub async fn init(
+        &self,
+        request: InitRequest,
+        bundle: std::fs::File,
+        deadline: Instant,
+    ) -> Result<InitDone, LinkError> {
+        let body = json_body(&request)?;
+        let (waiting, answer) = self.register(true);
+        let frame = Frame { kind: FrameKind::Init, stream: waiting.stream, body };
+        if !self.shared.outbox.send_with_descriptor(frame, OwnedFd::from(bundle)) {
+            return Err(self.closed());
+        }
+        match within(deadline, answer_of(answer)).await? {
+            Answer::InitDone(done) => waiting.done(done),
+            other => other.unexpected(),
+        }
+    }
+
+    /// Runs one call. Dropping the future cancels it, which spends the instance.
+    pub async fn invoke(
+        &self,
+        head: InvokeHead,
+        event: Bytes,
+        deadline: Instant,
+    ) -> Result<InvokeResult, LinkError> {
+        let body = json_body(&head)?;
+        let (waiting, answer) = self.register(true);
+        let stream = waiting.stream;
+        let head = Frame { kind: FrameKind::Invoke, stream, body };
+        if !self.shared.outbox.send(std::iter::once(head).chain(body_frames(stream, event))) {
+            return Err(self.closed());
+        }
+        match within(deadline, answer_of(answer)).await? {
+            Answer::Result(result) => waiting.done(result),
+            other => other.unexpected(),
+        }
+    }
+
+    /// A socket that is connected to the server inside the instance, set to non-blocking.
+    pub async fn open(&self, deadline: Instant) -> Result<std::net::TcpStream, LinkError> {
+        match self.ask(FrameKind::Open, deadline).await? {
+            Answer::Opened(descriptor) => handover::checked(descriptor),
+            other => other.unexpected(),
+        }
+    }
+
+    /// Stops every process of the instance; returns when they are stopped.
+    pub async fn freeze(&self) -> Result<(), LinkError> {
+        self.acknowledged(FrameKind::Freeze, Instant::now() + CONTROL_TIMEOUT).await
+    }
+
+    /// Lets the processes continue. Does not wait for the agent: what is sent next comes after it.
+    pub async fn thaw(&self) -> Result<(), LinkError> {
+        let stream = self.shared.next_stream.fetch_add(1, Ordering::Relaxed);
+        if self.shared.outbox.send([Frame::empty(FrameKind::Thaw, stream)]) {
+            Ok(())
+        } else {
+            Err(self.closed())
+        }
+    }
+
+    /// Asks whether the agent is there.
+    pub async fn ping(&self, deadline: Instant) -> Result<(), LinkError> {
+        self.acknowledged(FrameKind::Ping, deadline).await
+    }
+
+    /// Whether the connection is gone.
+    pub fn is_closed(&self) -> bool {
+        lock(&self.shared.answers).is_closed() || self.shared.outbox.is_closed()
+    }
+
+    async fn acknowledged(&self, kind: FrameKind, deadline: Instant) -> Result<(), LinkError> {
+        match self.ask(kind, deadline).await? {
+            Answer::Acknowledged => Ok(()),
+            other => other.unexpected(),
+        }
+    }
+
+    async fn ask(&self, kind: FrameKind, deadline: Instant) -> Result<Answer, LinkError> {
+        let (waiting, answer) = self.register(false);
+        if !self.shared.outbox.send([Frame::empty(kind, waiting.stream)]) {
+            return Err(self.closed());
+        }
+        within(deadline, answer_of(answer)).await
+    }
+
+    fn register(&self, cancel_on_drop: bool) -> (Waiting, oneshot::Receiver<Result<Answer, LinkError>>) {
+        let stream = self.shared.next_stream.fetch_add(1, Ordering::Relaxed);
+        let (sender, receiver) = oneshot::channel();
+        lock(&self.shared.answers).insert(stream, Waiter::new(sender));
+        (Waiting { shared: self.shared.clone(), stream, cancel_on_drop }, receiver)
+    }
+
+    /// The reason, when the agent gave one before it closed.
+    fn closed(&self) -> LinkError {
+        lock(&self.shared.answers).closing_error()
+    }
+}
+
+/// Takes the stream out of the table when the caller stops waiting, for whatever reason.
+struct Waiting {
+    shared: Arc<Shared>,
+    stream: u32,
+    cancel_on_drop: bool,
+}
+
+impl Waiting {
+    fn done<T>(self, value: T) -> Result<T, LinkError> {
+        Ok(value)
+    }
+}
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        // Still in the table: no answer has come, so the agent is still at it.
+        if lock(&self.shared.answers).remove(self.stream) && self.cancel_on_drop {
+            self.shared.outbox.send([Frame::empty(FrameKind::Cancel, self.stream)]);
+        }
+    }
+}
+
+fn lock(answers: &Mutex<Answers>) -> MutexGuard<'_, Answers> {
+    answers.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn json_body(value: &impl Serialize) -> Result<Bytes, LinkError> {
+    let body = serde_json::to_vec(value).map_err(|e| LinkError::Protocol(e.to_string()))?;
+    if body.len() > MAX_BODY_BYTES {
+        return Err(LinkError::Protocol(format!("a head of {} bytes is over the limit", body.len())));
+    }
+    Ok(body.into())
+}
+
+fn join(mut parts: Vec<Bytes>) -> Bytes {
+    if parts.len() == 1 {
+        return parts.remove(0);
+    }
+    let mut whole = BytesMut::with_capacity(parts.iter().map(Bytes::len).sum());
+    for part in parts {
+        whole.extend_from_slice(&part);
+    }
+    whole.freeze()
+}
+
+async fn answer_of(receiver: oneshot::Receiver<Result<Answer, LinkError>>) -> Result<Answer, LinkError> {
+    receiver.await.unwrap_or(Err(LinkError::Closed))
+}
+
+async fn within<T>(
+    deadline: Instant,
+    work: impl Future<Output = Result<T, LinkError>>,
+) -> Result<T, LinkError> {
+    tokio::time::timeout_at(deadline.into(), work).await.unwrap_or(Err(LinkError::Deadline))
+}
+
+async fn connect_when_there(path: &Path) -> Result<UnixStream, LinkError> {
+    let mut pause = CONNECT_PAUSE;
+    loop {
+        match handover::connect(path).await {
+            Ok(stream) => return Ok(stream),
+            Err(error)
+                if matches!(
+                    error.kind(),
+                    std::io::ErrorKind::NotFound | std::io::ErrorKind::ConnectionRefused
+                ) =>
+            {
+                tokio::time::sleep(pause).await;
+                pause = (pause * 2).min(CONNECT_PAUSE_MAX);
+            }
+            Err(error) => return Err(LinkError::Protocol(format!("connect to {}: {error}", path.display()))),
+        }
+    }
+}

@@ -1,0 +1,203 @@
+//! The table of callers that wait, and the task that reads the link and answers them.
+
+use std::collections::HashMap;
+use std::os::fd::OwnedFd;
+use std::sync::{Arc, Mutex};
+
+use bytes::Bytes;
+use serde::de::DeserializeOwned;
+use tokio::sync::{mpsc, oneshot};
+
+use super::{InvokeResult, LinkError, LinkEvent, join, lock};
+use crate::frame::{Frame, FrameKind};
+use crate::message::{Failure, InitDone, LogEntry, PAYLOAD_BYTES, ResultHead, Stream};
+use crate::socket::{Inbox, Outbox};
+
+/// A good answer.
+#[derive(Debug)]
+pub(super) enum Answer {
+    InitDone(InitDone),
+    Result(InvokeResult),
+    Opened(OwnedFd),
+    Acknowledged,
+}
+
+impl Answer {
+    pub(super) fn unexpected<T>(self) -> Result<T, LinkError> {
+        Err(LinkError::Protocol(format!("an answer to something else: {self:?}")))
+    }
+}
+
+/// One caller, and what has arrived for it.
+pub(super) struct Waiter {
+    sender: oneshot::Sender<Result<Answer, LinkError>>,
+    content_type: Option<String>,
+    parts: Vec<Bytes>,
+    size: usize,
+}
+
+impl Waiter {
+    pub(super) fn new(sender: oneshot::Sender<Result<Answer, LinkError>>) -> Self {
+        Self { sender, content_type: None, parts: Vec::new(), size: 0 }
+    }
+
+    fn settle(self, answer: Result<Answer, LinkError>) {
+        // The caller may have gone a moment ago.
+        let _ = self.sender.send(answer);
+    }
+}
+
+/// Who waits on which stream.
+#[derive(Default)]
+pub(super) struct Answers {
+    waiting: HashMap<u32, Waiter>,
+    closed: Option<LinkError>,
+}
+
+impl Answers {
+    pub(super) fn insert(&mut self, stream: u32, waiter: Waiter) {
+        match &self.closed {
+            Some(error) => waiter.settle(Err(error.clone())),
+            None => _ = self.waiting.insert(stream, waiter),
+        }
+    }
+
+    pub(super) fn remove(&mut self, stream: u32) -> bool {
+        self.waiting.remove(&stream).is_some()
+    }
+
+    pub(super) fn is_closed(&self) -> bool {
+        self.closed.is_some()
+    }
+
+    pub(super) fn closing_error(&self) -> LinkError {
+        self.closed.clone().unwrap_or(LinkError::Closed)
+    }
+
+    fn settle(&mut self, stream: u32, answer: Result<Answer, LinkError>) {
+        if let Some(waiter) = self.waiting.remove(&stream) {
+            waiter.settle(answer);
+        }
+    }
+
+    /// Ends the table: everybody gets the error, now and from now on. The first reason stays.
+    fn close(&mut self, error: LinkError) {
+        let error = self.closed.get_or_insert(error).clone();
+        for (_, waiter) in self.waiting.drain() {
+            waiter.settle(Err(error.clone()));
+        }
+    }
+
+    /// Carries one frame to whom it concerns. An error ends the link.
+    fn take(&mut self, frame: Frame, descriptor: Option<OwnedFd>) -> Result<(), LinkError> {
+        let stream = frame.stream;
+        match frame.kind {
+            FrameKind::InitDone => {
+                let done = parse(&frame)?;
+                self.settle(stream, Ok(Answer::InitDone(done)));
+            }
+            FrameKind::InitFailed | FrameKind::Failed => {
+                let failure: Failure = parse(&frame)?;
+                self.settle(stream, Err(LinkError::Failure(failure)));
+            }
+            FrameKind::Result => {
+                let head: ResultHead = parse(&frame)?;
+                if let Some(waiter) = self.waiting.get_mut(&stream) {
+                    waiter.content_type = Some(head.content_type);
+                }
+            }
+            FrameKind::Data => {
+                if let Some(waiter) = self.waiting.get_mut(&stream) {
+                    waiter.size += frame.body.len();
+                    if waiter.size > PAYLOAD_BYTES {
+                        return Err(LinkError::Protocol("a result is over the payload limit".into()));
+                    }
+                    waiter.parts.push(frame.body);
+                }
+            }
+            FrameKind::End => {
+                if let Some(mut waiter) = self.waiting.remove(&stream) {
+                    let Some(content_type) = waiter.content_type.take() else {
+                        return Err(LinkError::Protocol("a result ended before it began".into()));
+                    };
+                    let body = join(std::mem::take(&mut waiter.parts));
+                    waiter.settle(Ok(Answer::Result(InvokeResult { content_type, body })));
+                }
+            }
+            FrameKind::Opened => {
+                let descriptor = descriptor.ok_or_else(|| LinkError::Protocol("no descriptor".into()))?;
+                self.settle(stream, Ok(Answer::Opened(descriptor)));
+            }
+            FrameKind::Frozen | FrameKind::Thawed | FrameKind::Pong => {
+                self.settle(stream, Ok(Answer::Acknowledged))
+            }
+            other => return Err(LinkError::Protocol(format!("an agent does not send {other:?}"))),
+        }
+        Ok(())
+    }
+}
+
+/// Reads until the connection ends, then tells everybody.
+pub(super) async fn read_all(
+    mut inbox: Inbox,
+    outbox: Outbox,
+    answers: Arc<Mutex<Answers>>,
+    events: mpsc::Sender<LinkEvent>,
+) {
+    let mut dropped = 0;
+    let end = loop {
+        let (frame, descriptor) = match inbox.next().await {
+            Ok(Some(next)) => next,
+            Ok(None) => break LinkError::Closed,
+            Err(error) => break LinkError::Protocol(error.to_string()),
+        };
+        match frame.kind {
+            FrameKind::Log => match parse(&frame) {
+                Ok(lines) => forward(&events, lines, &mut dropped),
+                Err(error) => break error,
+            },
+            FrameKind::Exited => match parse::<Failure>(&frame) {
+                Ok(failure) => {
+                    lock(&answers).close(LinkError::Failure(failure.clone()));
+                    let _ = events.send(LinkEvent::Exited(failure)).await;
+                }
+                Err(error) => break error,
+            },
+            _ => {
+                if let Err(error) = lock(&answers).take(frame, descriptor) {
+                    break error;
+                }
+            }
+        }
+    };
+    lock(&answers).close(end);
+    outbox.close();
+    let _ = events.send(LinkEvent::Closed).await;
+}
+
+/// Hands lines on without ever waiting: a slow reader of logs must not hold up results.
+fn forward(events: &mpsc::Sender<LinkEvent>, mut lines: Vec<LogEntry>, dropped: &mut usize) {
+    let count = lines.len();
+    if *dropped > 0
+        && let Some(first) = lines.first()
+    {
+        let line = format!("davit: {dropped} lines were dropped here");
+        let note = LogEntry {
+            stream: Stream::Stderr,
+            request_id: None,
+            line,
+            at_unix_us: first.at_unix_us,
+            truncated: false,
+        };
+        lines.insert(0, note);
+    }
+    match events.try_send(LinkEvent::Log(lines)) {
+        Ok(()) => *dropped = 0,
+        Err(_) => *dropped += count,
+    }
+}
+
+fn parse<T: DeserializeOwned>(frame: &Frame) -> Result<T, LinkError> {
+    serde_json::from_slice(&frame.body)
+        .map_err(|error| LinkError::Protocol(format!("{:?}: {error}", frame.kind)))
+}

@@ -1,0 +1,180 @@
+//! The JSON bodies that frames carry.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+
+/// Version of this protocol; the agent names it in its first frame.
+pub const PROTOCOL: u32 = 1;
+
+/// Longest event or result: 6 MiB and a margin, as at AWS.
+pub const PAYLOAD_BYTES: usize = 6_291_556;
+
+/// The agent's first frame.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Hello {
+    /// [`PROTOCOL`] of the agent.
+    pub protocol: u32,
+    /// Name of the warm runtime, empty when the image has none.
+    #[serde(default)]
+    pub runtime: String,
+}
+
+/// How the function is spoken to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Kind {
+    /// Event in, result out.
+    Handler,
+    /// A program that listens on `$PORT`.
+    Server,
+}
+
+/// Everything an agent needs to become one version of one function. Sent once, with the bundle's descriptor.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct InitRequest {
+    /// Name of the function.
+    pub function_name: String,
+    /// Number of the version, as text.
+    pub version: String,
+    /// Namespace of the function.
+    pub namespace: String,
+    /// How it is spoken to.
+    pub kind: Kind,
+    /// `module.function`, or whatever the program expects in `_HANDLER`.
+    pub handler: String,
+    /// Program and arguments; empty means the warm runtime, or `./bootstrap` where there is none.
+    #[serde(default)]
+    pub command: Vec<String>,
+    /// Plain variables and decrypted secrets together.
+    #[serde(default)]
+    pub env: BTreeMap<String, String>,
+    /// Memory of the instance in MiB.
+    pub memory_mb: u32,
+    /// Time budget of a call, as the function's owner set it (it is named in the timeout's text).
+    pub timeout_seconds: u32,
+    /// Calls at a time.
+    pub concurrency: u32,
+    /// How long unpacking and start-up may take together.
+    pub init_timeout_ms: u64,
+    /// The function's name in ARN form, for programs that want one.
+    pub arn: String,
+    /// Value of `AWS_LAMBDA_LOG_GROUP_NAME`.
+    pub log_group: String,
+    /// Value of `AWS_LAMBDA_LOG_STREAM_NAME`.
+    pub log_stream: String,
+    /// Digest of the bundle; the sender has verified it.
+    pub bundle_digest: String,
+    /// Size of the bundle in bytes.
+    pub bundle_size: u64,
+}
+
+/// The agent is ready for calls.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct InitDone {
+    /// Time to unpack the bundle.
+    pub unpack_ms: f64,
+    /// Time from then until the runtime asked for its first event, or the server listened.
+    pub start_ms: f64,
+}
+
+/// Head of a call; its event follows in data frames.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct InvokeHead {
+    /// Id of the call, a UUID.
+    pub request_id: String,
+    /// When the agent ends the call, in Unix milliseconds.
+    pub deadline_unix_ms: u64,
+    /// ARN as the caller named the function.
+    pub arn: String,
+    /// Trace header, empty when there is none.
+    #[serde(default)]
+    pub trace_id: String,
+    /// JSON text of the client context.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub client_context: Option<String>,
+}
+
+/// Head of a result; its bytes follow in data frames.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ResultHead {
+    /// Content type that the runtime named.
+    pub content_type: String,
+    /// Always false in this protocol version: results arrive whole.
+    #[serde(default)]
+    pub streamed: bool,
+}
+
+/// Why a call, a start or an instance failed.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Failure {
+    /// What kind of failure.
+    pub kind: FailureKind,
+    /// One line for people.
+    pub message: String,
+    /// The error as a Lambda client would see it: `{"errorType","errorMessage",..}`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error: Option<Box<RawValue>>,
+    /// Exit code, when a process ended with one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub exit_code: Option<i32>,
+    /// Signal, when a process was killed by one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub signal: Option<i32>,
+}
+
+/// What kind of failure.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum FailureKind {
+    /// The handler reported an error; the instance lives on.
+    FunctionError,
+    /// The process ended. The instance is spent.
+    Exited,
+    /// The kernel killed for memory. The instance is spent.
+    OutOfMemory,
+    /// The deadline passed. The instance is spent.
+    Timeout,
+    /// The function never became ready. The instance is spent.
+    InitFailed,
+    /// The runtime answered something that is no answer.
+    BadResponse,
+    /// The result is over the payload limit; the instance lives on.
+    ResponseTooLarge,
+}
+
+impl std::fmt::Display for Failure {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{:?}: {}", self.kind, self.message)
+    }
+}
+
+/// Where a line came from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Stream {
+    /// Standard output.
+    Stdout,
+    /// Standard error.
+    Stderr,
+}
+
+/// One line of a function's output.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LogEntry {
+    /// Where it came from.
+    pub stream: Stream,
+    /// The call it belongs to, when exactly one was running.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub request_id: Option<String>,
+    /// The line without its end.
+    pub line: String,
+    /// When it was read, in Unix microseconds.
+    pub at_unix_us: u64,
+    /// The line was longer than the cap and lost its rest.
+    #[serde(default)]
+    pub truncated: bool,
+}
+
+/// Body of a log frame.
+pub type LogBatch = Vec<LogEntry>;
