@@ -1,0 +1,112 @@
+// The Node runtime: started before the function is known, so that a cold start has little left to do.
+//
+// Life: load what functions usually load, wait for /davit/init, become the function, serve until the agent hangs up.
+// Started by the agent (DAVIT_RUNTIME_COMMAND).
+'use strict';
+
+const Module = require('node:module');
+const { RuntimeClient, HttpResponseStream } = require('./client');
+const { describe } = require('./errors');
+const { invokeOnce, streamifyResponse } = require('./invoke');
+const { loadHandler } = require('./loader');
+const log = require('./console');
+
+const TASK_ROOT = process.env.LAMBDA_TASK_ROOT || '/var/task';
+
+for (const name of ['assert', 'buffer', 'child_process', 'crypto', 'dns', 'events', 'fs/promises', 'https', 'os', 'path', 'querystring',
+  'stream', 'string_decoder', 'timers/promises', 'tls', 'url', 'util', 'zlib', 'async_hooks', 'perf_hooks']) {
+  require(`node:${name}`);
+}
+
+// The variables AWS documents; these win over the user's. The rest is only filled in where the user said nothing.
+function platformEnvironment(fn) {
+  const fixed = {
+    _HANDLER: fn.handler || '',
+    AWS_EXECUTION_ENV: 'AWS_Lambda_nodejs20.x',
+    AWS_LAMBDA_FUNCTION_NAME: fn.function_name,
+    AWS_LAMBDA_FUNCTION_VERSION: String(fn.version),
+    AWS_LAMBDA_FUNCTION_MEMORY_SIZE: String(fn.memory_mb),
+    AWS_LAMBDA_INITIALIZATION_TYPE: 'on-demand',
+    AWS_LAMBDA_LOG_GROUP_NAME: fn.log_group,
+    AWS_LAMBDA_LOG_STREAM_NAME: fn.log_stream,
+    LAMBDA_TASK_ROOT: TASK_ROOT,
+    LAMBDA_RUNTIME_DIR: '/var/runtime',
+  };
+  const usual = {
+    TZ: ':UTC', LANG: 'C.UTF-8', AWS_REGION: 'us-east-1', AWS_DEFAULT_REGION: 'us-east-1',
+    NODE_PATH: `/opt/nodejs/node20/node_modules:/opt/nodejs/node_modules:/var/runtime/node_modules:/var/runtime:${TASK_ROOT}`,
+  };
+  for (const [name, value] of Object.entries(usual)) if (!(name in process.env)) fixed[name] = value;
+  return fixed;
+}
+
+function become(fn) {
+  Object.assign(process.env, fn.env || {});
+  Object.assign(process.env, platformEnvironment(fn));
+  delete process.env.DAVIT_RUNTIME_COMMAND;
+  process.chdir(TASK_ROOT);
+  Module._initPaths(); // reads NODE_PATH again
+  log.install();
+  globalThis.awslambda = { streamifyResponse, HttpResponseStream };
+}
+
+// What nobody caught ends the process, after it has been reported under its own name.
+function reportUncaught(client) {
+  const report = (kind) => async (error) => {
+    log.logError(kind === 'Runtime.UnhandledPromiseRejection' ? 'Unhandled Promise Rejection' : 'Uncaught Exception', error);
+    const document = describe(error);
+    if (kind) Object.assign(document, { errorType: kind, errorMessage: error instanceof Error ? `${error}` : document.errorMessage });
+    const id = log.currentRequest() ?? latestRequest;
+    try {
+      // A client of its own: the loop's connection may be in use.
+      await new RuntimeClient(`${client.host}:${client.port}`).fail(id, document);
+    } finally {
+      process.exit(kind ? 128 : 129);
+    }
+  };
+  process.on('uncaughtException', report(''));
+  process.on('unhandledRejection', report('Runtime.UnhandledPromiseRejection'));
+}
+let latestRequest = '';
+
+async function serve(address, handler, fn, alone) {
+  const client = new RuntimeClient(address);
+  for (;;) {
+    let next;
+    try {
+      next = await client.next();
+    } catch {
+      process.exit(0); // the agent has gone away
+    }
+    if (!next.headers['lambda-runtime-aws-request-id']) process.exit(1);
+    latestRequest = next.headers['lambda-runtime-aws-request-id'];
+    await invokeOnce(client, handler, fn, next, alone);
+  }
+}
+
+async function main() {
+  const address = process.env.AWS_LAMBDA_RUNTIME_API || '127.0.0.1:9001';
+  const client = new RuntimeClient(address);
+  let answer;
+  try {
+    answer = await client.init();
+  } catch {
+    process.exit(0);
+  }
+  if (answer.status !== 200) process.exit(1);
+  const fn = JSON.parse(answer.body.toString('utf8'));
+  become(fn);
+  let handler;
+  try {
+    handler = await loadHandler(TASK_ROOT, fn.handler || '');
+  } catch (error) {
+    log.logError('Init', error);
+    await client.fail('', describe(error)).catch(() => {});
+    process.exit(1);
+  }
+  reportUncaught(client);
+  const loops = Math.max(1, Number(fn.concurrency || 1));
+  for (let i = 0; i < loops; i++) serve(address, handler, fn, loops === 1);
+}
+
+main();
