@@ -1,0 +1,167 @@
+//! Instances: one row a container, from the decision to start it until it is gone. Written in batches.
+
+use chrono::{DateTime, Utc};
+use davit_api::{Digest, GatewayId, InstanceId, InstanceState, PoolKey, VersionId};
+use sqlx::Row;
+use sqlx::postgres::PgRow;
+
+use crate::rows::{bigint, count64, digest_opt, int, network, parsed, pool_key};
+use crate::{Registry, RegistryError, Result};
+
+/// One instance as stored.
+#[derive(Debug, Clone, PartialEq)]
+pub struct InstanceRow {
+    /// Its id, which is also its container's label.
+    pub id: InstanceId,
+    /// The one gateway that may spend it.
+    pub gateway: GatewayId,
+    /// What it fits.
+    pub key: PoolKey,
+    /// The image that its container runs.
+    pub image_digest: String,
+    /// Where it is in its life.
+    pub state: InstanceState,
+    /// The version that it serves, once it has one.
+    pub version_id: Option<VersionId>,
+    /// Digest of the configuration that it was given.
+    pub config_digest: Option<Digest>,
+    /// Calls that it has served.
+    pub calls: u64,
+    /// Of these, how many failed.
+    pub errors: u64,
+    /// When it was decided.
+    pub created_at: DateTime<Utc>,
+    /// When its state last changed.
+    pub changed_at: DateTime<Utc>,
+}
+
+/// News of one instance from its gateway; counts are totals, so sending them twice does no harm.
+#[derive(Debug, Clone, PartialEq)]
+pub struct InstanceUpdate {
+    /// Which instance.
+    pub id: InstanceId,
+    /// Its state now; one that would go back in its life is ignored.
+    pub state: InstanceState,
+    /// The version that it was given.
+    pub version_id: Option<VersionId>,
+    /// Digest of the configuration that it was given.
+    pub config_digest: Option<Digest>,
+    /// Calls so far.
+    pub calls: u64,
+    /// Failed calls so far.
+    pub errors: u64,
+}
+
+fn read(row: &PgRow) -> Result<InstanceRow> {
+    Ok(InstanceRow {
+        id: InstanceId(row.try_get("id")?),
+        gateway: GatewayId(row.try_get("gateway_id")?),
+        key: pool_key(row)?,
+        image_digest: row.try_get("image_digest")?,
+        state: parsed(row, "state")?,
+        version_id: row.try_get::<Option<_>, _>("version_id")?.map(VersionId),
+        config_digest: digest_opt(row, "config_digest")?,
+        calls: count64(row, "calls")?,
+        errors: count64(row, "errors")?,
+        created_at: row.try_get("created_at")?,
+        changed_at: row.try_get("changed_at")?,
+    })
+}
+
+impl Registry {
+    /// Records the decision to start an instance, before its container is made.
+    pub async fn insert_instance(
+        &self,
+        id: InstanceId,
+        gateway: GatewayId,
+        key: &PoolKey,
+        image_digest: &str,
+    ) -> Result<()> {
+        sqlx::query(
+            "insert into instances
+                (id, gateway_id, image, memory_mb, cpu_millis, ephemeral_mb, network, image_digest)
+             values ($1, $2, $3, $4, $5, $6, $7, $8)",
+        )
+        .bind(id.0)
+        .bind(gateway.0)
+        .bind(&key.image)
+        .bind(int(key.memory_mb))
+        .bind(int(key.cpu_millis))
+        .bind(int(key.ephemeral_mb))
+        .bind(network(key.network))
+        .bind(image_digest)
+        .execute(&self.pool)
+        .await?;
+        Ok(())
+    }
+
+    /// Its agent is warm: the gateway may take it. `false` when it is past that already.
+    pub async fn set_pooled(&self, id: InstanceId) -> Result<bool> {
+        let done = sqlx::query(
+            "update instances set state = 'pooled', changed_at = clock_timestamp() where id = $1 and state = 'starting'",
+        )
+        .bind(id.0)
+        .execute(&self.pool)
+        .await?;
+        Ok(done.rows_affected() == 1)
+    }
+
+    /// What a gateway owns.
+    pub async fn gateway_instances(&self, gateway: GatewayId) -> Result<Vec<InstanceRow>> {
+        let rows = sqlx::query("select * from instances where gateway_id = $1 and state <> 'removed' order by id")
+            .bind(gateway.0)
+            .fetch_all(&self.pool)
+            .await?;
+        rows.iter().map(read).collect()
+    }
+
+    /// Every instance that is not gone.
+    pub async fn live_instances(&self) -> Result<Vec<InstanceRow>> {
+        let rows =
+            sqlx::query("select * from instances where state <> 'removed' order by id").fetch_all(&self.pool).await?;
+        rows.iter().map(read).collect()
+    }
+
+    /// Writes a gateway's news of its own instances in one statement.
+    pub async fn record_instances(&self, gateway: GatewayId, updates: &[InstanceUpdate]) -> Result<()> {
+        if updates.is_empty() {
+            return Ok(());
+        }
+        let column = |f: &dyn Fn(&InstanceUpdate) -> i64| updates.iter().map(f).collect::<Vec<_>>();
+        sqlx::query(
+            "with u as (
+                select * from unnest($2::uuid[], $3::text[], $4::uuid[], $5::bytea[], $6::bigint[], $7::bigint[])
+                    as u(id, state, version_id, config_digest, calls, errors))
+             update instances i set state = u.state, version_id = coalesce(u.version_id, i.version_id),
+                config_digest = coalesce(u.config_digest, i.config_digest), calls = greatest(i.calls, u.calls),
+                errors = greatest(i.errors, u.errors),
+                changed_at = case when i.state = u.state then i.changed_at else clock_timestamp() end
+             from u where i.id = u.id and i.gateway_id = $1 and i.state <> 'removed'
+                and array_position(array['starting', 'pooled', 'active', 'released', 'removed'], replace(u.state, 'frozen', 'active'))
+                 >= array_position(array['starting', 'pooled', 'active', 'released', 'removed'], replace(i.state, 'frozen', 'active'))",
+        )
+        .bind(gateway.0)
+        .bind(updates.iter().map(|u| u.id.0).collect::<Vec<_>>())
+        .bind(updates.iter().map(|u| u.state.as_str()).collect::<Vec<_>>())
+        .bind(updates.iter().map(|u| u.version_id.map(|v| v.0)).collect::<Vec<_>>())
+        .bind(updates.iter().map(|u| u.config_digest.map(|d| d.as_bytes().to_vec())).collect::<Vec<_>>())
+        .bind(column(&|u| bigint(u.calls)))
+        .bind(column(&|u| bigint(u.errors)))
+        .execute(&self.pool)
+        .await?;
+        Ok(())
+    }
+
+    /// Its container is gone.
+    pub async fn set_removed(&self, id: InstanceId, reason: &str) -> Result<()> {
+        let done = sqlx::query(
+            "update instances set state = 'removed', removed_reason = $2, changed_at = clock_timestamp()
+             where id = $1 and state <> 'removed'",
+        )
+        .bind(id.0)
+        .bind(reason)
+        .execute(&self.pool)
+        .await;
+        done.map(drop).map_err(RegistryError::from)
+    }
+}

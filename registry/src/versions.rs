@@ -1,0 +1,146 @@
+//! Versions: what was handed in, and how far it has come.
+
+use davit_api::{
+    Digest, FunctionId, FunctionName, NamespaceName, ScheduleName, ScheduleSpec, VersionId, VersionSpec, VersionView,
+};
+use sqlx::Row;
+use sqlx::postgres::{PgConnection, PgRow};
+
+use crate::namespaces::id_of;
+use crate::rows::{count32, digest, digest_opt, json, parsed, to_json};
+use crate::{Registry, RegistryError, Result};
+
+/// Start of every statement that reads [`VersionView`]s.
+const VIEW: &str = "select v.id, v.number, v.state, (a.version_id is not null) as live, v.spec, v.source, v.bundle,
+        v.bundle_size, v.git_commit, v.error, v.created_at, v.ready_at
+    from versions v
+    join functions f on f.id = v.function_id
+    join namespaces n on n.id = f.namespace_id
+    left join aliases a on a.version_id = v.id and a.name = 'live'";
+
+fn view(row: &PgRow) -> Result<VersionView> {
+    Ok(VersionView {
+        id: VersionId(row.try_get("id")?),
+        number: count32(row, "number")?,
+        state: parsed(row, "state")?,
+        live: row.try_get("live")?,
+        spec: json(row, "spec")?,
+        source: digest(row, "source")?,
+        bundle: digest_opt(row, "bundle")?,
+        bundle_size: row.try_get::<Option<i64>, _>("bundle_size")?.and_then(|n| u64::try_from(n).ok()),
+        git_commit: row.try_get("git_commit")?,
+        error: row.try_get("error")?,
+        created_at: row.try_get("created_at")?,
+        ready_at: row.try_get("ready_at")?,
+    })
+}
+
+fn select(filter: &str) -> sqlx::AssertSqlSafe<String> {
+    // Two literals of this file, never a caller's text.
+    sqlx::AssertSqlSafe(format!("{VIEW} {filter}"))
+}
+
+pub(crate) async fn view_by_id(conn: &mut PgConnection, id: VersionId) -> Result<VersionView> {
+    let row = sqlx::query(select("where v.id = $1")).bind(id.0).fetch_optional(conn).await?;
+    view(&row.ok_or_else(|| RegistryError::not_found("version", id))?)
+}
+
+impl Registry {
+    /// Accepts a deployment: a new version in state `queued`, or, when the same source with the same settings
+    /// is ready already, that version again. Makes the function when it is new.
+    pub async fn create_version(
+        &self,
+        namespace: &NamespaceName,
+        name: &FunctionName,
+        spec: &VersionSpec,
+        source: Digest,
+        git_commit: Option<String>,
+        schedules: &[(ScheduleName, ScheduleSpec)],
+    ) -> Result<VersionView> {
+        let (namespace, name) = (namespace.clone(), name.clone());
+        let (spec, schedules) = (to_json(spec)?, to_json(&schedules)?);
+        self.transact(move |conn| {
+            Box::pin(async move {
+                let function = ensure_function(conn, &namespace, &name).await?;
+                sqlx::query("update artifacts set touched_at = clock_timestamp() where digest = $1")
+                    .bind(source.as_bytes().as_slice())
+                    .execute(&mut *conn)
+                    .await?;
+                let same = sqlx::query_scalar(
+                    "select id from versions where function_id = $1 and state = 'ready' and source = $2
+                     and spec = $3 and schedules = $4 order by number desc limit 1",
+                )
+                .bind(function.0)
+                .bind(source.as_bytes().as_slice())
+                .bind(&spec)
+                .bind(&schedules)
+                .fetch_optional(&mut *conn)
+                .await?;
+                if let Some(id) = same {
+                    return view_by_id(conn, VersionId(id)).await;
+                }
+                let id = VersionId::new();
+                sqlx::query(
+                    "with f as (update functions set last_number = last_number + 1 where id = $2 returning last_number)
+                     insert into versions (id, function_id, number, spec, schedules, source, git_commit)
+                     select $1, $2, f.last_number, $3, $4, $5, $6 from f",
+                )
+                .bind(id.0)
+                .bind(function.0)
+                .bind(spec)
+                .bind(schedules)
+                .bind(source.as_bytes().as_slice())
+                .bind(git_commit)
+                .execute(&mut *conn)
+                .await?;
+                crate::builds::event(conn, id, "queued", "accepted").await?;
+                view_by_id(conn, id).await
+            })
+        })
+        .await
+    }
+
+    /// A function's versions, newest first.
+    pub async fn list_versions(&self, namespace: &NamespaceName, name: &FunctionName) -> Result<Vec<VersionView>> {
+        let mut conn = self.pool.acquire().await?;
+        let (_, function) = crate::namespaces::function_of(&mut conn, namespace, name).await?;
+        let rows = sqlx::query(select("where v.function_id = $1 order by v.number desc limit 1000"))
+            .bind(function.0)
+            .fetch_all(&mut *conn)
+            .await?;
+        rows.iter().map(view).collect()
+    }
+
+    /// One version by its number.
+    pub async fn version(&self, namespace: &NamespaceName, name: &FunctionName, number: u32) -> Result<VersionView> {
+        let row = sqlx::query(select("where n.name = $1 and f.name = $2 and f.deleted_at is null and v.number = $3"))
+            .bind(namespace.as_str())
+            .bind(name.as_str())
+            .bind(i64::from(number))
+            .fetch_optional(&self.pool)
+            .await?;
+        view(&row.ok_or_else(|| RegistryError::not_found("version", format_args!("{namespace}/{name}:{number}")))?)
+    }
+}
+
+/// Finds or makes the function and locks its row, so that deployments of one function take turns.
+async fn ensure_function(conn: &mut PgConnection, namespace: &NamespaceName, name: &FunctionName) -> Result<FunctionId> {
+    let namespace = id_of(conn, namespace).await?;
+    sqlx::query(
+        "insert into functions (id, namespace_id, name) values ($1, $2, $3)
+         on conflict (namespace_id, name) where deleted_at is null do nothing",
+    )
+    .bind(FunctionId::new().0)
+    .bind(namespace.0)
+    .bind(name.as_str())
+    .execute(&mut *conn)
+    .await?;
+    let id = sqlx::query_scalar(
+        "select id from functions where namespace_id = $1 and name = $2 and deleted_at is null for update",
+    )
+    .bind(namespace.0)
+    .bind(name.as_str())
+    .fetch_optional(&mut *conn)
+    .await?;
+    id.map(FunctionId).ok_or_else(|| RegistryError::conflict("the function is being deleted; try again"))
+}
