@@ -30,7 +30,9 @@ pub(super) fn collect(request: &HttpEvent<'_>) -> BTreeMap<String, Vec<String>> 
         .headers
         .get_all("connection")
         .iter()
-        .flat_map(|v| text(v.as_bytes()).split(',').map(|t| t.trim().to_ascii_lowercase()).collect::<Vec<_>>())
+        .flat_map(|v| {
+            text(v.as_bytes()).split(',').map(|t| t.trim().to_ascii_lowercase()).collect::<Vec<_>>()
+        })
         .collect();
     let mut all: BTreeMap<String, Vec<String>> = BTreeMap::new();
     for (name, value) in request.headers {

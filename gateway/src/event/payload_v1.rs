@@ -8,8 +8,10 @@ use super::{HttpEvent, body, headers, query};
 
 /// The event.
 pub(super) fn event(request: &HttpEvent<'_>) -> Value {
-    let multi_headers: BTreeMap<String, Vec<String>> =
-        headers::collect(request).into_iter().map(|(name, values)| (headers::title_case(&name), values)).collect();
+    let multi_headers: BTreeMap<String, Vec<String>> = headers::collect(request)
+        .into_iter()
+        .map(|(name, values)| (headers::title_case(&name), values))
+        .collect();
     let mut multi_query: BTreeMap<String, Vec<String>> = BTreeMap::new();
     for (name, value) in query::pairs(request.query) {
         multi_query.entry(name).or_default().push(value);

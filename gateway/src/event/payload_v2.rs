@@ -10,8 +10,10 @@ use super::{HttpEvent, body, headers, query};
 pub(super) fn event(request: &HttpEvent<'_>) -> Value {
     let mut all = headers::collect(request);
     let cookies = cookies(all.remove("cookie").unwrap_or_default());
-    let headers: BTreeMap<String, String> = all.into_iter().map(|(name, values)| (name, values.join(","))).collect();
-    let route_key = request.route.map_or_else(|| "$default".to_owned(), |r| format!("{} {}", r.method, r.path));
+    let headers: BTreeMap<String, String> =
+        all.into_iter().map(|(name, values)| (name, values.join(","))).collect();
+    let route_key =
+        request.route.map_or_else(|| "$default".to_owned(), |r| format!("{} {}", r.method, r.path));
 
     let mut event = Map::new();
     event.insert("version".into(), "2.0".into());
@@ -62,7 +64,13 @@ fn context(request: &HttpEvent<'_>, route_key: &str) -> Value {
 }
 
 fn cookies(lines: Vec<String>) -> Vec<String> {
-    lines.iter().flat_map(|l| l.split(';')).map(str::trim).filter(|c| !c.is_empty()).map(str::to_owned).collect()
+    lines
+        .iter()
+        .flat_map(|l| l.split(';'))
+        .map(str::trim)
+        .filter(|c| !c.is_empty())
+        .map(str::to_owned)
+        .collect()
 }
 
 /// Values of one name joined by commas, in order.

@@ -23,7 +23,11 @@ const WITH_PRELUDE: &str = "application/vnd.awslambda.http-integration-response"
 type Fields<'a> = BTreeMap<String, &'a RawValue>;
 
 /// Turns a result into the response that the caller gets.
-pub fn respond(format: PayloadFormat, content_type: &str, result: &Bytes) -> Result<Response<Bytes>, ApiError> {
+pub fn respond(
+    format: PayloadFormat,
+    content_type: &str,
+    result: &Bytes,
+) -> Result<Response<Bytes>, ApiError> {
     let response = if media_type(content_type) == WITH_PRELUDE {
         with_prelude(result)
     } else {
@@ -33,7 +37,9 @@ pub fn respond(format: PayloadFormat, content_type: &str, result: &Bytes) -> Res
             PayloadFormat::V1 => strict(result),
         }
     };
-    response.map_err(|problem| ApiError::new(ErrorCode::FunctionBadResponse, format!("the function's response: {problem}")))
+    response.map_err(|problem| {
+        ApiError::new(ErrorCode::FunctionBadResponse, format!("the function's response: {problem}"))
+    })
 }
 
 fn media_type(content_type: &str) -> String {
@@ -41,7 +47,11 @@ fn media_type(content_type: &str) -> String {
 }
 
 /// An object with `statusCode` says what the response is; anything else is the body of a 200.
-fn with_inference(result: &Bytes, content_type: &str, inferred: fn(&Bytes) -> Bytes) -> Result<Response<Bytes>, String> {
+fn with_inference(
+    result: &Bytes,
+    content_type: &str,
+    inferred: fn(&Bytes) -> Bytes,
+) -> Result<Response<Bytes>, String> {
     if let Ok(fields) = serde_json::from_slice::<Fields<'_>>(result)
         && let Some(status) = fields.get("statusCode")
     {
@@ -59,7 +69,8 @@ fn with_inference(result: &Bytes, content_type: &str, inferred: fn(&Bytes) -> By
     }
     // Bytes of a program that does not speak JSON keep the type it gave them.
     let is_json = serde_json::from_slice::<serde::de::IgnoredAny>(result).is_ok();
-    let kept = if is_json { None } else { HeaderValue::from_str(content_type).ok().filter(|v| !v.is_empty()) };
+    let kept =
+        if is_json { None } else { HeaderValue::from_str(content_type).ok().filter(|v| !v.is_empty()) };
     let headers = kept.map(|value| HeaderMap::from_iter([(header::CONTENT_TYPE, value)])).unwrap_or_default();
     finish(StatusCode::OK, headers, inferred(result))
 }
@@ -72,7 +83,8 @@ fn unquoted(result: &Bytes) -> Bytes {
 /// REST API rules: an object with known keys, or nothing.
 fn strict(result: &Bytes) -> Result<Response<Bytes>, String> {
     const KNOWN: [&str; 5] = ["statusCode", "headers", "multiValueHeaders", "body", "isBase64Encoded"];
-    let fields: Fields<'_> = serde_json::from_slice(result).map_err(|_| "must be a JSON object for payload 1.0")?;
+    let fields: Fields<'_> =
+        serde_json::from_slice(result).map_err(|_| "must be a JSON object for payload 1.0")?;
     if fields.is_empty() {
         return Err("is an empty object".into());
     }
@@ -90,7 +102,8 @@ fn strict(result: &Bytes) -> Result<Response<Bytes>, String> {
 /// JSON with status, headers and cookies, eight NUL bytes, then the body as it is.
 fn with_prelude(result: &Bytes) -> Result<Response<Bytes>, String> {
     let at = result.windows(8).position(|w| w == [0; 8]).ok_or("has no prelude")?;
-    let fields: Fields<'_> = serde_json::from_slice(&result[..at]).map_err(|_| "has a prelude that is not JSON")?;
+    let fields: Fields<'_> =
+        serde_json::from_slice(&result[..at]).map_err(|_| "has a prelude that is not JSON")?;
     let status = fields.get("statusCode").map_or(Ok(StatusCode::OK), |s| status_code(s.get()))?;
     let mut headers = headers(&fields)?;
     for cookie in list(&fields, "cookies")? {
@@ -150,7 +163,8 @@ fn append_value(all: &mut HeaderMap, name: &str, value: &Value) -> Result<(), St
 }
 
 fn append(all: &mut HeaderMap, name: &str, value: &str) -> Result<(), String> {
-    let parsed = HeaderName::from_bytes(name.as_bytes()).map_err(|_| format!("{} is not a header name", shown(name)))?;
+    let parsed = HeaderName::from_bytes(name.as_bytes())
+        .map_err(|_| format!("{} is not a header name", shown(name)))?;
     let value = HeaderValue::from_bytes(value.as_bytes())
         .map_err(|_| format!("header {} holds characters that are not allowed", shown(name)))?;
     // How the bytes travel is decided by the gateway, and it knows the real length.
@@ -174,13 +188,18 @@ fn decoded(fields: &Fields<'_>, body: Bytes) -> Result<Bytes, String> {
 }
 
 fn object(fields: &Fields<'_>, key: &str) -> Result<BTreeMap<String, Value>, String> {
-    let parsed = fields.get(key).map(|raw| serde_json::from_str::<Option<BTreeMap<String, Value>>>(raw.get()));
+    let parsed =
+        fields.get(key).map(|raw| serde_json::from_str::<Option<BTreeMap<String, Value>>>(raw.get()));
     Ok(parsed.transpose().map_err(|_| format!("{key} must be an object"))?.flatten().unwrap_or_default())
 }
 
 fn list(fields: &Fields<'_>, key: &str) -> Result<Vec<String>, String> {
     let parsed = fields.get(key).map(|raw| serde_json::from_str::<Option<Vec<String>>>(raw.get()));
-    Ok(parsed.transpose().map_err(|_| format!("{key} must be a list of strings"))?.flatten().unwrap_or_default())
+    Ok(parsed
+        .transpose()
+        .map_err(|_| format!("{key} must be a list of strings"))?
+        .flatten()
+        .unwrap_or_default())
 }
 
 fn string(raw: &str, key: &str) -> Result<String, String> {

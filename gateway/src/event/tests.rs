@@ -4,7 +4,9 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
-use davit_api::{ErrorCode, FunctionName, InvocationId, MethodMatch, NamespaceName, PayloadFormat, RouteSpec};
+use davit_api::{
+    ErrorCode, FunctionName, InvocationId, MethodMatch, NamespaceName, PayloadFormat, RouteSpec,
+};
 use http::{HeaderMap, HeaderName, HeaderValue, Response};
 use proptest::prelude::*;
 use serde_json::{Value, json};
@@ -38,7 +40,8 @@ fn request(path: &str, query: &str, headers: &[(&str, &str)], body: &[u8]) -> Re
 }
 
 fn event(format: PayloadFormat, request: &Request) -> Value {
-    let (namespace, function): (NamespaceName, FunctionName) = ("shop".parse().unwrap(), "orders".parse().unwrap());
+    let (namespace, function): (NamespaceName, FunctionName) =
+        ("shop".parse().unwrap(), "orders".parse().unwrap());
     let at: DateTime<Utc> = "2020-03-12T19:03:58.390Z".parse().unwrap();
     let view = HttpEvent {
         method: request.method,
@@ -80,7 +83,13 @@ fn payload_2_joins_splits_and_omits_as_http_apis_do() {
     let mut sent = request(
         "/pa2%Fth/1",
         "a=1&a=2&b=x%20y",
-        &[("X-Twice", "1"), ("x-twice", "2"), ("cookie", "a=b; c=d"), ("te", "x"), ("content-type", "application/json")],
+        &[
+            ("X-Twice", "1"),
+            ("x-twice", "2"),
+            ("cookie", "a=b; c=d"),
+            ("te", "x"),
+            ("content-type", "application/json"),
+        ],
         "{\"é\":1}".as_bytes(),
     );
     let seen = event(PayloadFormat::V2, &sent);
@@ -134,14 +143,20 @@ fn payload_1_keeps_every_value_and_says_null_for_none() {
     let seen = event(PayloadFormat::V1, &request("/a/b", "q=1&q=2", &[("x-two", "1"), ("x-two", "2")], b""));
     assert_eq!((&seen["resource"], &seen["path"]), (&json!("/{proxy+}"), &json!("/a/b")));
     assert_eq!(seen["pathParameters"], json!({"proxy": "a/b"}));
-    assert_eq!((&seen["headers"]["X-Two"], &seen["multiValueHeaders"]["X-Two"]), (&json!("2"), &json!(["1", "2"])));
+    assert_eq!(
+        (&seen["headers"]["X-Two"], &seen["multiValueHeaders"]["X-Two"]),
+        (&json!("2"), &json!(["1", "2"]))
+    );
     assert_eq!(seen["queryStringParameters"], json!({"q": "2"}));
     assert_eq!(seen["multiValueQueryStringParameters"], json!({"q": ["1", "2"]}));
     assert_eq!((&seen["body"], &seen["stageVariables"]), (&Value::Null, &Value::Null));
     assert_eq!(seen["requestContext"]["requestTime"], "12/Mar/2020:19:03:58 +0000");
     assert!(seen.get("version").is_none(), "REST APIs send none, and adapters look at it");
     let root = event(PayloadFormat::V1, &request("", "", &[], b""));
-    assert_eq!((&root["resource"], &root["path"], &root["pathParameters"]), (&json!("/"), &json!("/"), &Value::Null));
+    assert_eq!(
+        (&root["resource"], &root["path"], &root["pathParameters"]),
+        (&json!("/"), &json!("/"), &Value::Null)
+    );
     assert_eq!(root["queryStringParameters"], Value::Null);
 }
 
@@ -208,12 +223,15 @@ fn headers_and_cookies_are_taken_over_and_framing_is_not() {
         r#"{"statusCode":200,"headers":{"Content-Type":"text/html","X-N":3,"X-B":true,"X-Null":null,"content-length":"999","Transfer-Encoding":"chunked"},
             "multiValueHeaders":{"x-n":["1","2"]},"cookies":["a=b; Secure","c=d"],"body":"<p>"}"#,
     );
-    let all = |name: &str| answer.headers().get_all(name).iter().map(|v| v.to_str().unwrap()).collect::<Vec<_>>();
+    let all =
+        |name: &str| answer.headers().get_all(name).iter().map(|v| v.to_str().unwrap()).collect::<Vec<_>>();
     assert_eq!(all("content-type"), ["text/html"]);
     assert_eq!(all("x-n"), ["1", "2", "3"]);
     assert_eq!(all("x-b"), ["true"]);
     assert_eq!(all("set-cookie"), ["a=b; Secure", "c=d"]);
-    assert!(all("x-null").is_empty() && all("content-length").is_empty() && all("transfer-encoding").is_empty());
+    assert!(
+        all("x-null").is_empty() && all("content-length").is_empty() && all("transfer-encoding").is_empty()
+    );
 }
 
 #[test]
@@ -251,8 +269,15 @@ fn payload_1_is_strict_as_rest_apis_are() {
         assert_eq!(answer(PayloadFormat::V1, result).status(), status, "{result}");
     }
     for result in [
-        "{}", "\"x\"", "null", "7", "", r#"{"statusCode":200,"extra":1}"#, r#"{"statusCode":"test"}"#,
-        r#"{"statusCode":200,"body":{}}"#, r#"{"statusCode":200,"multiValueHeaders":{"a":"b"}}"#,
+        "{}",
+        "\"x\"",
+        "null",
+        "7",
+        "",
+        r#"{"statusCode":200,"extra":1}"#,
+        r#"{"statusCode":"test"}"#,
+        r#"{"statusCode":200,"body":{}}"#,
+        r#"{"statusCode":200,"multiValueHeaders":{"a":"b"}}"#,
     ] {
         refusal(PayloadFormat::V1, result);
     }
@@ -262,10 +287,16 @@ fn payload_1_is_strict_as_rest_apis_are() {
 
 #[test]
 fn a_streaming_client_brings_status_and_headers_in_front() {
-    let result = Bytes::from_static(b"{\"statusCode\":201,\"headers\":{\"a\":\"b\"},\"cookies\":[\"c=d\"]}\0\0\0\0\0\0\0\0\0body");
-    let answer = respond(PayloadFormat::V1, "application/vnd.awslambda.http-integration-response", &result).unwrap();
+    let result = Bytes::from_static(
+        b"{\"statusCode\":201,\"headers\":{\"a\":\"b\"},\"cookies\":[\"c=d\"]}\0\0\0\0\0\0\0\0\0body",
+    );
+    let answer =
+        respond(PayloadFormat::V1, "application/vnd.awslambda.http-integration-response", &result).unwrap();
     assert_eq!((answer.status().as_u16(), answer.body().as_ref()), (201, b"\0body".as_slice()));
-    assert_eq!((&answer.headers()["a"], &answer.headers()["set-cookie"]), (&HeaderValue::from_static("b"), &HeaderValue::from_static("c=d")));
+    assert_eq!(
+        (&answer.headers()["a"], &answer.headers()["set-cookie"]),
+        (&HeaderValue::from_static("b"), &HeaderValue::from_static("c=d"))
+    );
 }
 
 /// JSON that looks like a response, more or less.
@@ -286,7 +317,8 @@ fn results() -> impl Strategy<Value = String> {
     });
     const KEYS: &[&str] =
         &["statusCode", "headers", "multiValueHeaders", "body", "isBase64Encoded", "cookies", "other"];
-    let object = prop::collection::btree_map(prop::sample::select(KEYS), any_json.clone(), 0..6).prop_map(|m| json!(m));
+    let object = prop::collection::btree_map(prop::sample::select(KEYS), any_json.clone(), 0..6)
+        .prop_map(|m| json!(m));
     let shaped = (object, 190u32..610).prop_map(|(mut o, status)| {
         o["statusCode"] = status.into();
         o

@@ -1,0 +1,78 @@
+//! Schedules: an alarm says "look", a full read says what is due, a unique row decides who fires it.
+//!
+//! Start-up, a lost notification, a lost alarm and a normal ring are one code path: read all schedules, compute,
+//! carry out, set the next alarms.
+
+pub mod alarm;
+pub mod fire;
+pub mod next;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use chrono::Utc;
+use davit_registry::{Changes, Registry, Topic};
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
+
+use alarm::Alarm;
+use fire::Looked;
+
+/// Schedules are read at least this often.
+const FULL_READ: Duration = Duration::from_secs(5);
+/// A burst of changes is read once.
+const SETTLE: Duration = Duration::from_millis(50);
+
+/// Rings until `stop`. `wake` tells this process's dispatcher that there is work.
+pub async fn run(registry: Registry, changes: Changes, wake: Arc<Notify>, stop: CancellationToken) {
+    let alarm = match Alarm::start().await {
+        Ok(alarm) => Some(alarm),
+        Err(error) => {
+            tracing::error!(%error, "no alarm clock; schedules are looked at every few seconds only");
+            None
+        }
+    };
+    let mut changed = changes.subscribe(Topic::Schedules);
+    loop {
+        changed.borrow_and_update();
+        look_at_all(&registry, alarm.as_ref(), &wake).await;
+        let rung = async {
+            match &alarm {
+                Some(alarm) => alarm.rung().await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            () = rung => {}
+            _ = changed.changed() => tokio::time::sleep(SETTLE).await,
+            () = tokio::time::sleep(FULL_READ) => {}
+            () = stop.cancelled() => break,
+        }
+    }
+    if let Some(alarm) = alarm {
+        alarm.stop().await;
+    }
+}
+
+async fn look_at_all(registry: &Registry, alarm: Option<&Alarm>, wake: &Notify) {
+    let rows = match registry.schedules_all().await {
+        Ok(rows) => rows,
+        Err(error) => return tracing::debug!(%error, "schedules cannot be read; whatever passes meanwhile is late, not lost"),
+    };
+    for row in rows.iter().filter(|row| row.enabled) {
+        let next = match fire::look(registry, row, Utc::now()).await {
+            Ok(Looked::Next(next)) => next,
+            Ok(Looked::Fired(_, next)) => {
+                wake.notify_one();
+                next
+            }
+            Err(error) => {
+                tracing::warn!(%error, schedule = %row.name, function = %row.function, "could not be looked at; it will be again");
+                None
+            }
+        };
+        if let (Some(alarm), Some(at)) = (alarm, next) {
+            alarm.set(at).await;
+        }
+    }
+}

@@ -1,0 +1,146 @@
+//! Outcome × attempt × policy × age → done, once more after a delay, or dead. Pure; `mod.rs` carries it out.
+
+use std::time::Duration;
+
+use davit_api::{ErrorCode, RetryPolicy};
+
+/// Longest delay before a call that could not start is tried again (AWS Lambda's figure for throttles).
+const LONGEST_WAIT: Duration = Duration::from_secs(300);
+/// A function that the routes do not know may be one that they do not know *yet*: this often it is looked for.
+const LOOKS: u32 = 6;
+/// How much of a delay is left to chance, so that jobs that failed together do not come back together.
+const JITTER: f64 = 0.2;
+
+/// What becomes of an attempt.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verdict {
+    /// It succeeded.
+    Done,
+    /// Once more, this much later.
+    Retry(Duration),
+    /// It failed and is not tried again.
+    Dead,
+}
+
+/// An attempt that ended.
+#[derive(Debug, Clone, Copy)]
+pub struct Attempt {
+    /// Which one; 1 is the first.
+    pub number: u32,
+    /// Time since the invocation was accepted.
+    pub age: Duration,
+    /// Why it failed; none if it did not.
+    pub error: Option<ErrorCode>,
+    /// A number from 0 to 1, drawn by chance.
+    pub chance: f64,
+}
+
+/// Whether an attempt may start at all at this age.
+pub fn too_old(policy: &RetryPolicy, age: Duration) -> bool {
+    age >= Duration::from_secs(policy.max_age_seconds.into())
+}
+
+/// Decides.
+pub fn classify(attempt: Attempt, policy: &RetryPolicy) -> Verdict {
+    let Some(code) = attempt.error else { return Verdict::Done };
+    let delay = match blame(code) {
+        Blame::Work if attempt.number < policy.max_attempts => policy.delay_after(attempt.number),
+        Blame::Place => waiting(attempt.number),
+        Blame::Unknown if attempt.number < LOOKS => waiting(attempt.number),
+        Blame::Work | Blame::Unknown | Blame::Request => return Verdict::Dead,
+    };
+    let delay = delay.mul_f64(1.0 - JITTER * attempt.chance.clamp(0.0, 1.0));
+    if too_old(policy, attempt.age.saturating_add(delay)) { Verdict::Dead } else { Verdict::Retry(delay) }
+}
+
+/// One second, doubling.
+fn waiting(attempt: u32) -> Duration {
+    Duration::from_secs(1 << attempt.saturating_sub(1).min(16)).min(LONGEST_WAIT)
+}
+
+enum Blame {
+    /// The function ran, or may have: the promised number of attempts counts.
+    Work,
+    /// There was no place to run it: only its age counts.
+    Place,
+    /// The function is not known here.
+    Unknown,
+    /// It can never succeed.
+    Request,
+}
+
+fn blame(code: ErrorCode) -> Blame {
+    use ErrorCode::*;
+    match code {
+        FunctionError
+        | FunctionExited
+        | FunctionOutOfMemory
+        | FunctionInitFailed
+        | FunctionBadResponse
+        | FunctionResponseTooLarge
+        | FunctionTimeout
+        | InstanceLost
+        | Internal => Blame::Work,
+        TooManyRequests | NoCapacity | Unavailable => Blame::Place,
+        NotFound | Conflict => Blame::Unknown,
+        InvalidRequest | Unauthenticated | Forbidden | MethodNotAllowed | TooLarge | UnsupportedMediaType
+        | Unprocessable | HeadersTooLarge => Blame::Request,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn verdict(code: ErrorCode, number: u32, age: u64) -> Verdict {
+        let attempt = Attempt { number, age: Duration::from_secs(age), error: Some(code), chance: 0.0 };
+        classify(attempt, &RetryPolicy::default())
+    }
+
+    #[test]
+    fn a_failing_function_gets_the_promised_attempts() {
+        assert_eq!(verdict(ErrorCode::FunctionError, 1, 0), Verdict::Retry(Duration::from_secs(60)));
+        assert_eq!(verdict(ErrorCode::FunctionTimeout, 2, 70), Verdict::Retry(Duration::from_secs(120)));
+        assert_eq!(verdict(ErrorCode::FunctionError, 3, 200), Verdict::Dead);
+    }
+
+    #[test]
+    fn having_no_place_costs_time_but_no_attempts() {
+        assert_eq!(verdict(ErrorCode::NoCapacity, 50, 4_000), Verdict::Retry(LONGEST_WAIT));
+        assert_eq!(verdict(ErrorCode::NoCapacity, 50, 21_500), Verdict::Dead);
+    }
+
+    #[test]
+    fn what_can_never_succeed_is_not_tried_again() {
+        assert_eq!(verdict(ErrorCode::TooLarge, 1, 0), Verdict::Dead);
+        assert_eq!(verdict(ErrorCode::NotFound, LOOKS, 40), Verdict::Dead);
+    }
+
+    proptest! {
+        #[test]
+        fn every_outcome_ends_within_the_age_and_never_waits_too_long(
+            code in prop::sample::select(ErrorCode::ALL), number in 1u32..10_000, age in 0u64..1_000_000, chance in -1.0f64..2.0,
+            max_attempts in 1u32..=100, base_delay_seconds in 0u32..=3_600, max_delay_seconds in 0u32..=86_400,
+            max_age_seconds in 1u32..=604_800,
+        ) {
+            let policy = RetryPolicy { max_attempts, base_delay_seconds, max_delay_seconds, max_age_seconds };
+            let age = Duration::from_secs(age);
+            match classify(Attempt { number, age, error: Some(code), chance }, &policy) {
+                Verdict::Done => prop_assert!(false, "a failure is no success"),
+                Verdict::Retry(delay) => {
+                    prop_assert!(!too_old(&policy, age + delay));
+                    prop_assert!(delay <= policy.delay_after(number).max(LONGEST_WAIT));
+                }
+                Verdict::Dead => {}
+            }
+        }
+
+        #[test]
+        fn success_is_done_whatever_else(number in 1u32..10_000, age in 0u64..1_000_000) {
+            let attempt = Attempt { number, age: Duration::from_secs(age), error: None, chance: 0.5 };
+            prop_assert_eq!(classify(attempt, &RetryPolicy::default()), Verdict::Done);
+        }
+    }
+}
