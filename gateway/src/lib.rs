@@ -1,1 +1,22 @@
-//! placeholder
+//! The data plane: everything on a call's way, whichever door it comes through.
+//!
+//! HTTP ([`http`]), cron ([`cron`]) and the queue ([`dispatch`]) all end in [`invoke::Corridor`]. What the gateway
+//! owns ([`instances`]) it spends by itself; facts about what happened go to the registry afterwards ([`record`]).
+
+pub mod admit;
+pub mod config;
+pub mod cron;
+pub mod demand;
+pub mod dispatch;
+pub mod event;
+pub mod facts;
+pub mod forward;
+pub mod http;
+pub mod instances;
+pub mod invoke;
+pub mod lease;
+pub mod metrics;
+pub mod outcome;
+pub mod record;
+pub mod routes;
+pub mod version;

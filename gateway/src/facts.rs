@@ -1,0 +1,146 @@
+//! Facts about what happened, on their way from the hot path to the registry.
+//!
+//! The corridor only ever does a non-blocking send here. Each feed has its own bound; when the registry is
+//! away and a feed is full, the newest facts are dropped and counted, and calls go on (invariant 4).
+//! `record.rs` owns the other end: it batches the feeds into the registry.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use chrono::{DateTime, Utc};
+use davit_api::{Digest, FunctionId, FunctionName, InstanceId, InstanceState, InvocationId, LogStream, NamespaceName, VersionId};
+use tokio::sync::mpsc;
+
+/// A call that ended, however it ended.
+#[derive(Debug, Clone, PartialEq)]
+pub struct CallFact {
+    /// Whose call it was.
+    pub function_id: FunctionId,
+    /// The version that answered.
+    pub version_id: VersionId,
+    /// Whether an instance had to be started for it.
+    pub cold: bool,
+    /// Whether it failed.
+    pub error: bool,
+    /// From arrival to outcome, in milliseconds.
+    pub total_ms: f64,
+    /// How long the instance's start took until the handler was loaded, for a cold call.
+    pub cold_ms: Option<f64>,
+    /// When it ended.
+    pub ended_at: DateTime<Utc>,
+}
+
+/// An instance that changed its state.
+#[derive(Debug, Clone, PartialEq)]
+pub struct InstanceFact {
+    /// Which one.
+    pub instance: InstanceId,
+    /// The state it is in now.
+    pub state: InstanceState,
+    /// The version it serves, once it has one.
+    pub version_id: Option<VersionId>,
+    /// Digest of the configuration it was given with the version.
+    pub config: Option<Digest>,
+    /// Calls it has served so far.
+    pub calls: u64,
+    /// Why it was let go, for `released`.
+    pub reason: Option<String>,
+    /// When it changed.
+    pub at: DateTime<Utc>,
+}
+
+/// One line that a function's process wrote.
+#[derive(Debug, Clone, PartialEq)]
+pub struct LogFact {
+    /// Namespace of the function.
+    pub namespace: NamespaceName,
+    /// Its name.
+    pub function: FunctionName,
+    /// Its id.
+    pub function_id: FunctionId,
+    /// Number of the version that wrote it.
+    pub version: u32,
+    /// In which instance.
+    pub instance: InstanceId,
+    /// During which invocation, when that is known.
+    pub invocation: Option<InvocationId>,
+    /// To which output.
+    pub stream: LogStream,
+    /// When.
+    pub at: DateTime<Utc>,
+    /// The text, without its line end.
+    pub line: String,
+}
+
+/// Where facts are sent; cheap to clone, never blocks.
+#[derive(Clone)]
+pub struct Recorder {
+    calls: mpsc::Sender<CallFact>,
+    instances: mpsc::UnboundedSender<InstanceFact>,
+    logs: mpsc::Sender<LogFact>,
+    dropped: Arc<Dropped>,
+}
+
+/// What had to be thrown away because a feed was full.
+#[derive(Debug, Default)]
+pub struct Dropped {
+    /// Call facts.
+    pub calls: AtomicU64,
+    /// Log lines.
+    pub logs: AtomicU64,
+}
+
+/// The receiving end of a [`Recorder`].
+pub struct Feeds {
+    /// Calls that ended.
+    pub calls: mpsc::Receiver<CallFact>,
+    /// Instances that changed state. Not bounded by count: each instance makes a handful in its life, and the
+    /// number of instances is bounded.
+    pub instances: mpsc::UnboundedReceiver<InstanceFact>,
+    /// Lines that functions wrote.
+    pub logs: mpsc::Receiver<LogFact>,
+    /// Counters of what did not fit.
+    pub dropped: Arc<Dropped>,
+}
+
+/// Bound of the feed of call facts.
+const CALLS: usize = 65_536;
+/// Bound of the feed of log lines.
+const LOGS: usize = 16_384;
+
+impl Recorder {
+    /// A recorder and its receiving end.
+    pub fn channel() -> (Self, Feeds) {
+        let (calls, calls_out) = mpsc::channel(CALLS);
+        let (instances, instances_out) = mpsc::unbounded_channel();
+        let (logs, logs_out) = mpsc::channel(LOGS);
+        let dropped = Arc::new(Dropped::default());
+        let feeds = Feeds { calls: calls_out, instances: instances_out, logs: logs_out, dropped: dropped.clone() };
+        (Self { calls, instances, logs, dropped }, feeds)
+    }
+
+    /// A call ended.
+    pub fn call(&self, fact: CallFact) {
+        if self.calls.try_send(fact).is_err() {
+            self.dropped.calls.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// An instance changed state.
+    pub fn instance(&self, fact: InstanceFact) {
+        // Nobody listens only while the process ends; the controller then reads the truth from the engine.
+        let _ = self.instances.send(fact);
+    }
+
+    /// A function wrote a line.
+    pub fn log(&self, fact: LogFact) {
+        if self.logs.try_send(fact).is_err() {
+            self.dropped.logs.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// What did not fit so far.
+    pub fn dropped(&self) -> &Dropped {
+        &self.dropped
+    }
+}

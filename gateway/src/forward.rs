@@ -1,0 +1,211 @@
+//! One HTTP exchange with a server function: request in, response out, both streaming; WebSockets too.
+//!
+//! Which headers cross is decided in `forward/headers.rs`. The slot and the connection travel inside the response's body, so
+//! however the exchange ends, both are given back by a drop.
+
+mod headers;
+mod upgrade;
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use bytes::Bytes;
+use davit_api::{ApiError, ErrorCode, InvocationId};
+use http::{HeaderValue, Request, Response, StatusCode, header};
+use hyper::client::conn::http1::SendRequest;
+use tokio_util::task::TaskTracker;
+
+use crate::http::{Body, CollectError, OnEnd, collect};
+use crate::instances::{Instance, OpenError, Slot, Upstream, open};
+use crate::invoke::{Answer, CallError, lost, timed_out};
+use crate::metrics::Metrics;
+use crate::outcome;
+use crate::version::LiveVersion;
+
+pub(crate) use headers::strip_ours;
+pub use headers::{Origin, prepare};
+
+/// Where a server function gets events from queue, schedule and invoke API.
+const EVENTS_PATH: &str = "/events";
+
+/// Sends requests to server functions.
+pub struct Exchange {
+    /// Upgraded connections, which outlive their exchange.
+    upgrades: TaskTracker,
+    stop: tokio_util::sync::CancellationToken,
+    metrics: Arc<Metrics>,
+}
+
+/// Why there is no response.
+pub enum Failed {
+    /// No byte was sent: the request is whole and another instance may have it.
+    Unsent(Box<Request<Body>>, CallError),
+    /// It may have been started.
+    Final(CallError),
+}
+
+impl Exchange {
+    /// `stop` ends upgraded connections.
+    pub fn new(metrics: Arc<Metrics>, stop: tokio_util::sync::CancellationToken) -> Self {
+        Self { upgrades: TaskTracker::new(), stop, metrics }
+    }
+
+    /// Sends a request whose headers are prepared, and waits for the response's head until `deadline`.
+    pub async fn send(&self, mut slot: Slot, mut request: Request<Body>, deadline: Instant) -> Result<Response<Body>, Failed> {
+        let instance = slot.instance().clone();
+        let Some(version) = instance.version().cloned() else { return Err(Failed::Unsent(Box::new(request), lost())) };
+        let wants_upgrade = headers::wants_websocket(request.method(), request.headers());
+        let client = wants_upgrade.then(|| hyper::upgrade::on(&mut request));
+        let mut fresh = false;
+        loop {
+            let mut upstream = match connect(&instance, fresh, deadline).await {
+                Ok(upstream) => upstream,
+                Err(error) => {
+                    slot.set_spoiled(spoils(&error));
+                    return Err(not_connected(error, request, &version));
+                }
+            };
+            let sent = tokio::time::timeout_at(deadline.into(), upstream.send.try_send_request(request)).await;
+            let Ok(sent) = sent else { return Err(Failed::Final(timed_out(&version))) };
+            match sent {
+                Ok(response) => return Ok(self.answer(slot, instance, upstream.send, response, client)?),
+                Err(mut error) => match error.take_message() {
+                    // The server closed an idle connection in the moment we took it; nothing was written.
+                    Some(back) if upstream.reused => {
+                        request = back;
+                        fresh = true;
+                    }
+                    Some(back) => {
+                        return Err(Failed::Unsent(Box::new(back), bad_response("the server closed the connection at once")));
+                    }
+                    None => {
+                        let error = error.into_error();
+                        tracing::debug!(instance = %instance.id, %error, "exchange failed");
+                        return Err(Failed::Final(failed_exchange(&error, &instance)));
+                    }
+                },
+            }
+        }
+    }
+
+    fn answer(
+        &self,
+        slot: Slot,
+        instance: Arc<Instance>,
+        send: SendRequest<Body>,
+        mut response: Response<hyper::body::Incoming>,
+        client: Option<hyper::upgrade::OnUpgrade>,
+    ) -> Result<Response<Body>, Failed> {
+        if response.status() == StatusCode::SWITCHING_PROTOCOLS {
+            let Some(client) = client.filter(|_| headers::is_websocket(response.headers())) else {
+                return Err(Failed::Final(bad_response("the server switched protocols without being asked to")));
+            };
+            let server = hyper::upgrade::on(&mut response);
+            let open = upgrade::Open { slot, instance, send, metrics: self.metrics.clone() };
+            self.upgrades.spawn(upgrade::pass(open, client, server, self.stop.clone()));
+            let (mut parts, _) = response.into_parts();
+            headers::clean_upgraded(&mut parts.headers);
+            return Ok(Response::from_parts(parts, Body::empty()));
+        }
+        let (mut parts, body) = response.into_parts();
+        headers::clean_response(&mut parts.headers);
+        let held = Held { slot: Some(slot), instance, send: Some(send) };
+        Ok(Response::from_parts(parts, Body::stream(body).guarded(Box::new(held))))
+    }
+
+    /// Waits until upgraded connections have ended; `stop` makes them.
+    pub async fn drained(&self) {
+        self.upgrades.close();
+        self.upgrades.wait().await;
+    }
+}
+
+/// What a streaming response holds on to.
+struct Held {
+    slot: Option<Slot>,
+    instance: Arc<Instance>,
+    send: Option<SendRequest<Body>>,
+}
+
+impl OnEnd for Held {
+    fn completed(&mut self) {
+        if let Some(send) = self.send.take() {
+            // Whether it may carry another request, hyper knows a moment later; `take` asks again.
+            self.instance.upstreams.give(send);
+        }
+        self.slot = None;
+    }
+}
+
+async fn connect(instance: &Arc<Instance>, fresh: bool, deadline: Instant) -> Result<Upstream, OpenError> {
+    match instance.upstreams.take().filter(|_| !fresh) {
+        Some(idle) => Ok(idle),
+        None => open(&instance.link, deadline).await,
+    }
+}
+
+fn spoils(error: &OpenError) -> bool {
+    match error {
+        OpenError::Link(davit_link::LinkError::Failure(failure)) => outcome::spoils(failure.kind),
+        OpenError::Link(davit_link::LinkError::Deadline) => false,
+        OpenError::Link(_) | OpenError::Io(_) | OpenError::Http(_) => true,
+    }
+}
+
+fn not_connected(error: OpenError, request: Request<Body>, version: &LiveVersion) -> Failed {
+    match error {
+        OpenError::Link(davit_link::LinkError::Failure(failure)) => Failed::Final(outcome::call_failure(failure)),
+        OpenError::Link(davit_link::LinkError::Deadline) => Failed::Final(timed_out(version)),
+        OpenError::Link(_) | OpenError::Io(_) | OpenError::Http(_) => Failed::Unsent(Box::new(request), lost()),
+    }
+}
+
+/// The connection broke after bytes were written.
+fn failed_exchange(error: &hyper::Error, instance: &Instance) -> CallError {
+    if instance.link.is_closed() {
+        return CallError {
+            error: ApiError::new(ErrorCode::FunctionExited, "the function's process ended during the request"),
+            function_error: None,
+            started: true,
+        };
+    }
+    bad_response(if error.is_parse() { "the server's answer is not HTTP" } else { "the server closed the connection without an answer" })
+}
+
+fn bad_response(why: &str) -> CallError {
+    CallError { error: ApiError::new(ErrorCode::FunctionBadResponse, why), function_error: None, started: true }
+}
+
+/// An event as a server function gets it.
+pub(crate) fn event_request(event: Bytes, request_id: InvocationId) -> Request<Body> {
+    let mut request = Request::new(Body::full(event));
+    *request.method_mut() = http::Method::POST;
+    *request.uri_mut() = http::Uri::from_static(EVENTS_PATH);
+    let headers = request.headers_mut();
+    headers.insert(header::HOST, HeaderValue::from_static("localhost"));
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    headers.insert(headers::REQUEST_ID, headers::value(&request_id.to_string()));
+    request
+}
+
+/// A server function's response as the result of an event: any 2xx is one.
+pub(crate) async fn event_answer(response: Response<Body>, version: &LiveVersion, deadline: Instant) -> Result<Answer, CallError> {
+    let status = response.status();
+    let content_type = response.headers().get(header::CONTENT_TYPE).and_then(|v| v.to_str().ok());
+    let content_type = content_type.unwrap_or("application/octet-stream").to_owned();
+    let collected = tokio::time::timeout_at(deadline.into(), collect(response.into_body(), davit_api::limits::PAYLOAD_BYTES)).await;
+    let body = match collected {
+        Err(_) => return Err(timed_out(version)),
+        Ok(Err(CollectError::TooLarge(limit))) => {
+            let error = ApiError::new(ErrorCode::FunctionResponseTooLarge, format!("the result is larger than {limit} bytes"));
+            return Err(CallError { error, function_error: None, started: true });
+        }
+        Ok(Err(CollectError::Broken(_))) => return Err(bad_response("the server broke off its answer")),
+        Ok(Ok(body)) => body,
+    };
+    if status.is_success() {
+        return Ok(Answer::Event { content_type, body });
+    }
+    let error = ApiError::new(ErrorCode::FunctionError, format!("the server answered {EVENTS_PATH} with {status}"));
+    Err(CallError { error, function_error: serde_json::from_slice(&body).ok(), started: true })
+}

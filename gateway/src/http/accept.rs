@@ -1,0 +1,97 @@
+//! The public listener's accept loop.
+//!
+//! Own, because a framework's default has no header timeout and no bound on connections. What HTTP itself allows
+//! to be endless is bounded here: connections, header bytes, header count, the time to send a header.
+
+use std::convert::Infallible;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::{Request, Response};
+use hyper::body::Incoming;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::config::HttpLimits;
+use crate::http::{Body, Public};
+
+/// Accepts until `stop` fires; returns when every connection has ended or `hard` fires.
+pub async fn serve(listener: TcpListener, public: Arc<Public>, limits: HttpLimits, stop: CancellationToken, hard: CancellationToken) {
+    let connections = TaskTracker::new();
+    let room = Arc::new(Semaphore::new(limits.connections));
+    loop {
+        let accepted = tokio::select! {
+            biased;
+            () = stop.cancelled() => break,
+            accepted = accept_one(&listener, &room) => accepted,
+        };
+        let Some((stream, peer, permit)) = accepted else { continue };
+        let (public, stop, hard) = (public.clone(), stop.clone(), hard.clone());
+        connections.spawn(async move {
+            public.metrics().connections_open.add(1);
+            tokio::select! {
+                () = hard.cancelled() => {}
+                () = connection(stream, peer, &public, limits, stop) => {}
+            }
+            public.metrics().connections_open.sub(1);
+            drop(permit);
+        });
+    }
+    drop(listener);
+    connections.close();
+    tokio::select! {
+        () = connections.wait() => {}
+        () = hard.cancelled() => {}
+    }
+}
+
+async fn accept_one(
+    listener: &TcpListener,
+    room: &Arc<Semaphore>,
+) -> Option<(TcpStream, SocketAddr, tokio::sync::OwnedSemaphorePermit)> {
+    // Room first: connections over the cap wait in the kernel's queue instead of costing memory here.
+    let permit = room.clone().acquire_owned().await.ok()?;
+    match listener.accept().await {
+        Ok((stream, peer)) => {
+            let _ = stream.set_nodelay(true);
+            Some((stream, peer, permit))
+        }
+        Err(error) => {
+            // Out of descriptors or memory: do not spin, the cause passes when a connection ends.
+            tracing::warn!(%error, "accept failed");
+            tokio::time::sleep(Duration::from_millis(50)).await;
+            None
+        }
+    }
+}
+
+async fn connection(stream: TcpStream, peer: SocketAddr, public: &Arc<Public>, limits: HttpLimits, stop: CancellationToken) {
+    let service = service_fn(|request: Request<Incoming>| {
+        let public = public.clone();
+        async move { Ok::<Response<Body>, Infallible>(public.handle(request.map(Body::stream), peer).await) }
+    });
+    let connection = hyper::server::conn::http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(limits.header_timeout)
+        .max_header_size(limits.header_bytes)
+        .max_buf_size(limits.header_bytes.max(64 * 1024))
+        .half_close(false)
+        .serve_connection(TokioIo::new(stream), service)
+        .with_upgrades();
+    let mut connection = std::pin::pin!(connection);
+    let ended = tokio::select! {
+        ended = connection.as_mut() => ended,
+        () = stop.cancelled() => {
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        }
+    };
+    if let Err(error) = ended {
+        tracing::debug!(%peer, %error, "connection ended early");
+    }
+}

@@ -1,0 +1,144 @@
+//! Function addresses and custom routes: from a request to a call, and from its outcome to a response.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use chrono::Utc;
+use davit_api::{Access, ApiError, ErrorCode, FunctionKind, InvocationId, InvocationSource, Role, limits};
+use http::{HeaderValue, Request, Response, header};
+
+use crate::event::{self, HttpEvent};
+use crate::forward::{Origin, prepare, strip_ours};
+use crate::http::{Arrived, Body, CollectError, Public, auth, collect, error, not_found, reply};
+use crate::invoke::{Answer, Call, Payload, Target};
+use crate::routes::{Found, Lookup};
+
+impl Public {
+    /// A request to a function.
+    pub(super) async fn address(&self, mut arrived: Arrived) -> Result<Response<Body>, ApiError> {
+        let found = {
+            let table = self.routes.load();
+            let request = &arrived.request;
+            let found = match table.lookup(&arrived.host.0, request.method().as_str(), request.uri().path()) {
+                Lookup::Found(found) => found,
+                Lookup::NotFound => return Err(not_found()),
+                Lookup::MethodNotAllowed(methods) => return Ok(method_not_allowed(&methods)),
+            };
+            match found.version.spec.access {
+                // The same answer as for a function that does not exist.
+                Access::Private => return Err(not_found()),
+                Access::Token => auth::require(&table, request.headers(), &found.version.namespace, Role::Invoke)?,
+                Access::Public => {}
+            }
+            found
+        };
+        auth::hide_token(arrived.request.headers_mut());
+        let budget = Duration::from_secs(found.version.spec.timeout_seconds.into());
+        let call = Call {
+            payload: Payload::Event(Bytes::new()),
+            arrived: arrived.at,
+            deadline: arrived.at + budget,
+            request_id: InvocationId::new(),
+            source: InvocationSource::Http,
+            trace_id: trace_id(&arrived.request),
+            log_tail: None,
+        };
+        match found.version.spec.kind {
+            FunctionKind::Handler => self.handler(arrived, &found, call).await,
+            FunctionKind::Server => Ok(self.server(arrived, &found, call).await),
+        }
+    }
+
+    async fn handler(&self, arrived: Arrived, found: &Found, mut call: Call) -> Result<Response<Body>, ApiError> {
+        let (mut parts, body) = arrived.request.into_parts();
+        let body = read(body, limits::PAYLOAD_BYTES, call.deadline).await?;
+        let _parked = self.parked.take(body.len())?;
+        strip_ours(&mut parts.headers);
+        let path = parts.uri.path();
+        let event = event::build(
+            found.payload,
+            &HttpEvent {
+                method: parts.method.as_str(),
+                path: path.get(found.prefix..).unwrap_or("/"),
+                query: parts.uri.query().unwrap_or_default(),
+                headers: &parts.headers,
+                body: &body,
+                protocol: parts.version,
+                source_ip: arrived.peer.ip(),
+                https: false,
+                host: &arrived.host.0,
+                port: self.port,
+                request_id: call.request_id,
+                at: Utc::now(),
+                route: found.route.as_ref(),
+                params: &found.params,
+                namespace: &found.version.namespace,
+                function: &found.version.function,
+                trace_id: call.trace_id.as_deref(),
+            },
+        )?;
+        drop(body);
+        call.payload = Payload::Event(event);
+        let request_id = call.request_id;
+        let outcome = self.corridor.invoke(Target { version: found.version.clone() }, call).await;
+        let mut response = match outcome.result {
+            Err(failed) => return Ok(error::respond(&failed.body(request_id))),
+            Ok(Answer::Http(response)) => *response,
+            Ok(Answer::Event { content_type, body }) => match event::respond(found.payload, &content_type, &body) {
+                Ok(response) => response.map(Body::full),
+                Err(bad) => {
+                    self.metrics.failed(bad.code);
+                    return Ok(error::respond(&reply::error_body(&bad, request_id)));
+                }
+            },
+        };
+        reply::mark(&mut response, request_id);
+        Ok(response)
+    }
+
+    async fn server(&self, arrived: Arrived, found: &Found, mut call: Call) -> Response<Body> {
+        let mut request = arrived.request;
+        let prefix = request.uri().path().get(..found.prefix).unwrap_or_default().to_owned();
+        let id = call.request_id.to_string();
+        let origin = Origin { ip: arrived.peer.ip(), host: &arrived.host.0, port: self.port, prefix: &prefix, request_id: &id };
+        prepare(&mut request, &origin);
+        call.payload = Payload::Http(Box::new(request));
+        let request_id = call.request_id;
+        let outcome = self.corridor.invoke(Target { version: found.version.clone() }, call).await;
+        match outcome.result {
+            Err(failed) => error::respond(&failed.body(request_id)),
+            Ok(Answer::Http(mut response)) => {
+                reply::mark(&mut response, request_id);
+                *response
+            }
+            Ok(Answer::Event { body, .. }) => Response::new(Body::full(body)),
+        }
+    }
+}
+
+/// Reads a body whole, within the call's budget.
+pub(super) async fn read(body: Body, limit: usize, deadline: std::time::Instant) -> Result<Bytes, ApiError> {
+    match tokio::time::timeout_at(deadline.into(), collect(body, limit)).await {
+        Ok(Ok(bytes)) => Ok(bytes),
+        Ok(Err(CollectError::TooLarge(limit))) => Err(ApiError::new(ErrorCode::TooLarge, format!("the body is larger than {limit} bytes"))),
+        Ok(Err(CollectError::Broken(_))) => Err(ApiError::new(ErrorCode::InvalidRequest, "the body ended early or is not well-formed")),
+        Err(_) => Err(ApiError::new(ErrorCode::InvalidRequest, "the body did not arrive within the function's time budget")),
+    }
+}
+
+fn method_not_allowed(methods: &[&'static str]) -> Response<Body> {
+    let allow = methods.join(", ");
+    let mut response = error::refusal(ErrorCode::MethodNotAllowed, &format!("this address takes {allow}"));
+    if let Ok(allow) = HeaderValue::from_str(&allow) {
+        response.headers_mut().insert(header::ALLOW, allow);
+    }
+    response
+}
+
+/// A caller's trace id, when it has the shape of one; anything else is not passed on to where it becomes an
+/// environment variable.
+pub(super) fn trace_id(request: &Request<Body>) -> Option<String> {
+    let text = request.headers().get("x-amzn-trace-id")?.to_str().ok()?;
+    let fine = text.len() <= 256 && text.starts_with("Root=") && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"=;-:".contains(&b));
+    fine.then(|| text.to_owned())
+}

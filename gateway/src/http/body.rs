@@ -1,0 +1,147 @@
+//! The one body type of the data plane: nothing, bytes we hold, or a stream that passes through.
+//!
+//! A streaming body may carry a guard: the instance's slot and the upstream connection live exactly as long as
+//! the body, so a client that goes away frees both by the mere drop.
+
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use http_body::{Body as HttpBody, Frame, SizeHint};
+use hyper::body::Incoming;
+
+/// Told when a stream ends; dropped with the body in any case.
+pub trait OnEnd: Send + Sync {
+    /// The stream was read to its end without an error.
+    fn completed(&mut self);
+}
+
+/// Request or response body.
+#[derive(Default)]
+pub struct Body {
+    kind: Kind,
+    guard: Option<Box<dyn OnEnd>>,
+}
+
+#[derive(Default)]
+enum Kind {
+    #[default]
+    Empty,
+    Full(Bytes),
+    Stream(Incoming),
+}
+
+impl Body {
+    /// No body.
+    pub fn empty() -> Self {
+        Self::default()
+    }
+    /// Bytes that are already here.
+    pub fn full(bytes: impl Into<Bytes>) -> Self {
+        Self { kind: Kind::Full(bytes.into()), guard: None }
+    }
+    /// A body that is still being received.
+    pub fn stream(incoming: Incoming) -> Self {
+        Self { kind: Kind::Stream(incoming), guard: None }
+    }
+    /// Keeps `guard` until the body is gone, and tells it when the body was read to its end.
+    #[must_use]
+    pub fn guarded(mut self, mut guard: Box<dyn OnEnd>) -> Self {
+        if self.is_end_stream() {
+            guard.completed();
+            return self;
+        }
+        self.guard = Some(guard);
+        self
+    }
+    fn ended(&mut self) {
+        if let Some(mut guard) = self.guard.take() {
+            guard.completed();
+        }
+    }
+}
+
+impl HttpBody for Body {
+    type Data = Bytes;
+    type Error = hyper::Error;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        let frame = match &mut self.kind {
+            Kind::Empty => None,
+            Kind::Full(bytes) => {
+                let bytes = std::mem::take(bytes);
+                self.kind = Kind::Empty;
+                (!bytes.is_empty()).then(|| Ok(Frame::data(bytes)))
+            }
+            Kind::Stream(incoming) => match std::task::ready!(Pin::new(incoming).poll_frame(cx)) {
+                // Trailers are not copied: what they name could contradict headers that were already acted on.
+                Some(Ok(frame)) if frame.is_trailers() => None,
+                other => other,
+            },
+        };
+        match &frame {
+            None => self.ended(),
+            Some(Err(_)) => self.guard = None,
+            // The length is known: the last byte has been handed out, the slot need not wait for one more poll.
+            Some(Ok(_)) if self.is_end_stream() => self.ended(),
+            Some(Ok(_)) => {}
+        }
+        Poll::Ready(frame)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match &self.kind {
+            Kind::Empty => true,
+            Kind::Full(bytes) => bytes.is_empty(),
+            Kind::Stream(incoming) => incoming.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match &self.kind {
+            Kind::Empty => SizeHint::with_exact(0),
+            Kind::Full(bytes) => SizeHint::with_exact(bytes.len() as u64),
+            Kind::Stream(incoming) => incoming.size_hint(),
+        }
+    }
+}
+
+/// Why a body could not be collected.
+#[derive(Debug, thiserror::Error)]
+pub enum CollectError {
+    /// More bytes than allowed.
+    #[error("larger than the limit of {0} bytes")]
+    TooLarge(usize),
+    /// The sender stopped, or what it sent was no HTTP.
+    #[error("{0}")]
+    Broken(#[from] hyper::Error),
+}
+
+/// Reads a whole body of at most `limit` bytes.
+pub async fn collect(body: Body, limit: usize) -> Result<Bytes, CollectError> {
+    use http_body_util::BodyExt as _;
+    let mut body = body;
+    if body.size_hint().lower() > limit as u64 {
+        return Err(CollectError::TooLarge(limit));
+    }
+    // One frame is the common case: hand its bytes on without a copy.
+    let mut first: Option<Bytes> = None;
+    let mut rest: Vec<u8> = Vec::new();
+    while let Some(frame) = body.frame().await {
+        let Ok(data) = frame?.into_data() else { continue };
+        let so_far = first.as_ref().map_or(0, Bytes::len).max(rest.len());
+        if so_far + data.len() > limit {
+            return Err(CollectError::TooLarge(limit));
+        }
+        match first.take() {
+            None if rest.is_empty() => first = Some(data),
+            None => rest.extend_from_slice(&data),
+            Some(head) => {
+                rest.reserve(head.len() + data.len());
+                rest.extend_from_slice(&head);
+                rest.extend_from_slice(&data);
+            }
+        }
+    }
+    Ok(first.unwrap_or_else(|| rest.into()))
+}

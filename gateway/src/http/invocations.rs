@@ -1,0 +1,168 @@
+//! The invoke API: call a function with an event, now or later, and look at what became of it.
+//!
+//! ```text
+//! POST /v1/namespaces/{namespace}/functions/{function}/invocations
+//! GET  /v1/namespaces/{namespace}/invocations/{id}
+//! ```
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use davit_api::{ApiError, EnqueueAccepted, ErrorCode, InvocationId, InvocationSource, NamespaceName, Role, limits};
+use davit_registry::NewInvocation;
+use http::{HeaderValue, Method, Response, StatusCode, header};
+use serde::Serialize;
+
+use crate::http::address::{read, trace_id};
+use crate::http::{Arrived, Body, Public, auth, error, reply};
+use crate::instances::LogTail;
+use crate::invoke::{Answer, Call, Payload, Target};
+use crate::version::LiveVersion;
+
+impl Public {
+    /// A request to the gateway's own API.
+    pub(super) async fn api(&self, arrived: Arrived) -> Result<Response<Body>, ApiError> {
+        let path = arrived.request.uri().path().to_owned();
+        let segments: Vec<&str> = path.split('/').skip(1).collect();
+        match (arrived.request.method(), segments.as_slice()) {
+            (&Method::POST, ["v1", "namespaces", namespace, "functions", function, "invocations"]) => {
+                let namespace: NamespaceName = namespace.parse()?;
+                self.invoke(arrived, &namespace, function).await
+            }
+            (&Method::GET, ["v1", "namespaces", namespace, "invocations", id]) => {
+                let namespace: NamespaceName = namespace.parse()?;
+                self.show(&arrived, &namespace, id).await
+            }
+            (_, ["v1", "namespaces", _, "functions", _, "invocations"]) => Ok(only("POST")),
+            (_, ["v1", "namespaces", _, "invocations", _]) => Ok(only("GET")),
+            _ => Err(ApiError::new(ErrorCode::NotFound, "the gateway serves invocations under /v1; the rest of the API is the controller's")),
+        }
+    }
+
+    async fn invoke(&self, arrived: Arrived, namespace: &NamespaceName, function: &str) -> Result<Response<Body>, ApiError> {
+        let version = {
+            let table = self.routes.load();
+            auth::require(&table, arrived.request.headers(), namespace, Role::Invoke)?;
+            let missing = || ApiError::new(ErrorCode::NotFound, format!("there is no function {namespace}/{function} with a live version"));
+            table.function(namespace.as_str(), function).cloned().ok_or_else(missing)?
+        };
+        let later = wants_later(&arrived)?;
+        let deadline = arrived.at + Duration::from_secs(version.spec.timeout_seconds.into());
+        let trace_id = trace_id(&arrived.request);
+        let limit = if later { limits::ASYNC_PAYLOAD_BYTES } else { limits::PAYLOAD_BYTES };
+        let event = event(read(arrived.request.into_body(), limit, deadline).await?)?;
+        if later {
+            return self.enqueue(&version, event).await;
+        }
+        let _parked = self.parked.take(event.len())?;
+        let tail = Arc::new(LogTail::default());
+        let call = Call {
+            payload: Payload::Event(event),
+            arrived: arrived.at,
+            deadline,
+            request_id: InvocationId::new(),
+            source: InvocationSource::Invoke,
+            trace_id,
+            log_tail: Some(tail.clone()),
+        };
+        let request_id = call.request_id;
+        let outcome = self.corridor.invoke(Target { version: version.clone() }, call).await;
+        let mut response = match outcome.result {
+            Err(failed) => error::respond(&failed.body(request_id)),
+            Ok(Answer::Event { content_type, body }) => {
+                let mut response = Response::new(Body::full(body));
+                let json = HeaderValue::from_static("application/json");
+                response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_str(&content_type).unwrap_or(json));
+                response
+            }
+            Ok(Answer::Http(response)) => *response,
+        };
+        reply::mark(&mut response, request_id);
+        reply::facts(&mut response, outcome.cold, outcome.version, &outcome.timings);
+        reply::log_tail(&mut response, &tail.text());
+        Ok(response)
+    }
+
+    async fn enqueue(&self, version: &LiveVersion, event: Bytes) -> Result<Response<Body>, ApiError> {
+        let new = NewInvocation {
+            namespace: version.namespace.clone(),
+            function_id: version.function_id,
+            source: InvocationSource::Async,
+            payload: event.to_vec(),
+            policy: version.spec.retry,
+            run_at: None,
+        };
+        let invocation_id = self.registry.enqueue(new).await.map_err(|error| told(error, "enqueue"))?;
+        let mut response = json(StatusCode::ACCEPTED, &EnqueueAccepted { invocation_id });
+        reply::mark(&mut response, invocation_id);
+        Ok(response)
+    }
+
+    async fn show(&self, arrived: &Arrived, namespace: &NamespaceName, id: &str) -> Result<Response<Body>, ApiError> {
+        auth::require(&self.routes.load(), arrived.request.headers(), namespace, Role::Read)?;
+        let id: InvocationId = id.parse().map_err(|_| ApiError::field("invocation", "not an id"))?;
+        let view = self.registry.invocation(namespace, id).await.map_err(|error| told(error, "invocation"))?;
+        Ok(json(StatusCode::OK, &view))
+    }
+}
+
+/// Whether the caller wants no more than the promise that it will run.
+fn wants_later(arrived: &Arrived) -> Result<bool, ApiError> {
+    let prefer = arrived.request.headers().get_all("prefer").iter().filter_map(|v| v.to_str().ok());
+    let preferred = prefer.flat_map(|v| v.split(',')).any(|p| p.trim().eq_ignore_ascii_case("respond-async"));
+    for pair in arrived.request.uri().query().unwrap_or_default().split('&').filter(|p| !p.is_empty()) {
+        match pair {
+            "async=true" | "async=1" | "async" => return Ok(true),
+            "async=false" | "async=0" => return Ok(false),
+            _ => return Err(ApiError::new(ErrorCode::InvalidRequest, "query: only async=true or async=false is understood here")),
+        }
+    }
+    Ok(preferred)
+}
+
+/// The event: any JSON, or nothing for `{}`. Its bytes are passed on as they came.
+fn event(body: Bytes) -> Result<Bytes, ApiError> {
+    if body.iter().all(u8::is_ascii_whitespace) {
+        return Ok(Bytes::from_static(b"{}"));
+    }
+    serde_json::from_slice::<serde::de::IgnoredAny>(&body)
+        .map_err(|e| ApiError::new(ErrorCode::InvalidRequest, format!("the body is not JSON: {e}")))?;
+    Ok(body)
+}
+
+fn told(error: davit_registry::RegistryError, what: &str) -> ApiError {
+    if !matches!(error, davit_registry::RegistryError::Refused(_)) {
+        tracing::warn!(%error, what, "registry did not carry out");
+    }
+    error.into_api()
+}
+
+fn only(method: &'static str) -> Response<Body> {
+    let mut response = error::refusal(ErrorCode::MethodNotAllowed, &format!("this address takes {method}"));
+    response.headers_mut().insert(header::ALLOW, HeaderValue::from_static(method));
+    response
+}
+
+fn json(status: StatusCode, value: &impl Serialize) -> Response<Body> {
+    let mut response = Response::new(Body::full(serde_json::to_vec(value).unwrap_or_default()));
+    *response.status_mut() = status;
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn events_are_json_and_pass_untouched() {
+        assert_eq!(event(Bytes::from_static(b" \n")).unwrap(), "{}");
+        assert_eq!(event(Bytes::from_static(b"{ \"a\" : 1.0 }")).unwrap(), "{ \"a\" : 1.0 }");
+        for bad in ["{", "NaN", "{}{}", "\u{1}"] {
+            assert!(event(Bytes::from_static(bad.as_bytes())).is_err(), "{bad}");
+        }
+        let deep = "[".repeat(100_000) + &"]".repeat(100_000);
+        let _ = event(Bytes::from(deep));
+    }
+}

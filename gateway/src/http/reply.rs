@@ -1,0 +1,39 @@
+//! Headers and bodies that davit itself adds to answers.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use davit_api::{ApiError, ErrorBody, InvocationId, PhaseTimings};
+use http::{HeaderName, HeaderValue, Response};
+
+use crate::http::Body;
+
+/// Names the invocation, so that the caller can find its log.
+pub(super) fn mark(response: &mut Response<Body>, id: InvocationId) {
+    set(response, "x-davit-invocation-id", &id.to_string());
+}
+
+/// An error of this request.
+pub(super) fn error_body(error: &ApiError, id: InvocationId) -> ErrorBody {
+    let mut body = error.body();
+    body.request_id = Some(id.to_string());
+    body
+}
+
+/// How a call through the API went.
+pub(super) fn facts(response: &mut Response<Body>, cold: bool, version: u32, timings: &PhaseTimings) {
+    set(response, "x-davit-cold", if cold { "true" } else { "false" });
+    set(response, "x-davit-version", &version.to_string());
+    let PhaseTimings { wait_ms, init_ms, run_ms } = timings;
+    set(response, "x-davit-timing", &format!("wait={wait_ms:.3};init={init_ms:.3};run={run_ms:.3}"));
+}
+
+/// The end of the call's log.
+pub(super) fn log_tail(response: &mut Response<Body>, text: &str) {
+    set(response, "x-davit-log-tail", &STANDARD.encode(text));
+}
+
+fn set(response: &mut Response<Body>, name: &'static str, text: &str) {
+    if let Ok(value) = HeaderValue::from_str(text) {
+        response.headers_mut().insert(HeaderName::from_static(name), value);
+    }
+}

@@ -1,0 +1,161 @@
+//! What this gateway owns: generic instances in pools, and fleets of instances that serve one version each.
+//!
+//! Everything here goes on working while the registry is away (invariant 4): instances are held by their links,
+//! not by their rows.
+
+mod bundles;
+mod fleet;
+mod instance;
+mod pool;
+mod shared;
+mod slot;
+mod start;
+mod upstream;
+mod watch;
+
+use std::collections::HashMap;
+use std::sync::{Arc, Weak};
+use std::time::{Duration, Instant};
+
+use davit_api::{InstanceId, PoolKey};
+use davit_link::LinkEvent;
+use parking_lot::RwLock;
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+use crate::config::InstanceLimits;
+use crate::demand::Demand;
+use crate::facts::Recorder;
+use crate::metrics::Metrics;
+use crate::version::{FleetKey, LiveVersion};
+
+pub use bundles::{Bundles, Source};
+pub use fleet::{Counts, Fleet};
+pub use instance::{Instance, LogTail, Tap};
+pub use pool::{Pools, Wanted};
+pub use shared::Shared;
+pub use slot::Slot;
+pub use upstream::{OpenError, Upstream, Upstreams, open};
+pub use watch::{RegistrySource, Watch};
+
+/// All instances of this gateway; cheap to clone.
+#[derive(Clone)]
+pub struct Instances {
+    shared: Arc<Shared>,
+    fleets: Arc<RwLock<HashMap<FleetKey, Arc<Fleet>>>>,
+}
+
+impl Instances {
+    /// Nothing yet. Starts the task that freezes what is idle; it ends with `stop`.
+    pub fn new(
+        limits: InstanceLimits,
+        bundles: Bundles,
+        recorder: Recorder,
+        metrics: Arc<Metrics>,
+        demand: Demand,
+        stop: CancellationToken,
+    ) -> Self {
+        let (idle, notes) = mpsc::unbounded_channel();
+        let shared = Shared { pools: Pools::new(demand), bundles, recorder, metrics, limits, idle };
+        let instances = Self { shared: Arc::new(shared), fleets: Arc::default() };
+        tokio::spawn(shared::freezer(notes, stop.clone()));
+        tokio::spawn(instances.clone().expire(stop));
+        instances
+    }
+
+    /// The fleet of a version, made when it is first called.
+    pub fn fleet(&self, version: &Arc<LiveVersion>) -> Arc<Fleet> {
+        let key = version.fleet_key();
+        if let Some(fleet) = self.fleets.read().get(&key) {
+            return fleet.clone();
+        }
+        let mut fleets = self.fleets.write();
+        fleets.entry(key).or_insert_with(|| Fleet::new(version.clone(), self.shared.clone())).clone()
+    }
+
+    /// What the pools lack and gave.
+    pub fn wanted(&self) -> Vec<Wanted> {
+        self.shared.pools.wanted()
+    }
+
+    /// Takes a fresh instance in, and follows its link until that closes.
+    pub fn add(&self, instance: Arc<Instance>, events: mpsc::Receiver<LinkEvent>) {
+        tokio::spawn(follow(self.shared.clone(), Arc::downgrade(&instance), instance.id, instance.key.clone(), events));
+        self.shared.pools.add(instance);
+    }
+
+    /// Shared parts.
+    pub fn shared(&self) -> &Arc<Shared> {
+        &self.shared
+    }
+
+    /// Tells the fleets which versions are live; the others end as soon as they are idle.
+    pub fn set_live<'a>(&self, live: impl Iterator<Item = &'a Arc<LiveVersion>>) {
+        let live: std::collections::HashSet<FleetKey> = live.map(|v| v.fleet_key()).collect();
+        for (key, fleet) in self.fleets.read().iter() {
+            fleet.set_retired(!live.contains(key));
+        }
+    }
+
+    /// Numbers of every fleet.
+    pub fn counts(&self) -> Vec<(Arc<LiveVersion>, Counts)> {
+        self.fleets.read().values().map(|f| (f.version.clone(), f.counts())).collect()
+    }
+
+    /// Once a second: lets go what has been idle too long, and forgets fleets with nothing left.
+    async fn expire(self, stop: CancellationToken) {
+        let mut tick = tokio::time::interval(Duration::from_secs(1));
+        loop {
+            tokio::select! {
+                () = stop.cancelled() => return,
+                _ = tick.tick() => {}
+            }
+            let all: Vec<(FleetKey, Arc<Fleet>)> = self.fleets.read().iter().map(|(k, f)| (*k, f.clone())).collect();
+            let now = Instant::now();
+            let empty: Vec<FleetKey> = all.into_iter().filter(|(_, fleet)| fleet.expire(now)).map(|(key, _)| key).collect();
+            if empty.is_empty() {
+                continue;
+            }
+            let mut fleets = self.fleets.write();
+            for key in empty {
+                // Held by the map alone: no call can be on its way into it.
+                if fleets.get(&key).is_some_and(|f| Arc::strong_count(f) == 1 && !f.breaker_open()) {
+                    fleets.remove(&key);
+                }
+            }
+        }
+    }
+
+    /// Lets everything go. Calls that still wait are told; calls that run lose their instance.
+    pub fn close(&self) {
+        for (_, fleet) in self.fleets.write().drain() {
+            fleet.close();
+        }
+        for instance in self.shared.pools.drain() {
+            self.shared.released(&instance, "gateway shut down");
+        }
+    }
+}
+
+/// Passes on what an agent says, for as long as its link lives. Holds the instance weakly, because the link
+/// closes when the last user of the instance lets go of it.
+async fn follow(shared: Arc<Shared>, instance: Weak<Instance>, id: InstanceId, key: PoolKey, mut events: mpsc::Receiver<LinkEvent>) {
+    let mut reason = "its agent went away".to_owned();
+    while let Some(event) = events.recv().await {
+        match event {
+            LinkEvent::Log(entries) => {
+                if let Some(instance) = instance.upgrade() {
+                    instance.log(entries, &shared.recorder);
+                }
+            }
+            LinkEvent::Exited(failure) => reason = failure.message,
+            LinkEvent::Closed => break,
+        }
+    }
+    if let Some(instance) = shared.pools.remove(&key, id) {
+        shared.metrics.instances_lost.add(1);
+        shared.released(&instance, &reason);
+    } else if let Some(fleet) = instance.upgrade().and_then(|i| i.fleet()) {
+        fleet.lost(id, &reason);
+    }
+}

@@ -1,0 +1,181 @@
+//! Generic instances that wait for a version, one queue a pool key.
+//!
+//! Claiming one is a pop under a short lock: no statement, no call to the controller (invariant 4). Who finds the
+//! queue empty leaves a ticket; an instance that arrives goes to the oldest ticket.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use davit_api::{InstanceId, PoolKey};
+use parking_lot::Mutex;
+use tokio::sync::oneshot;
+
+use crate::demand::Demand;
+use crate::instances::Instance;
+
+/// How far back claims count as recent.
+const RECENT: Duration = Duration::from_secs(60);
+/// Claims remembered per key; more than this in a minute is "many" in any case.
+const REMEMBERED: usize = 4_096;
+
+/// All pools of this gateway.
+pub struct Pools {
+    pools: Mutex<HashMap<PoolKey, Pool>>,
+    demand: Demand,
+}
+
+#[derive(Default)]
+struct Pool {
+    ready: VecDeque<Arc<Instance>>,
+    tickets: VecDeque<(u64, oneshot::Sender<Arc<Instance>>)>,
+    next_ticket: u64,
+    claims: VecDeque<Instant>,
+}
+
+/// What the controller should know about one key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Wanted {
+    /// The key.
+    pub key: PoolKey,
+    /// Starts that wait for an instance.
+    pub waiting: u32,
+    /// Instances claimed in the last minute.
+    pub recent: u32,
+    /// Instances ready to be claimed.
+    pub ready: u32,
+}
+
+/// A claim: here already, or as soon as one arrives.
+pub enum Claim<'a> {
+    /// An instance.
+    Now(Arc<Instance>),
+    /// A place in the queue.
+    Wait(Ticket<'a>),
+}
+
+/// A place in a pool's queue; leaving it is dropping it.
+pub struct Ticket<'a> {
+    pools: &'a Pools,
+    key: PoolKey,
+    number: u64,
+    receive: oneshot::Receiver<Arc<Instance>>,
+}
+
+impl Pools {
+    /// Empty pools that report to `demand`.
+    pub fn new(demand: Demand) -> Self {
+        Self { pools: Mutex::default(), demand }
+    }
+
+    /// Takes an instance, or a place in the queue for one.
+    pub fn claim(&self, key: &PoolKey) -> Claim<'_> {
+        let (claim, first) = {
+            let mut pools = self.pools.lock();
+            let pool = pools.entry(key.clone()).or_default();
+            let alive = loop {
+                match pool.ready.pop_front() {
+                    Some(instance) if instance.link.is_closed() => {}
+                    other => break other,
+                }
+            };
+            match alive {
+                Some(instance) => {
+                    pool.note_claim();
+                    (Claim::Now(instance), false)
+                }
+                None => {
+                    let (send, receive) = oneshot::channel();
+                    pool.next_ticket += 1;
+                    let number = pool.next_ticket;
+                    pool.tickets.push_back((number, send));
+                    (Claim::Wait(Ticket { pools: self, key: key.clone(), number, receive }), pool.tickets.len() == 1)
+                }
+            }
+        };
+        // The controller learns at once that somebody waits; that claims happen it may learn within a second.
+        if first {
+            self.demand.wake();
+        }
+        claim
+    }
+
+    /// An instance became ready, or was not used after all.
+    pub fn add(&self, instance: Arc<Instance>) {
+        let mut pools = self.pools.lock();
+        let pool = pools.entry(instance.key.clone()).or_default();
+        let mut instance = instance;
+        while let Some((_, send)) = pool.tickets.pop_front() {
+            match send.send(instance) {
+                Ok(()) => return pool.note_claim(),
+                Err(back) => instance = back,
+            }
+        }
+        pool.ready.push_back(instance);
+    }
+
+    /// Takes one particular instance out; `None` when it is not waiting here.
+    pub fn remove(&self, key: &PoolKey, id: InstanceId) -> Option<Arc<Instance>> {
+        let mut pools = self.pools.lock();
+        let ready = &mut pools.get_mut(key)?.ready;
+        let at = ready.iter().position(|i| i.id == id)?;
+        ready.remove(at)
+    }
+
+    /// Takes everything out, for the end of the process.
+    pub fn drain(&self) -> Vec<Arc<Instance>> {
+        self.pools.lock().values_mut().flat_map(|p| p.ready.drain(..)).collect()
+    }
+
+    /// What the controller should know now.
+    pub fn wanted(&self) -> Vec<Wanted> {
+        let mut pools = self.pools.lock();
+        pools.values_mut().for_each(Pool::forget_old_claims);
+        pools
+            .iter()
+            .map(|(key, pool)| Wanted {
+                key: key.clone(),
+                waiting: pool.tickets.len() as u32,
+                recent: pool.claims.len() as u32,
+                ready: pool.ready.len() as u32,
+            })
+            .collect()
+    }
+}
+
+impl Pool {
+    fn note_claim(&mut self) {
+        if self.claims.len() == REMEMBERED {
+            self.claims.pop_front();
+        }
+        self.claims.push_back(Instant::now());
+    }
+    fn forget_old_claims(&mut self) {
+        while self.claims.front().is_some_and(|at| at.elapsed() > RECENT) {
+            self.claims.pop_front();
+        }
+    }
+}
+
+impl Ticket<'_> {
+    /// Waits for the instance. Safe to drop and call again: an instance is only ever taken by a completed wait.
+    pub async fn wait(&mut self) -> Option<Arc<Instance>> {
+        (&mut self.receive).await.ok()
+    }
+}
+
+impl Drop for Ticket<'_> {
+    fn drop(&mut self) {
+        {
+            let mut pools = self.pools.pools.lock();
+            if let Some(pool) = pools.get_mut(&self.key) {
+                pool.tickets.retain(|(number, _)| *number != self.number);
+            }
+        }
+        // It may have arrived in the moment we left; then it belongs to the next in line.
+        self.receive.close();
+        if let Ok(instance) = self.receive.try_recv() {
+            self.pools.add(instance);
+        }
+    }
+}

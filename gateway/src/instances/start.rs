@@ -1,0 +1,148 @@
+//! Starting an instance of a version: take one from the pool, give it the code, let it join its fleet.
+//!
+//! Runs as a task of its own and not in the first caller, who may hang up while nine others wait.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use chrono::Utc;
+use davit_api::{ApiError, ErrorCode, FunctionKind, InstanceState};
+use davit_link::{InitRequest, Kind, LinkError};
+
+use crate::instances::pool::Claim;
+use crate::instances::{Fleet, Instance};
+use crate::invoke::CallError;
+use crate::outcome;
+
+/// Instances that may be lost under one start before the start counts as failed.
+const TRIES: usize = 3;
+
+/// Brings one instance into `fleet`, or tells the line why not.
+pub(super) async fn run(fleet: Arc<Fleet>) {
+    let guard = Guard(Some(fleet.clone()));
+    let mut last = CallError::refused(ApiError::new(ErrorCode::Unavailable, "instances were lost before they could start"));
+    for _ in 0..TRIES {
+        let Some(instance) = claim(&fleet).await else { return guard.counted_off() };
+        let claimed = Instant::now();
+        fleet.shared.metrics.claims.add(1);
+        match init(&fleet, &instance).await {
+            Ok(()) => {
+                let ms = claimed.elapsed().as_secs_f64() * 1_000.0;
+                fleet.shared.metrics.init_ms.note(ms);
+                guard.counted_off();
+                fleet.shared.note(&fleet, &instance, InstanceState::Active);
+                return fleet.join(instance, ms);
+            }
+            Err(Failed::Version(error)) => {
+                fleet.shared.released(&instance, &format!("init failed: {}", error.error.message));
+                guard.counted_off();
+                return fleet.start_failed(&error);
+            }
+            Err(Failed::Platform(error)) => {
+                tracing::warn!(function = %fleet.version.function, instance = %instance.id, %error.error, "instance lost at its start");
+                fleet.shared.released(&instance, "lost at its start");
+                last = error;
+            }
+        }
+    }
+    guard.counted_off();
+    fleet.start_failed(&last);
+}
+
+/// An instance from the pool; `None` when nobody needs it any more.
+async fn claim(fleet: &Arc<Fleet>) -> Option<Arc<Instance>> {
+    let mut ticket = match fleet.shared.pools.claim(&fleet.version.pool_key) {
+        Claim::Now(instance) => return Some(instance),
+        Claim::Wait(ticket) => ticket,
+    };
+    loop {
+        let slack = fleet.slack.notified();
+        let mut slack = std::pin::pin!(slack);
+        // Registered before looking, so that a call which leaves in between is not missed.
+        slack.as_mut().enable();
+        if fleet.start_not_needed() {
+            return None;
+        }
+        tokio::select! {
+            instance = ticket.wait() => return instance,
+            () = slack => {}
+        }
+    }
+}
+
+enum Failed {
+    /// The version's own fault: other instances would fail alike.
+    Version(CallError),
+    /// The instance's: another one may do better.
+    Platform(CallError),
+}
+
+async fn init(fleet: &Arc<Fleet>, instance: &Arc<Instance>) -> Result<(), Failed> {
+    let version = &fleet.version;
+    let unavailable = |what: String| CallError::refused(ApiError::new(ErrorCode::Unavailable, what));
+    if !instance.adopt(version.clone(), Arc::downgrade(fleet)) {
+        // Cannot happen while the pool hands each instance out once; serving another version would be far worse.
+        return Err(Failed::Platform(unavailable("instance already has a version".into())));
+    }
+    let bundle = fleet.shared.bundles.open(version.bundle, version.bundle_size).await;
+    let bundle = bundle.map_err(|error| {
+        tracing::error!(bundle = %version.bundle, %error, "code of a live version cannot be read");
+        Failed::Version(unavailable("the version's code cannot be read now".into()))
+    })?;
+    let limit = fleet.shared.limits.init_timeout;
+    let request = request(fleet, instance, limit.as_millis() as u64);
+    // The agent enforces the limit itself and says what happened; the margin is for its answer to arrive.
+    let deadline = Instant::now() + limit + std::time::Duration::from_millis(500);
+    match instance.link.init(request, bundle, deadline).await {
+        Ok(_) => Ok(()),
+        Err(LinkError::Failure(failure)) => Err(Failed::Version(outcome::init_failure(failure))),
+        Err(LinkError::Deadline) => Err(Failed::Version(CallError::refused(ApiError::new(
+            ErrorCode::FunctionInitFailed,
+            format!("the function did not finish loading within {} s", limit.as_secs()),
+        )))),
+        Err(error @ (LinkError::Closed | LinkError::Protocol(_))) => Err(Failed::Platform(unavailable(format!("instance lost: {error}")))),
+    }
+}
+
+fn request(fleet: &Fleet, instance: &Instance, init_timeout_ms: u64) -> InitRequest {
+    let version = &fleet.version;
+    InitRequest {
+        function_name: version.function.to_string(),
+        version: version.number.to_string(),
+        namespace: version.namespace.to_string(),
+        kind: match version.spec.kind {
+            FunctionKind::Handler => Kind::Handler,
+            FunctionKind::Server => Kind::Server,
+        },
+        handler: version.spec.handler.clone(),
+        command: version.spec.command.clone(),
+        env: version.env.clone(),
+        memory_mb: version.spec.memory_mb,
+        timeout_seconds: version.spec.timeout_seconds,
+        concurrency: version.spec.concurrency,
+        init_timeout_ms,
+        arn: version.arn(),
+        log_group: format!("/davit/{}/{}", version.namespace, version.function),
+        log_stream: format!("{}/[{}]{}", Utc::now().format("%Y/%m/%d"), version.number, instance.id.0.simple()),
+        bundle_digest: version.bundle.to_string(),
+        bundle_size: version.bundle_size,
+    }
+}
+
+/// Keeps the count of starts right should a start panic.
+struct Guard(Option<Arc<Fleet>>);
+
+impl Guard {
+    /// The count has been, or is about to be, corrected by the fleet itself.
+    fn counted_off(mut self) {
+        self.0 = None;
+    }
+}
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        if let Some(fleet) = self.0.take() {
+            fleet.start_failed(&CallError::refused(ApiError::new(ErrorCode::Internal, "starting an instance failed")));
+        }
+    }
+}

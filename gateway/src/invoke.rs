@@ -1,0 +1,316 @@
+//! THE corridor: every call, whichever door it came through, is carried out here.
+//!
+//! Admit, get an instance, forward, outcome. There is one place for the deadline, for concurrency, for the one
+//! retry that is safe, and for what is recorded.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use bytes::Bytes;
+use chrono::Utc;
+use davit_api::{ApiError, ErrorBody, ErrorCode, FunctionKind, InvocationId, InvocationSource, PhaseTimings};
+use davit_link::{InvokeHead, LinkError};
+
+use crate::facts::CallFact;
+use crate::forward::{self, Exchange};
+use crate::http::Body;
+use crate::instances::{Instances, LogTail, Slot};
+use crate::outcome;
+use crate::version::LiveVersion;
+
+/// What is to be called: a version, as the routes' snapshot had it when the call came in.
+#[derive(Clone, Debug)]
+pub struct Target {
+    /// The version.
+    pub version: Arc<LiveVersion>,
+}
+
+/// What a call brings.
+pub enum Payload {
+    /// An event for a handler. A server function gets it as `POST /events`.
+    Event(Bytes),
+    /// An HTTP request, passed through to a server function.
+    Http(Box<http::Request<Body>>),
+}
+
+/// One call.
+pub struct Call {
+    /// What it brings.
+    pub payload: Payload,
+    /// When it arrived; its budget counts from here (invariant 7).
+    pub arrived: Instant,
+    /// When its budget ends.
+    pub deadline: Instant,
+    /// Its id, which the function sees as request id.
+    pub request_id: InvocationId,
+    /// The door it came through.
+    pub source: InvocationSource,
+    /// The caller's trace id, when it sent one.
+    pub trace_id: Option<String>,
+    /// Gets the last lines that the function writes during this call.
+    pub log_tail: Option<Arc<LogTail>>,
+}
+
+/// What a call brought back.
+pub enum Answer {
+    /// A handler's result, byte for byte.
+    Event {
+        /// Its content type.
+        content_type: String,
+        /// The bytes.
+        body: Bytes,
+    },
+    /// A server's response; its body is still streaming and holds the instance until it ends.
+    Http(Box<http::Response<Body>>),
+}
+
+/// Why a call failed.
+#[derive(Debug, Clone, PartialEq)]
+pub struct CallError {
+    /// What clients are told.
+    pub error: ApiError,
+    /// What the function itself reported.
+    pub function_error: Option<serde_json::Value>,
+    /// Whether any byte of the call may have reached the function.
+    pub started: bool,
+}
+
+/// How a call ended.
+pub struct Outcome {
+    /// Answer or failure.
+    pub result: Result<Answer, CallError>,
+    /// Whether an instance had to be started for it.
+    pub cold: bool,
+    /// Where the time went.
+    pub timings: PhaseTimings,
+    /// The version's number.
+    pub version: u32,
+}
+
+impl CallError {
+    /// A failure before anything reached the function.
+    pub fn refused(error: ApiError) -> Self {
+        Self { error, function_error: None, started: false }
+    }
+    /// The body that clients get.
+    pub fn body(&self, request_id: InvocationId) -> ErrorBody {
+        let mut body = self.error.body();
+        body.request_id = Some(request_id.to_string());
+        body.function_error.clone_from(&self.function_error);
+        body
+    }
+}
+
+/// Fresh instances tried when one was lost before a byte of the call was sent.
+const TRIES: usize = 3;
+/// The agent ends a call at its deadline and says so; this is how long its word may take.
+const AGENT_MARGIN: Duration = Duration::from_millis(500);
+
+/// The corridor; cheap to clone.
+#[derive(Clone)]
+pub struct Corridor {
+    instances: Instances,
+    exchange: Arc<Exchange>,
+}
+
+/// What is known about a call while it is on its way.
+#[derive(Default)]
+struct Progress {
+    cold_ms: Option<f64>,
+    wait_ms: f64,
+    run_from: Option<Instant>,
+}
+
+impl Corridor {
+    /// A corridor to these instances.
+    pub fn new(instances: Instances, exchange: Arc<Exchange>) -> Self {
+        Self { instances, exchange }
+    }
+
+    /// The instances it leads to.
+    pub fn instances(&self) -> &Instances {
+        &self.instances
+    }
+
+    /// Carries out a call. Dropping the future gives up: the function is told and the slot comes back.
+    pub async fn invoke(&self, target: Target, call: Call) -> Outcome {
+        let metrics = self.instances.shared().metrics.clone();
+        let mut open = Open { metrics: &metrics, ended: false };
+        metrics.calls_open.add(1);
+        let (version, arrived) = (target.version.clone(), call.arrived);
+        let mut progress = Progress::default();
+        let result = self.carry_out(&target.version, call, &mut progress).await;
+        open.ended = true;
+        let total_ms = ms(arrived.elapsed());
+        let cold = progress.cold_ms.is_some();
+        metrics.call_ms.note(total_ms);
+        match &result {
+            Ok(_) => metrics.calls_ok.add(1),
+            Err(error) => metrics.failed(error.error.code),
+        }
+        if cold {
+            metrics.calls_cold.add(1);
+        }
+        self.instances.shared().recorder.call(CallFact {
+            function_id: version.function_id,
+            version_id: version.version_id,
+            cold,
+            error: result.is_err(),
+            total_ms,
+            cold_ms: progress.cold_ms,
+            ended_at: Utc::now(),
+        });
+        let timings = PhaseTimings {
+            wait_ms: progress.wait_ms,
+            init_ms: progress.cold_ms.unwrap_or_default(),
+            run_ms: progress.run_from.map_or(0.0, |from| ms(from.elapsed())),
+        };
+        Outcome { result, cold, timings, version: version.number }
+    }
+
+    async fn carry_out(&self, version: &Arc<LiveVersion>, call: Call, progress: &mut Progress) -> Result<Answer, CallError> {
+        if !version.missing_secrets.is_empty() {
+            let message = format!("the function needs secrets that do not exist: {}", version.missing_secrets.join(", "));
+            return Err(CallError::refused(ApiError::new(ErrorCode::FunctionInitFailed, message)));
+        }
+        match (version.spec.kind, call.payload) {
+            (FunctionKind::Handler, Payload::Event(event)) => {
+                let call = Call { payload: Payload::Event(Bytes::new()), ..call };
+                self.call_handler(version, &call, event, progress).await
+            }
+            (FunctionKind::Server, Payload::Http(request)) => {
+                let mut request = *request;
+                for last in [false, false, true] {
+                    let slot = self.slot(version, call.deadline, progress).await?;
+                    match self.exchange.send(slot, request, call.deadline).await {
+                        Ok(response) => return Ok(Answer::Http(Box::new(response))),
+                        Err(forward::Failed::Unsent(back, _)) if !last => request = *back,
+                        Err(forward::Failed::Unsent(_, error) | forward::Failed::Final(error)) => return Err(error),
+                    }
+                }
+                unreachable_instances()
+            }
+            (FunctionKind::Server, Payload::Event(event)) => {
+                let call = Call { payload: Payload::Event(Bytes::new()), ..call };
+                self.post_event(version, &call, event, progress).await
+            }
+            (FunctionKind::Handler, Payload::Http(_)) => {
+                // The HTTP door turns requests into events before they get here.
+                Err(CallError::refused(ApiError::new(ErrorCode::Internal, "a handler was sent an HTTP request")))
+            }
+        }
+    }
+
+    /// A running instance for one call.
+    async fn slot(&self, version: &Arc<LiveVersion>, deadline: Instant, progress: &mut Progress) -> Result<Slot, CallError> {
+        let from = Instant::now();
+        let fleet = self.instances.fleet(version);
+        let mut tries = 0;
+        loop {
+            let mut slot = fleet.acquire(deadline).await?;
+            tries += 1;
+            let thawed = slot.thaw().await;
+            if thawed.is_ok() && !slot.instance().link.is_closed() {
+                progress.cold_ms = slot.cold_ms();
+                progress.wait_ms = (ms(from.elapsed()) - slot.cold_ms().unwrap_or_default()).max(0.0);
+                progress.run_from = Some(Instant::now());
+                return Ok(slot);
+            }
+            // Nothing of the call was sent yet: another instance may have it.
+            slot.set_spoiled(true);
+            if tries == TRIES {
+                return unreachable_instances();
+            }
+        }
+    }
+
+    async fn call_handler(&self, version: &Arc<LiveVersion>, call: &Call, event: Bytes, progress: &mut Progress) -> Result<Answer, CallError> {
+        let mut slot = self.slot(version, call.deadline, progress).await?;
+        let _tap = call.log_tail.as_ref().map(|tail| slot.instance().tap(call.request_id, tail.clone()));
+        let link = slot.instance().link.clone();
+        let head = InvokeHead {
+            request_id: call.request_id.to_string(),
+            deadline_unix_ms: unix_ms(call.deadline),
+            arn: version.arn(),
+            trace_id: call.trace_id.clone().unwrap_or_default(),
+            client_context: None,
+        };
+        // Until the agent has answered, the instance is in the middle of a call. Should this future be dropped
+        // here, the agent ends the call by ending the instance, so nobody else may be given it.
+        slot.set_spoiled(version.spec.concurrency == 1);
+        let answered = link.invoke(head, event, call.deadline + AGENT_MARGIN).await;
+        let error = match answered {
+            Ok(result) => {
+                slot.set_spoiled(false);
+                return Ok(Answer::Event { content_type: result.content_type, body: result.body });
+            }
+            Err(error) => error,
+        };
+        slot.set_spoiled(true);
+        Err(match error {
+            LinkError::Failure(failure) => {
+                slot.set_spoiled(outcome::spoils(failure.kind));
+                outcome::call_failure(failure)
+            }
+            LinkError::Deadline => timed_out(version),
+            LinkError::Closed | LinkError::Protocol(_) => lost(),
+        })
+    }
+
+    /// A server function gets an event as a POST, like Lambda's web adapter does it.
+    async fn post_event(&self, version: &Arc<LiveVersion>, call: &Call, event: Bytes, progress: &mut Progress) -> Result<Answer, CallError> {
+        let mut tries = 0;
+        let response = loop {
+            let slot = self.slot(version, call.deadline, progress).await?;
+            tries += 1;
+            match self.exchange.send(slot, forward::event_request(event.clone(), call.request_id), call.deadline).await {
+                Ok(response) => break response,
+                Err(forward::Failed::Unsent(..)) if tries < TRIES => {}
+                Err(forward::Failed::Unsent(_, error) | forward::Failed::Final(error)) => return Err(error),
+            }
+        };
+        forward::event_answer(response, version, call.deadline).await
+    }
+}
+
+/// Counts a call that is given up.
+struct Open<'a> {
+    metrics: &'a crate::metrics::Metrics,
+    ended: bool,
+}
+
+impl Drop for Open<'_> {
+    fn drop(&mut self) {
+        self.metrics.calls_open.sub(1);
+        if !self.ended {
+            self.metrics.calls_abandoned.add(1);
+        }
+    }
+}
+
+fn unreachable_instances<T>() -> Result<T, CallError> {
+    Err(CallError::refused(ApiError::new(ErrorCode::NoCapacity, "instances were lost before the call could be sent")))
+}
+
+/// The instance went away while it had the call.
+pub(crate) fn lost() -> CallError {
+    let error = ApiError::new(ErrorCode::InstanceLost, "the instance was lost during the call; it may have been started");
+    CallError { error, function_error: None, started: true }
+}
+
+/// The budget ended while the function had the call.
+pub(crate) fn timed_out(version: &LiveVersion) -> CallError {
+    let error = ApiError::new(ErrorCode::FunctionTimeout, format!("the function did not answer within {} s", version.spec.timeout_seconds));
+    CallError { error, function_error: None, started: true }
+}
+
+fn ms(duration: Duration) -> f64 {
+    duration.as_secs_f64() * 1_000.0
+}
+
+/// The agent shares the machine's clock, so an instant can be told as wall time.
+fn unix_ms(deadline: Instant) -> u64 {
+    let left = deadline.saturating_duration_since(Instant::now());
+    let at = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default() + left;
+    u64::try_from(at.as_millis()).unwrap_or(u64::MAX)
+}

@@ -1,0 +1,154 @@
+//! Counters of the data plane: plain atomics, rendered as Prometheus text for the admin listener.
+
+use std::fmt::Write as _;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use davit_api::ErrorCode;
+
+/// A number that is only read for display.
+#[derive(Debug, Default)]
+pub struct Number(AtomicU64);
+
+impl Number {
+    /// Adds.
+    pub fn add(&self, n: u64) {
+        self.0.fetch_add(n, Ordering::Relaxed);
+    }
+    /// Takes away.
+    pub fn sub(&self, n: u64) {
+        self.0.fetch_sub(n, Ordering::Relaxed);
+    }
+    /// The value now.
+    pub fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// Upper bounds of the buckets of call durations, in milliseconds.
+const BUCKETS: [f64; 12] = [1.0, 2.0, 5.0, 10.0, 25.0, 50.0, 100.0, 250.0, 500.0, 1_000.0, 5_000.0, 30_000.0];
+
+/// A histogram of durations.
+#[derive(Debug, Default)]
+pub struct Durations {
+    buckets: [Number; BUCKETS.len()],
+    count: Number,
+    sum_us: Number,
+}
+
+impl Durations {
+    /// Notes one duration.
+    pub fn note(&self, ms: f64) {
+        // Each bucket counts its own range; they are summed up when rendered, so a note touches three numbers.
+        if let Some(at) = BUCKETS.iter().position(|bound| ms <= *bound) {
+            self.buckets[at].add(1);
+        }
+        self.count.add(1);
+        self.sum_us.add((ms * 1_000.0) as u64);
+    }
+    fn render(&self, out: &mut String, name: &str, help: &str) {
+        let _ = writeln!(out, "# HELP {name} {help}\n# TYPE {name} histogram");
+        let mut so_far = 0;
+        for (bound, number) in BUCKETS.iter().zip(&self.buckets) {
+            so_far += number.get();
+            let _ = writeln!(out, "{name}_bucket{{le=\"{}\"}} {so_far}", bound / 1_000.0);
+        }
+        let count = self.count.get();
+        let _ = writeln!(out, "{name}_bucket{{le=\"+Inf\"}} {count}");
+        let _ = writeln!(out, "{name}_sum {}", self.sum_us.get() as f64 / 1e6);
+        let _ = writeln!(out, "{name}_count {count}");
+    }
+}
+
+/// Everything the data plane counts.
+#[derive(Debug, Default)]
+pub struct Metrics {
+    /// Public connections open now.
+    pub connections_open: Number,
+    /// Requests received.
+    pub requests: Number,
+    /// Calls in the corridor now.
+    pub calls_open: Number,
+    /// Calls that succeeded.
+    pub calls_ok: Number,
+    /// Calls for which an instance had to be started.
+    pub calls_cold: Number,
+    /// Calls given up because the client went away.
+    pub calls_abandoned: Number,
+    /// Pool instances claimed.
+    pub claims: Number,
+    /// Instances lost while they were held.
+    pub instances_lost: Number,
+    /// Instances stopped because they were idle.
+    pub freezes: Number,
+    /// Bytes of event bodies held now.
+    pub parked_bytes: Number,
+    /// Connections upgraded now.
+    pub upgrades_open: Number,
+    /// Duration of calls.
+    pub call_ms: Durations,
+    /// Duration from claim to loaded handler.
+    pub init_ms: Durations,
+    failed: Failed,
+}
+
+#[derive(Debug)]
+struct Failed([Number; ErrorCode::ALL.len()]);
+
+impl Default for Failed {
+    fn default() -> Self {
+        Self(std::array::from_fn(|_| Number::default()))
+    }
+}
+
+impl Metrics {
+    /// A call failed with this code.
+    pub fn failed(&self, code: ErrorCode) {
+        if let Some(at) = ErrorCode::ALL.iter().position(|c| *c == code) {
+            self.failed.0[at].add(1);
+        }
+    }
+
+    /// Prometheus text.
+    pub fn render(&self) -> String {
+        let mut out = String::with_capacity(4096);
+        let mut line = |name: &str, kind: &str, help: &str, value: u64| {
+            let _ = writeln!(out, "# HELP {name} {help}\n# TYPE {name} {kind}\n{name} {value}");
+        };
+        line("davit_connections_open", "gauge", "Public connections open now.", self.connections_open.get());
+        line("davit_requests_total", "counter", "HTTP requests received.", self.requests.get());
+        line("davit_calls_open", "gauge", "Calls being carried out now.", self.calls_open.get());
+        line("davit_calls_ok_total", "counter", "Calls that succeeded.", self.calls_ok.get());
+        line("davit_calls_cold_total", "counter", "Calls that had to start an instance.", self.calls_cold.get());
+        line("davit_calls_abandoned_total", "counter", "Calls whose client went away.", self.calls_abandoned.get());
+        line("davit_pool_claims_total", "counter", "Pool instances claimed.", self.claims.get());
+        line("davit_instances_lost_total", "counter", "Instances lost while held.", self.instances_lost.get());
+        line("davit_freezes_total", "counter", "Instances frozen.", self.freezes.get());
+        line("davit_parked_bytes", "gauge", "Bytes of event bodies held now.", self.parked_bytes.get());
+        line("davit_upgrades_open", "gauge", "Upgraded connections open now.", self.upgrades_open.get());
+        let _ = writeln!(out, "# HELP davit_calls_failed_total Calls that failed.\n# TYPE davit_calls_failed_total counter");
+        for (code, number) in ErrorCode::ALL.iter().zip(&self.failed.0).filter(|(_, n)| n.get() > 0) {
+            let _ = writeln!(out, "davit_calls_failed_total{{code=\"{}\"}} {}", code.as_str(), number.get());
+        }
+        self.call_ms.render(&mut out, "davit_call_seconds", "Duration of calls, from arrival to outcome.");
+        self.init_ms.render(&mut out, "davit_init_seconds", "Duration from claim to loaded handler.");
+        out
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn buckets_are_cumulative_when_rendered() {
+        let metrics = Metrics::default();
+        for ms in [0.5, 1.5, 1e9] {
+            metrics.call_ms.note(ms);
+        }
+        metrics.failed(ErrorCode::FunctionError);
+        let text = metrics.render();
+        assert!(text.contains("davit_call_seconds_bucket{le=\"0.002\"} 2\n"), "{text}");
+        assert!(text.contains("davit_call_seconds_bucket{le=\"+Inf\"} 3\n"));
+        assert!(text.contains("davit_calls_failed_total{code=\"function_error\"} 1\n"));
+    }
+}

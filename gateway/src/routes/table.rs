@@ -1,0 +1,223 @@
+//! The lookup structure of one snapshot.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use chrono::{DateTime, Utc};
+use davit_api::{FunctionId, NamespaceName, PayloadFormat, Role, RouteSpec, TokenId};
+
+use crate::routes::path;
+use crate::version::LiveVersion;
+
+/// One API token, known by its hash.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TokenEntry {
+    /// The token's id, for the audit trail.
+    pub id: TokenId,
+    /// Namespace it is bound to; none means all.
+    pub namespace: Option<NamespaceName>,
+    /// What it may do.
+    pub role: Role,
+    /// When it stops working.
+    pub expires_at: Option<DateTime<Utc>>,
+}
+
+/// Routes, live versions and tokens of one moment.
+#[derive(Default)]
+pub struct Table {
+    namespaces: HashMap<NamespaceName, HashMap<String, Arc<LiveVersion>>>,
+    by_id: HashMap<FunctionId, Arc<LiveVersion>>,
+    exact_hosts: HashMap<String, Paths>,
+    /// Suffix with its dot, longest first, so that the most specific wildcard wins.
+    wildcard_hosts: Vec<(String, Paths)>,
+    any_host: Paths,
+    tokens: HashMap<[u8; 32], TokenEntry>,
+}
+
+/// Custom routes of one host.
+#[derive(Default)]
+struct Paths {
+    router: matchit::Router<Vec<Custom>>,
+}
+
+/// One custom route.
+struct Custom {
+    spec: RouteSpec,
+    version: Arc<LiveVersion>,
+    /// Names of the parameters in the order of the pattern; the router knows them by position only, so that
+    /// functions may name the same position differently.
+    names: Vec<String>,
+}
+
+/// Where a request goes.
+#[derive(Debug, Clone)]
+pub struct Found {
+    /// The version that answers.
+    pub version: Arc<LiveVersion>,
+    /// What a handler gets.
+    pub payload: PayloadFormat,
+    /// Bytes of the request path that come before the path the function sees.
+    pub prefix: usize,
+    /// The custom route that matched; none for a path address.
+    pub route: Option<RouteSpec>,
+    /// Its path parameters, decoded.
+    pub params: Vec<(String, String)>,
+}
+
+/// The answer to "who serves this?".
+#[derive(Debug, Clone)]
+pub enum Lookup {
+    /// This version.
+    Found(Box<Found>),
+    /// The path is served, the method is not; these are.
+    MethodNotAllowed(Vec<&'static str>),
+    /// Nobody.
+    NotFound,
+}
+
+impl Table {
+    /// Builds the lookup structure. Routes that contradict each other are settled by function id, the older one
+    /// first; the registry's constraints refuse them before they get here.
+    pub fn build(mut versions: Vec<Arc<LiveVersion>>, tokens: HashMap<[u8; 32], TokenEntry>) -> Self {
+        versions.sort_by_key(|v| v.function_id);
+        let mut table = Self { tokens, ..Self::default() };
+        for version in &versions {
+            let names = table.namespaces.entry(version.namespace.clone()).or_default();
+            names.insert(version.function.as_str().to_owned(), version.clone());
+            table.by_id.insert(version.function_id, version.clone());
+        }
+        let mut hosts: BTreeMap<Option<String>, BTreeMap<String, Vec<Custom>>> = BTreeMap::new();
+        for version in &versions {
+            for spec in &version.spec.routes {
+                if spec.host.is_none() && table.belongs_to_another(spec.path.as_str(), &version.namespace) {
+                    tracing::warn!(function = %version.function, path = %spec.path, "route ignored: its first segment is another namespace");
+                    continue;
+                }
+                let host = spec.host.as_ref().map(|h| h.as_str().to_owned());
+                let (pattern, names) = positional(spec.path.as_str());
+                let customs = hosts.entry(host).or_default().entry(pattern).or_default();
+                if !customs.iter().any(|c| c.spec.method == spec.method) {
+                    customs.push(Custom { spec: spec.clone(), version: version.clone(), names });
+                }
+            }
+        }
+        for (host, patterns) in hosts {
+            let paths = Paths::build(patterns);
+            match host {
+                None => table.any_host = paths,
+                Some(host) => match host.strip_prefix('*') {
+                    Some(suffix) => table.wildcard_hosts.push((suffix.to_owned(), paths)),
+                    None => drop(table.exact_hosts.insert(host, paths)),
+                },
+            }
+        }
+        table.wildcard_hosts.sort_by_key(|(suffix, _)| std::cmp::Reverse(suffix.len()));
+        table
+    }
+
+    /// A route without a host must not catch what lies under another tenant's path addresses.
+    fn belongs_to_another(&self, pattern: &str, own: &NamespaceName) -> bool {
+        let first = pattern[1..].split('/').next().unwrap_or_default();
+        first != own.as_str() && self.namespaces.contains_key(first)
+    }
+
+    /// Who serves this request. `host` is lower-case and without port; `path` has been checked.
+    pub fn lookup(&self, host: &str, method: &str, path: &str) -> Lookup {
+        let by_host = self.exact_hosts.get(host).or_else(|| {
+            self.wildcard_hosts.iter().find(|(suffix, _)| host.len() > suffix.len() && host.ends_with(suffix.as_str())).map(|(_, p)| p)
+        });
+        let mut allowed = Vec::new();
+        if let Some(found) = by_host.and_then(|paths| paths.at(method, path, &mut allowed)) {
+            return Lookup::Found(found);
+        }
+        if let Some(found) = self.path_address(path) {
+            return Lookup::Found(found);
+        }
+        if let Some(found) = self.any_host.at(method, path, &mut allowed) {
+            return Lookup::Found(found);
+        }
+        if allowed.is_empty() { Lookup::NotFound } else { Lookup::MethodNotAllowed(allowed) }
+    }
+
+    /// `/<namespace>/<function>` and everything below it.
+    fn path_address(&self, path: &str) -> Option<Box<Found>> {
+        let (namespace, rest) = path[1..].split_once('/')?;
+        let function = rest.split('/').next().unwrap_or_default();
+        let version = self.function(namespace, function)?;
+        Some(Box::new(Found {
+            version: version.clone(),
+            payload: version.spec.payload,
+            prefix: 1 + namespace.len() + 1 + function.len(),
+            route: None,
+            params: Vec::new(),
+        }))
+    }
+
+    /// The live version of a function by its names.
+    pub fn function(&self, namespace: &str, function: &str) -> Option<&Arc<LiveVersion>> {
+        self.namespaces.get(namespace)?.get(function)
+    }
+
+    /// The live version of a function by its id.
+    pub fn function_by_id(&self, id: FunctionId) -> Option<&Arc<LiveVersion>> {
+        self.by_id.get(&id)
+    }
+
+    /// Every live version.
+    pub fn versions(&self) -> impl Iterator<Item = &Arc<LiveVersion>> {
+        self.by_id.values()
+    }
+
+    /// The token with this hash, unless it has expired.
+    pub fn token(&self, hash: &[u8; 32], now: DateTime<Utc>) -> Option<&TokenEntry> {
+        // The lookup compares hashes of the secret, not the secret: its timing tells nothing usable about one.
+        self.tokens.get(hash).filter(|t| t.expires_at.is_none_or(|at| now < at))
+    }
+}
+
+impl Paths {
+    fn build(patterns: BTreeMap<String, Vec<Custom>>) -> Self {
+        let mut router = matchit::Router::new();
+        for (pattern, customs) in patterns {
+            if let Err(error) = router.insert(pattern.clone(), customs) {
+                tracing::warn!(%pattern, %error, "route ignored");
+            }
+        }
+        Self { router }
+    }
+
+    fn at(&self, method: &str, path: &str, allowed: &mut Vec<&'static str>) -> Option<Box<Found>> {
+        let hit = self.router.at(path).ok()?;
+        // A route for the very method comes before one for any.
+        let exact = hit.value.iter().find(|c| c.spec.method.as_str() == method);
+        let Some(custom) = exact.or_else(|| hit.value.iter().find(|c| c.spec.method.matches(method))) else {
+            allowed.extend(hit.value.iter().map(|c| c.spec.method.as_str()));
+            return None;
+        };
+        let values = hit.params.iter().map(|(_, value)| path::decode(value).unwrap_or_else(|| value.to_owned()));
+        Some(Box::new(Found {
+            version: custom.version.clone(),
+            payload: custom.spec.payload,
+            prefix: 0,
+            route: Some(custom.spec.clone()),
+            params: custom.names.iter().cloned().zip(values).collect(),
+        }))
+    }
+}
+
+/// A pattern in the router's own syntax with numbered parameters, and the names in order.
+fn positional(pattern: &str) -> (String, Vec<String>) {
+    let mut names = Vec::new();
+    let segments: Vec<String> = pattern
+        .split('/')
+        .map(|segment| match segment.strip_prefix('{').and_then(|s| s.strip_suffix('}')) {
+            None => segment.to_owned(),
+            Some(name) => {
+                let (star, name) = name.strip_suffix('+').map_or(("", name), |n| ("*", n));
+                names.push(name.to_owned());
+                format!("{{{star}p{}}}", names.len())
+            }
+        })
+        .collect();
+    (segments.join("/"), names)
+}

@@ -1,0 +1,70 @@
+//! A live version as the data plane sees it: everything needed to start and to call it, without the database.
+
+use std::collections::BTreeMap;
+
+use davit_api::{Digest, FunctionId, FunctionName, NamespaceName, PoolKey, VersionId, VersionSpec};
+use sha2::{Digest as _, Sha256};
+
+/// One version that may be called, with its configuration resolved. Immutable; shared by `Arc`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct LiveVersion {
+    /// Namespace of the function.
+    pub namespace: NamespaceName,
+    /// The function's name.
+    pub function: FunctionName,
+    /// The function's id.
+    pub function_id: FunctionId,
+    /// The version's id.
+    pub version_id: VersionId,
+    /// The version's number within the function.
+    pub number: u32,
+    /// How it runs.
+    pub spec: VersionSpec,
+    /// Its code, as a tar.
+    pub bundle: Digest,
+    /// Size of the tar in bytes.
+    pub bundle_size: u64,
+    /// Its environment, plain values and secrets together.
+    pub env: BTreeMap<String, String>,
+    /// Secrets that it needs and that do not exist or do not open; it cannot start until they do.
+    pub missing_secrets: Vec<String>,
+    /// Which pool its instances come from.
+    pub pool_key: PoolKey,
+    /// Digest over spec and environment: a changed secret makes new instances of the same version.
+    pub config: Digest,
+}
+
+/// What identifies a set of interchangeable instances.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct FleetKey {
+    /// The version they serve.
+    pub version_id: VersionId,
+    /// The configuration they were given.
+    pub config: Digest,
+}
+
+impl LiveVersion {
+    /// Which instances may serve it.
+    pub fn fleet_key(&self) -> FleetKey {
+        FleetKey { version_id: self.version_id, config: self.config }
+    }
+
+    /// The digest over everything that an instance is told at its start.
+    pub fn config_digest(spec: &VersionSpec, env: &BTreeMap<String, String>) -> Digest {
+        let mut hash = Sha256::new();
+        // A version's spec always serialises; should it not, the environment alone still tells configurations apart.
+        hash.update(serde_json::to_vec(spec).unwrap_or_default());
+        for (name, value) in env {
+            for part in [name, value] {
+                hash.update((part.len() as u64).to_le_bytes());
+                hash.update(part.as_bytes());
+            }
+        }
+        Digest::from_bytes(hash.finalize().into())
+    }
+
+    /// The ARN-like name that handlers see.
+    pub fn arn(&self) -> String {
+        format!("arn:davit:lambda:local:{}:function:{}", self.namespace, self.function)
+    }
+}
