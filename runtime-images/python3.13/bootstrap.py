@@ -19,15 +19,12 @@ import os
 import time
 import traceback
 
-sys.path = [entry for entry in sys.path if entry != os.path.dirname(os.path.abspath(__file__))]
-from importlib.machinery import SourceFileLoader, SourcelessFileLoader  # noqa: E402,F401
+# The script's own folder stays on the path only as long as it is needed: a function must not find these modules.
+from lambda_context import LambdaContext
+from runtime_client import ConnectionLost, RuntimeClient
 
 _HERE = os.path.dirname(os.path.abspath(__file__))
-sys.path.insert(0, _HERE)
-from lambda_context import LambdaContext  # noqa: E402
-from runtime_client import ConnectionLost, RuntimeClient  # noqa: E402
-
-sys.path.remove(_HERE)
+sys.path[:] = [entry for entry in sys.path if os.path.abspath(entry) != _HERE]
 
 API = "/2018-06-01/runtime"
 TASK_ROOT = os.environ.get("LAMBDA_TASK_ROOT", "/var/task")

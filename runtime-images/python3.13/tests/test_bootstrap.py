@@ -1,0 +1,191 @@
+"""The Python shim on a real interpreter against a small Runtime API: answers, error shapes, context, logs."""
+
+import os
+import sys
+import unittest
+
+sys.path.insert(0, os.path.dirname(__file__))
+from runtime_api import Shim  # noqa: E402
+
+ID = "11111111-1111-4111-8111-111111111111"
+
+
+def app(text):
+    return {"app.py": text}
+
+
+class Answers(unittest.TestCase):
+    def test_a_result_is_posted_as_json_and_the_next_event_is_served_by_the_same_process(self):
+        code = """
+            import os
+            calls = 0
+            def handler(event, context):
+                global calls
+                calls += 1
+                return {"event": event, "calls": calls, "pid": os.getpid()}
+        """
+        with Shim(app(code)) as shim:
+            first = shim.call({"a": [1, None, "ü"]})
+            self.assertEqual((first.kind, first.request_id), ("response", ID))
+            self.assertEqual(first.json["event"], {"a": [1, None, "ü"]})
+            second = shim.call({})
+            self.assertEqual(second.json["calls"], 2)
+            self.assertEqual(second.json["pid"], first.json["pid"])
+            self.assertEqual(shim.finish()[0], 0, "the agent hanging up is a normal end")
+
+    def test_results_leave_as_aws_writes_them(self):
+        code = """
+            import decimal
+            def handler(event, context):
+                return {"nan": float("nan"), "bytes": b"\\x00raw", "decimal": {"d": decimal.Decimal("1.5")},
+                        "text": "grüße", "none": None, "surrogate": "\\ud800"}[event]
+        """
+        with Shim(app(code)) as shim:
+            self.assertEqual(shim.call("nan").body, b"NaN")
+            raw = shim.call("bytes")
+            self.assertEqual((raw.body, raw.headers["Content-Type"]), (b"\x00raw", "application/unknown"))
+            self.assertEqual(shim.call("decimal").json, {"d": 1.5})
+            self.assertEqual(shim.call("text").body, '"grüße"'.encode())
+            self.assertEqual(shim.call("none").body, b"null")
+            self.assertEqual(shim.call("surrogate").body, b'"\\ud800"')
+
+    def test_large_events_and_results_pass(self):
+        with Shim(app("def handler(event, context):\n    return event\n")) as shim:
+            text = "x" * 5_000_000
+            self.assertEqual(shim.call(text).json, text)
+
+    def test_a_result_the_platform_finds_too_large_becomes_an_error(self):
+        with Shim(app("def handler(event, context):\n    return 1\n"), response_status=413) as shim:
+            self.assertEqual(shim.call({}).kind, "response")
+            error = shim.answer()
+            self.assertEqual((error.kind, error.json["errorType"]), ("error", "Function.ResponseSizeTooLarge"))
+
+    def test_several_workers_hold_several_invocations_at_once(self):
+        code = """
+            import os, time
+            def handler(event, context):
+                time.sleep(0.5)
+                return {"pid": os.getpid(), "id": context.aws_request_id}
+        """
+        with Shim(app(code), concurrency=3) as shim:
+            for n in range(3):
+                self.assertTrue(shim.polling.acquire(timeout=30))
+            for n in range(3):
+                shim.send({}, request_id=f"id-{n}")
+            answers = [shim.answer() for _ in range(3)]
+            self.assertEqual(len({a.json["pid"] for a in answers}), 3)
+            self.assertTrue(all(a.json["id"] == a.request_id for a in answers))
+
+
+class Errors(unittest.TestCase):
+    def test_an_exception_has_awss_shape_and_the_process_lives_on(self):
+        code = """
+            def fail():
+                raise ValueError("boom!")
+            def handler(event, context):
+                return "fine" if event else fail()
+        """
+        with Shim(app(code)) as shim:
+            error = shim.call(None)
+            self.assertEqual(error.kind, "error")
+            self.assertEqual(list(error.json), ["errorMessage", "errorType", "requestId", "stackTrace"])
+            self.assertEqual((error.json["errorMessage"], error.json["errorType"], error.json["requestId"]), ("boom!", "ValueError", ID))
+            self.assertEqual(len(error.json["stackTrace"]), 2, "the function's own frames only")
+            self.assertIn("app.py", error.json["stackTrace"][0])
+            self.assertEqual(shim.call(1).json, "fine")
+            self.assertIn("[ERROR] ValueError: boom!\nTraceback (most recent call last):", shim.finish()[1])
+
+    def test_what_json_cannot_hold_is_a_marshal_error(self):
+        with Shim(app("def handler(event, context):\n    return {1, 2}\n")) as shim:
+            error = shim.call({})
+            self.assertEqual(error.json["errorType"], "Runtime.MarshalError")
+            self.assertEqual(error.json["errorMessage"], "Unable to marshal response: Object of type set is not JSON serializable")
+
+    def test_an_event_that_is_not_json_is_an_unmarshal_error(self):
+        with Shim(app("def handler(event, context):\n    return 1\n")) as shim:
+            self.assertEqual(shim.call(None, raw=b"{").json["errorType"], "Runtime.UnmarshalError")
+
+    def init_error(self, files, handler="app.handler"):
+        with Shim(files, handler) as shim:
+            answer = shim.answer()
+            self.assertEqual((answer.kind, shim.finish()[0]), ("init/error", 1))
+            self.assertEqual(answer.json["requestId"], "")
+            self.assertTrue(answer.headers["Lambda-Runtime-Function-Error-Type"].startswith("Runtime."))
+            return answer.json
+
+    def test_every_way_not_to_load_has_its_name(self):
+        missing = self.init_error(app("import nothing_here"))
+        self.assertEqual(missing["errorType"], "Runtime.ImportModuleError")
+        self.assertEqual(missing["errorMessage"], "Unable to import module 'app': No module named 'nothing_here'")
+        self.assertEqual(self.init_error({})["errorMessage"], "Unable to import module 'app': No module named 'app'")
+        absent = self.init_error(app("x = 1"))
+        self.assertEqual((absent["errorType"], absent["errorMessage"]), ("Runtime.HandlerNotFound", "Handler 'handler' missing on module 'app'"))
+        broken = self.init_error(app("def handler(:"))
+        self.assertEqual(broken["errorType"], "Runtime.UserCodeSyntaxError")
+        self.assertTrue(broken["errorMessage"].startswith("Syntax error in module 'app': "), broken)
+        malformed = self.init_error(app(""), "nodot")
+        self.assertEqual(malformed["errorType"], "Runtime.MalformedHandlerName")
+        self.assertEqual(malformed["errorMessage"], "Bad handler 'nodot': not enough values to unpack (expected 2, got 1)")
+        self.assertEqual(self.init_error(app(""), "sys.exit")["errorType"], "Runtime.BuiltInModuleConflict")
+        raised = self.init_error(app("raise RuntimeError('no database')"))
+        self.assertEqual((raised["errorType"], raised["errorMessage"]), ("RuntimeError", "no database"))
+
+
+class Surroundings(unittest.TestCase):
+    def test_the_context_has_awss_attributes(self):
+        code = """
+            def handler(event, context):
+                return {
+                    "left": context.get_remaining_time_in_millis(), "name": context.function_name, "version": context.function_version,
+                    "memory": context.memory_limit_in_mb, "arn": context.invoked_function_arn, "group": context.log_group_name,
+                    "stream": context.log_stream_name, "id": context.aws_request_id, "custom": context.client_context.custom,
+                    "app": context.client_context.client.app_title, "identity": context.identity.cognito_identity_id,
+                }
+        """
+        with Shim(app(code)) as shim:
+            seen = shim.call({}, Lambda_Runtime_Client_Context='{"custom":{"a":1},"client":{"app_title":"T"}}',
+                             Lambda_Runtime_Cognito_Identity='{"cognitoIdentityId":"me"}').json
+        self.assertTrue(0 < seen.pop("left") <= 30_000)
+        self.assertEqual(seen, {"name": "tested", "version": "7", "memory": "256", "arn": "arn:davit:lambda:local:default:function:tested",
+                                "group": "/davit/default/tested", "stream": "s", "id": ID, "custom": {"a": 1}, "app": "T", "identity": "me"})
+
+    def test_the_platforms_variables_win_and_the_users_are_there(self):
+        code = """
+            import os, sys
+            def handler(event, context):
+                return dict(os.environ, cwd=os.getcwd(), path0=sys.path[0])
+        """
+        with Shim(app(code), env={"MINE": "yes", "AWS_REGION": "eu-central-1", "_HANDLER": "other"}) as shim:
+            seen = shim.call({}, Lambda_Runtime_Trace_Id="Root=1-2-3").json
+            self.assertEqual((seen["MINE"], seen["AWS_REGION"], seen["_HANDLER"]), ("yes", "eu-central-1", "app.handler"))
+            self.assertEqual((seen["AWS_LAMBDA_FUNCTION_NAME"], seen["AWS_EXECUTION_ENV"]), ("tested", "AWS_Lambda_python3.13"))
+            self.assertEqual((seen["cwd"], seen["path0"]), (shim.folder.name, shim.folder.name))
+            self.assertEqual(seen["_X_AMZN_TRACE_ID"], "Root=1-2-3")
+
+    def test_modules_of_the_function_win_over_preloaded_ones(self):
+        files = {"queue.py": "def handler(event, context):\n    import boto3\n    return boto3.__version__\n",
+                 "boto3/__init__.py": "__version__ = 'mine'\n"}
+        with Shim(files, "queue.handler") as shim:
+            self.assertEqual(shim.call({}).json, "mine")
+
+    def test_folders_in_the_handlers_name(self):
+        with Shim({"src/deep/app.py": "def handler(event, context):\n    return __name__\n"}, "src/deep/app.handler") as shim:
+            self.assertEqual(shim.call({}).json, "src.deep.app")
+
+    def test_prints_and_log_records_reach_stdout_before_the_answer(self):
+        code = """
+            import logging
+            logging.getLogger().setLevel("INFO")
+            def handler(event, context):
+                print("printed")
+                logging.info("logged %s", 1)
+        """
+        with Shim(app(code)) as shim:
+            shim.call({})
+            lines = shim.finish()[1].splitlines()
+        self.assertEqual(lines[0], "printed")
+        self.assertRegex(lines[1], r"^\[INFO\]\t\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z\t" + ID + r"\tlogged 1$")
+
+
+if __name__ == "__main__":
+    unittest.main()
