@@ -57,7 +57,9 @@ pub async fn run(registry: Registry, changes: Changes, wake: Arc<Notify>, stop: 
 async fn look_at_all(registry: &Registry, alarm: Option<&Alarm>, wake: &Notify) {
     let rows = match registry.schedules_all().await {
         Ok(rows) => rows,
-        Err(error) => return tracing::debug!(%error, "schedules cannot be read; whatever passes meanwhile is late, not lost"),
+        Err(error) => {
+            return tracing::debug!(%error, "schedules cannot be read; whatever passes meanwhile is late, not lost");
+        }
     };
     for row in rows.iter().filter(|row| row.enabled) {
         let next = match fire::look(registry, row, Utc::now()).await {

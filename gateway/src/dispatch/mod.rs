@@ -64,15 +64,20 @@ pub struct Dispatch {
 /// Jobs that this gateway runs now, each with the attempt it has the lease for.
 type Held = Arc<Mutex<HashMap<InvocationId, u32>>>;
 
-/// Accepts an invocation. When this returns an id it will not be lost; it may be lost, or accepted, when it
-/// returns an error, which is why the error says that trying again is safe only if nothing was stored.
-pub async fn enqueue(registry: &Registry, wake: &Notify, new: NewInvocation) -> Result<InvocationId, ApiError> {
+/// Accepts an invocation. When this returns an id, it will not be lost. After an error it was almost always not
+/// accepted; should the commit have succeeded and only its answer be lost, a second try runs it twice.
+pub async fn enqueue(
+    registry: &Registry,
+    wake: &Notify,
+    new: NewInvocation,
+) -> Result<InvocationId, ApiError> {
     if new.payload.len() > limits::ASYNC_PAYLOAD_BYTES {
-        let text = format!("the event of an asynchronous call is at most {} bytes", limits::ASYNC_PAYLOAD_BYTES);
+        let text =
+            format!("the event of an asynchronous call is at most {} bytes", limits::ASYNC_PAYLOAD_BYTES);
         return Err(ApiError::new(ErrorCode::TooLarge, text));
     }
     let accepted = tokio::time::timeout(ACCEPT, registry.enqueue(new)).await;
-    let late = || ApiError::new(ErrorCode::Unavailable, "the registry does not answer; the call was not accepted");
+    let late = || ApiError::new(ErrorCode::Unavailable, "the registry does not answer in time");
     let id = accepted.map_err(|_| late())?.map_err(|error| {
         tracing::debug!(%error, "not accepted");
         error.into_api()
@@ -87,7 +92,8 @@ pub async fn run(dispatch: Dispatch, changes: Changes, stop: CancellationToken) 
     let slots = Arc::new(Semaphore::new(SLOTS));
     let held = Held::default();
     let jobs = TaskTracker::new();
-    let beating = tokio_util::task::AbortOnDropHandle::new(tokio::spawn(beat(dispatch.clone(), held.clone())));
+    let beating =
+        tokio_util::task::AbortOnDropHandle::new(tokio::spawn(beat(dispatch.clone(), held.clone())));
     let mut queue = changes.subscribe(Topic::Queue);
     loop {
         // Registered before looking, so that a hint which comes while we look is not lost.
@@ -110,7 +116,10 @@ pub async fn run(dispatch: Dispatch, changes: Changes, stop: CancellationToken) 
     drop(beating);
 }
 
-async fn free_slot<'s>(slots: &'s Semaphore, stop: &CancellationToken) -> Option<tokio::sync::SemaphorePermit<'s>> {
+async fn free_slot<'s>(
+    slots: &'s Semaphore,
+    stop: &CancellationToken,
+) -> Option<tokio::sync::SemaphorePermit<'s>> {
     tokio::select! {
         biased;
         () = stop.cancelled() => None,
@@ -119,7 +128,13 @@ async fn free_slot<'s>(slots: &'s Semaphore, stop: &CancellationToken) -> Option
 }
 
 /// Claims up to `asked` jobs and starts them; answers how many there were.
-async fn take(dispatch: &Dispatch, slots: &Arc<Semaphore>, held: &Held, jobs: &TaskTracker, asked: usize) -> usize {
+async fn take(
+    dispatch: &Dispatch,
+    slots: &Arc<Semaphore>,
+    held: &Held,
+    jobs: &TaskTracker,
+    asked: usize,
+) -> usize {
     // Before the first snapshot every function would look like one that does not exist.
     if dispatch.routes.load().versions().next().is_none() {
         return 0;
