@@ -9,7 +9,7 @@ use davit_api::{
     RetryPolicy,
 };
 use sqlx::Row;
-use sqlx::postgres::PgConnection;
+use sqlx::postgres::{PgConnection, PgRow};
 
 use crate::rows::{count32, int, json, json_opt, parsed, to_json};
 use crate::{Registry, RegistryError, Result, Topic};
@@ -250,19 +250,29 @@ impl Registry {
         .fetch_optional(&self.pool)
         .await?
         .ok_or_else(|| RegistryError::not_found("invocation", id))?;
-        let queued = row.try_get::<&str, _>("state")? == "queued";
-        Ok(InvocationView {
-            id,
-            function: parsed(&row, "function")?,
-            source: parsed(&row, "source")?,
-            state: parsed(&row, "state")?,
-            attempt: count32(&row, "attempt")?,
-            accepted_at: row.try_get("accepted_at")?,
-            run_at: if queued { Some(row.try_get("run_at")?) } else { None },
-            ended_at: row.try_get("ended_at")?,
-            result: row.try_get::<Option<Vec<u8>>, _>("result")?.and_then(|bytes| String::from_utf8(bytes).ok()),
-            error: json_opt(&row, "error")?,
-        })
+        view(&row)
+    }
+
+    /// A function's invocations, newest first, without their results.
+    pub async fn list_invocations(
+        &self,
+        namespace: &NamespaceName,
+        function: &FunctionName,
+        limit: u32,
+    ) -> Result<Vec<InvocationView>> {
+        let mut conn = self.pool.acquire().await?;
+        let (_, id) = crate::namespaces::function_of(&mut conn, namespace, function).await?;
+        let rows = sqlx::query(
+            "select i.id, i.source, i.state, i.attempt, i.accepted_at, i.run_at, i.ended_at, i.error,
+                null::bytea as result, $3::text as function from invocations i
+             where i.function_id = $1 order by i.accepted_at desc limit $2",
+        )
+        .bind(id.0)
+        .bind(i64::from(limit.min(1000)))
+        .bind(function.as_str())
+        .fetch_all(&mut *conn)
+        .await?;
+        rows.iter().map(view).collect()
     }
 
     /// Removes invocations that ended longer ago than that, and answers how many. Call it until it answers 0.
@@ -276,6 +286,22 @@ impl Registry {
         .await?;
         Ok(done.rows_affected())
     }
+}
+
+fn view(row: &PgRow) -> Result<InvocationView> {
+    let queued = row.try_get::<&str, _>("state")? == "queued";
+    Ok(InvocationView {
+        id: InvocationId(row.try_get("id")?),
+        function: parsed(row, "function")?,
+        source: parsed(row, "source")?,
+        state: parsed(row, "state")?,
+        attempt: count32(row, "attempt")?,
+        accepted_at: row.try_get("accepted_at")?,
+        run_at: if queued { Some(row.try_get("run_at")?) } else { None },
+        ended_at: row.try_get("ended_at")?,
+        result: row.try_get::<Option<Vec<u8>>, _>("result")?.and_then(|bytes| String::from_utf8(bytes).ok()),
+        error: json_opt(row, "error")?,
+    })
 }
 
 /// An error as json that Postgres takes: what a function reports may hold U+0000.

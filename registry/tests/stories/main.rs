@@ -1,1 +1,7 @@
-//! Stories of the registry on a real Postgres.
+//! The registry's promises, told as stories against a real Postgres.
+
+mod deploys;
+mod keeps;
+mod queues;
+mod schedules;
+mod support;

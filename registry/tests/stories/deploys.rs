@@ -1,0 +1,166 @@
+//! From an upload to a live version, and what is refused on the way.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use davit_api::{ErrorCode, VersionState};
+use davit_registry::{Changes, MasterKey, Topic};
+use sqlx::Connection;
+
+use crate::support::*;
+
+#[tokio::test]
+async fn a_deployment_goes_from_upload_to_the_routing_snapshot() {
+    let db = fresh().await;
+    let registry = db.registry();
+    let changes = Changes::listen(registry).await.unwrap();
+    let mut routes = changes.subscribe(Topic::Routes);
+    let key = MasterKey::from_bytes([7; 32]);
+    registry.set_secret(&ns(), &"db-password".parse().unwrap(), "hunter2", &key).await.unwrap();
+
+    let mut spec = spec();
+    spec.env.insert("STAGE".parse().unwrap(), "prod".into());
+    spec.secrets.insert("PASSWORD".parse().unwrap(), "db-password".parse().unwrap());
+    spec.secrets.insert("OTHER".parse().unwrap(), "absent".parse().unwrap());
+    let live = deployed(registry, "orders", &spec, b"v1").await;
+    assert!(live.live && live.state == VersionState::Ready && live.number == 1);
+    tokio::time::timeout(Duration::from_secs(5), routes.changed()).await.unwrap().unwrap();
+
+    let snapshot = registry.routing_snapshot(&key).await.unwrap();
+    let routed = &snapshot.functions[0];
+    assert_eq!((routed.version_id, routed.bundle), (live.id, digest_of(b"v1")));
+    assert_eq!(routed.env_resolved["PASSWORD"], "hunter2");
+    assert_eq!(routed.env_resolved["STAGE"], "prod");
+    assert_eq!(routed.missing_secrets, ["absent".parse().unwrap()]);
+    assert!(!format!("{routed:?}").contains("hunter2"));
+
+    // The same again is the same version; other settings are a new one, and going back needs no build.
+    let source = digest_of(b"v1");
+    let again = registry.create_version(&ns(), &name("orders"), &spec, source, None, &[]).await.unwrap();
+    assert_eq!(again.id, live.id);
+    spec.memory_mb = 512;
+    let second = deployed(registry, "orders", &spec, b"v1").await;
+    assert_eq!(second.number, 2);
+    let back = registry.rollback(&ns(), &name("orders"), None).await.unwrap();
+    assert!(back.id == live.id && back.live);
+    assert_eq!(code(registry.rollback(&ns(), &name("orders"), None).await), ErrorCode::Conflict);
+    assert_eq!(code(registry.rollback(&ns(), &name("orders"), Some(9)).await), ErrorCode::NotFound);
+
+    let events = registry.build_events(second.id, 0).await.unwrap();
+    let states: Vec<_> = events.iter().filter_map(|e| e.state).map(VersionState::as_str).collect();
+    assert_eq!(states, ["queued", "building", "starting", "ready"]);
+
+    registry.delete_function(&ns(), &name("orders")).await.unwrap();
+    assert!(registry.routing_snapshot(&key).await.unwrap().functions.is_empty());
+    assert_eq!(code(registry.function_detail(&ns(), &name("orders")).await), ErrorCode::NotFound);
+    assert_eq!(deployed(registry, "orders", &spec, b"v3").await.number, 1, "the name is free again");
+}
+
+#[tokio::test]
+async fn the_database_itself_refuses_what_must_never_be() {
+    let db = fresh().await;
+    let registry = db.registry();
+    let ready = deployed(registry, "one", &spec(), b"a").await;
+    let unready = built(registry, "one", &spec(), b"b").await;
+    let foreign = deployed(registry, "two", &spec(), b"c").await;
+    let mut raw = sqlx::PgConnection::connect(db.url()).await.unwrap();
+    for (statement, id, rule) in [
+        ("update versions set bundle_size = 99 where id = $1", ready.id, "versions_immutable"),
+        ("update versions set state = 'failed' where id = $1", ready.id, "versions_immutable"),
+        ("update versions set spec = '{}' where id = $1", unready.id, "versions_input_fixed"),
+        (
+            "update aliases set version_id = $1 where function_id = (select function_id from versions where id = $1)",
+            unready.id,
+            "aliases_version_ready",
+        ),
+        (
+            "update aliases set version_id = $1 where function_id <> (select function_id from versions where id = $1)",
+            foreign.id,
+            "aliases_version_of_function",
+        ),
+        ("update functions set name = '../x' where id = (select function_id from versions where id = $1)", ready.id, "functions_name_shape"),
+        ("insert into namespaces (id, name) values ($1, 'davit-x')", ready.id, "namespaces_name_shape"),
+        (
+            "insert into routes select function_id, '', 'GET', '/a/../b', '' from versions where id = $1",
+            ready.id,
+            "routes_path_shape",
+        ),
+    ] {
+        let error = sqlx::query(statement).bind(id.0).execute(&mut raw).await.unwrap_err();
+        assert_eq!(error.as_database_error().and_then(|e| e.constraint()), Some(rule), "{statement}: {error}");
+        let answer = davit_registry::RegistryError::from(error).into_api();
+        assert!(answer.code != ErrorCode::Internal, "{rule} has no meaning for callers");
+    }
+    // A failed build never becomes live, and a version that was overtaken does not take over.
+    registry.fail_version(unready.id, "does not answer").await.unwrap();
+    assert_eq!(code(registry.version_ready_and_live(unready.id).await), ErrorCode::Conflict);
+    let slow = built(registry, "one", &spec(), b"d").await;
+    let quick = deployed(registry, "one", &spec(), b"e").await;
+    let late = registry.version_ready_and_live(slow.id).await.unwrap();
+    assert!(late.state == VersionState::Ready && !late.live);
+    assert!(registry.version(&ns(), &name("one"), quick.number).await.unwrap().live);
+}
+
+#[tokio::test]
+async fn two_functions_cannot_hold_one_route() {
+    let db = fresh().await;
+    let registry = db.registry();
+    let with_route = |path: &str| {
+        let mut spec = spec();
+        spec.routes = vec![serde_json::from_value(serde_json::json!({"method": "GET", "path": path})).unwrap()];
+        spec
+    };
+    deployed(registry, "first", &with_route("/orders/{id}"), b"a").await;
+    let second = built(registry, "second", &with_route("/orders/{number}"), b"b").await;
+    assert_eq!(code(registry.version_ready_and_live(second.id).await), ErrorCode::Conflict);
+    let unchanged = registry.version(&ns(), &name("second"), 1).await.unwrap();
+    assert!(unchanged.state == VersionState::Starting && !unchanged.live, "all or nothing");
+    registry.delete_function(&ns(), &name("first")).await.unwrap();
+    assert!(registry.version_ready_and_live(second.id).await.unwrap().live);
+}
+
+#[tokio::test]
+async fn artifacts_come_back_whole_or_not_at_all() {
+    let db = fresh().await;
+    let registry = db.registry();
+    let content: Vec<u8> = (0..2_500_000_u32).map(|i| (i * 31 % 251) as u8).collect();
+    let digest = digest_of(&content);
+    let pieces: Vec<_> = content.chunks(70_001).map(|c| Ok(Bytes::copy_from_slice(c))).collect();
+    registry.put_artifact(digest, futures_util::stream::iter(pieces)).await.unwrap();
+    assert!(registry.put_artifact_bytes(digest, content.clone().into()).await.is_ok(), "twice is no error");
+    assert_eq!(registry.open_artifact(digest).await.unwrap().read_all().await.unwrap(), content);
+    let empty = stored(registry, b"").await;
+    assert!(registry.open_artifact(empty).await.unwrap().read_all().await.unwrap().is_empty());
+
+    let wrong = digest_of(b"something else");
+    let refused = registry.put_artifact_bytes(wrong, Bytes::from_static(b"content")).await;
+    assert_eq!(code(refused), ErrorCode::InvalidRequest);
+    assert!(!registry.has_artifact(wrong).await.unwrap());
+    let source_missing = registry.create_version(&ns(), &name("f"), &spec(), wrong, None, &[]).await;
+    assert_eq!(code(source_missing), ErrorCode::Conflict);
+
+    let mut raw = sqlx::PgConnection::connect(db.url()).await.unwrap();
+    sqlx::raw_sql("update artifact_chunks set data = set_byte(data, 5, get_byte(data, 5) # 1) where seq = 2").execute(&mut raw).await.unwrap();
+    assert!(registry.open_artifact(digest).await.unwrap().read_all().await.is_err(), "a flipped bit is noticed");
+    sqlx::raw_sql("update artifacts set touched_at = '2020-01-01'; update artifact_uploads set started_at = '2020-01-01'").execute(&mut raw).await.unwrap();
+    assert_eq!(registry.gc_artifacts().await.unwrap().artifacts, 2);
+    let left: i64 = sqlx::query_scalar("select count(*) from artifact_chunks").fetch_one(&mut raw).await.unwrap();
+    assert_eq!(left, 0);
+}
+
+#[tokio::test]
+async fn a_build_is_taken_over_from_a_silent_builder_only() {
+    let db = fresh().await;
+    let registry = db.registry();
+    let source = stored(registry, b"x").await;
+    registry.create_version(&ns(), &name("f"), &spec(), source, Some("abc".into()), &[]).await.unwrap();
+    let (one, two) = (uuid::Uuid::new_v4(), uuid::Uuid::new_v4());
+    let job = registry.claim_build(one).await.unwrap().unwrap();
+    assert!(registry.claim_build(two).await.unwrap().is_none());
+    let mut raw = sqlx::PgConnection::connect(db.url()).await.unwrap();
+    sqlx::raw_sql("update versions set build_lease_until = '2020-01-01'").execute(&mut raw).await.unwrap();
+    assert!(registry.claim_build(one).await.unwrap().is_none(), "never from itself");
+    assert_eq!(registry.claim_build(two).await.unwrap().unwrap().version_id, job.version_id);
+    registry.append_build_log(job.version_id, &["a\0b".into()]).await.unwrap();
+    assert_eq!(registry.build_events(job.version_id, 0).await.unwrap().last().unwrap().line, "a\u{fffd}b");
+}

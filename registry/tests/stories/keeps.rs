@@ -1,0 +1,243 @@
+//! What is kept: secrets, tokens, instances, leases, counters, and the database itself after a kill.
+
+use std::time::Duration;
+
+use chrono::Utc;
+use davit_api::{ErrorCode, GatewayId, InstanceId, InstanceState, LogStream, NewToken, PoolKey, Role};
+use davit_registry::{
+    AuditEntry, Changes, ConnectSettings, InstanceUpdate, LogFilter, LogRow, MasterKey, Registry, Topic, UsageDelta,
+    embedded, hash_token,
+};
+use sqlx::Connection;
+
+use crate::support::*;
+
+#[tokio::test]
+async fn tokens_and_secrets_open_only_for_whom_they_are_meant() {
+    let db = fresh().await;
+    let registry = db.registry();
+    let new = NewToken { description: "ci".into(), namespace: Some(ns()), role: Role::Deploy, expires_at: None };
+    let made = registry.create_token(new.clone()).await.unwrap();
+    assert_eq!(made.token.len(), 47);
+    let found = registry.find_token(hash_token(&made.token)).await.unwrap().unwrap();
+    assert_eq!((found.id, found.namespace, found.role), (made.view.id, Some(ns()), Role::Deploy));
+    let other: davit_api::NamespaceName = "other".parse().unwrap();
+    registry.ensure_namespace(&other).await.unwrap();
+    assert_eq!(code(registry.revoke_token(found.id, Some(&other)).await), ErrorCode::NotFound);
+    registry.revoke_token(found.id, Some(&ns())).await.unwrap();
+    assert!(registry.find_token(hash_token(&made.token)).await.unwrap().is_none());
+    let expired = NewToken { expires_at: Some(Utc::now() - Duration::from_secs(1)), namespace: None, ..new.clone() };
+    let expired = registry.create_token(expired).await.unwrap();
+    assert!(registry.find_token(hash_token(&expired.token)).await.unwrap().is_none());
+    let nul = NewToken { description: "a\0b".into(), ..new.clone() };
+    assert_eq!(code(registry.create_token(nul).await), ErrorCode::InvalidRequest);
+    let long = NewToken { description: "x".repeat(101), ..new };
+    assert_eq!(code(registry.create_token(long).await), ErrorCode::InvalidRequest);
+
+    // A sealed secret that is moved to another place, or read with another key, does not open.
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("master.key");
+    let key = MasterKey::load_or_create(&path).unwrap();
+    let same = MasterKey::load_or_create(&path).unwrap();
+    let secret = "api-key".parse().unwrap();
+    registry.set_secret(&ns(), &secret, "s3cret", &key).await.unwrap();
+    let mut wants = spec();
+    wants.secrets.insert("KEY".parse().unwrap(), secret.clone());
+    deployed(registry, "f", &wants, b"a").await;
+    let env = async |key: &MasterKey| registry.routing_snapshot(key).await.unwrap().functions.remove(0);
+    assert_eq!(env(&same).await.env_resolved["KEY"], "s3cret");
+    assert_eq!(env(&MasterKey::from_bytes([1; 32])).await.missing_secrets, [secret.clone()]);
+    let mut raw = sqlx::PgConnection::connect(db.url()).await.unwrap();
+    let stored: Vec<u8> = sqlx::query_scalar("select sealed from secrets").fetch_one(&mut raw).await.unwrap();
+    assert!(!stored.windows(6).any(|w| w == b"s3cret"));
+    registry.set_secret(&other, &secret, "theirs", &key).await.unwrap();
+    let steal = "update secrets s set sealed = o.sealed, nonce = o.nonce from secrets o, namespaces n
+        where n.name = 'other' and o.namespace_id = n.id and s.namespace_id <> n.id";
+    sqlx::raw_sql(steal).execute(&mut raw).await.unwrap();
+    assert_eq!(env(&key).await.missing_secrets, [secret.clone()]);
+    registry.remove_secret(&ns(), &secret).await.unwrap();
+    assert!(registry.list_secrets(&ns()).await.unwrap().is_empty());
+
+    let entry = AuditEntry {
+        request_id: None,
+        token_id: Some(found.id),
+        actor: "ci".into(),
+        namespace: Some(ns()),
+        action: "secret.set".into(),
+        object: "api-key".into(),
+        outcome: "ok".into(),
+    };
+    registry.audit(entry.clone()).await.unwrap();
+    assert_eq!(registry.list_audit(Some(&ns()), None, 10).await.unwrap()[0].entry, entry);
+    assert!(registry.list_audit(Some(&other), None, 10).await.unwrap().is_empty());
+    let forged = sqlx::raw_sql("delete from audit").execute(&mut raw).await;
+    assert_eq!(code(forged.map_err(Into::into)), ErrorCode::Conflict);
+}
+
+#[tokio::test]
+async fn an_instance_serves_one_version_and_never_goes_back() {
+    let db = fresh().await;
+    let registry = db.registry();
+    let one = deployed(registry, "f", &spec(), b"a").await;
+    let two = deployed(registry, "g", &spec(), b"b").await;
+    let (gateway, stranger) = (GatewayId::new(), GatewayId::new());
+    let changes = Changes::listen(registry).await.unwrap();
+    let mut demand_changed = changes.subscribe(Topic::Demand);
+    registry.register_gateway(gateway, "http://127.0.0.1:7480").await.unwrap();
+    assert_eq!(registry.gateways().await.unwrap()[0].lapsed_for, None);
+    assert!(registry.heartbeat_gateway(gateway).await.unwrap());
+    assert!(!registry.heartbeat_gateway(stranger).await.unwrap());
+
+    let key = PoolKey::of(&spec());
+    registry.write_demand(gateway, &[(key.clone(), 3, 1)]).await.unwrap();
+    tokio::time::timeout(Duration::from_secs(5), demand_changed.changed()).await.unwrap().unwrap();
+    let demand = registry.read_demand().await.unwrap();
+    assert_eq!((demand[0].key.clone(), demand[0].waiting), (key.clone(), 3));
+    registry.write_demand(gateway, &[]).await.unwrap();
+    registry.write_demand(stranger, &[(key.clone(), 1, 1)]).await.unwrap();
+    assert!(registry.read_demand().await.unwrap().is_empty());
+
+    let id = InstanceId::new();
+    registry.insert_instance(id, gateway, &key, IMAGE).await.unwrap();
+    assert!(registry.set_pooled(id).await.unwrap());
+    let mut news = InstanceUpdate {
+        id,
+        state: InstanceState::Active,
+        version_id: Some(one.id),
+        config_digest: Some(digest_of(b"env")),
+        calls: 5,
+        errors: 1,
+    };
+    registry.record_instances(stranger, std::slice::from_ref(&news)).await.unwrap();
+    assert_eq!(registry.live_instances().await.unwrap()[0].state, InstanceState::Pooled, "not the stranger's");
+    registry.record_instances(gateway, std::slice::from_ref(&news)).await.unwrap();
+    assert_eq!(registry.list_functions(&ns()).await.unwrap()[0].instances.active, 1);
+    news.state = InstanceState::Frozen;
+    registry.record_instances(gateway, std::slice::from_ref(&news)).await.unwrap();
+    news.version_id = Some(two.id);
+    assert_eq!(code(registry.record_instances(gateway, std::slice::from_ref(&news)).await), ErrorCode::Conflict);
+    news = InstanceUpdate { version_id: None, state: InstanceState::Pooled, ..news };
+    registry.record_instances(gateway, std::slice::from_ref(&news)).await.unwrap();
+    let row = registry.gateway_instances(gateway).await.unwrap().remove(0);
+    assert_eq!((row.state, row.version_id, row.calls), (InstanceState::Frozen, Some(one.id), 5));
+    assert!(!registry.set_pooled(id).await.unwrap());
+    registry.set_removed(id, "idle").await.unwrap();
+    assert!(registry.live_instances().await.unwrap().is_empty());
+    registry.drop_gateway(gateway).await.unwrap();
+    assert!(registry.gateways().await.unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn a_lease_has_one_holder_and_its_number_grows() {
+    let db = fresh().await;
+    let registry = db.registry();
+    let (one, two) = (uuid::Uuid::new_v4(), uuid::Uuid::new_v4());
+    let first = registry.acquire_lease("controller", one).await.unwrap().unwrap();
+    assert!(registry.acquire_lease("controller", two).await.unwrap().is_none());
+    assert!(registry.renew_lease(&first).await.unwrap());
+    let mut raw = sqlx::PgConnection::connect(db.url()).await.unwrap();
+    sqlx::raw_sql("update leases set expires_at = '2020-01-01'").execute(&mut raw).await.unwrap();
+    assert!(!registry.renew_lease(&first).await.unwrap(), "lapsed: it must be acquired again");
+    let second = registry.acquire_lease("controller", two).await.unwrap().unwrap();
+    assert!(second.number > first.number);
+    registry.release_lease(&first).await.unwrap();
+    assert!(registry.renew_lease(&second).await.unwrap(), "a past holder cannot release it");
+    registry.release_lease(&second).await.unwrap();
+    assert!(registry.acquire_lease("controller", one).await.unwrap().is_some());
+}
+
+#[tokio::test]
+async fn counters_add_up_and_logs_are_read_in_order() {
+    let db = fresh().await;
+    let registry = db.registry();
+    deployed(registry, "f", &spec(), b"a").await;
+    let function_id = function_id(registry, "f").await;
+    let delta = |calls, last_cold_ms| UsageDelta {
+        function_id,
+        calls,
+        errors: 1,
+        cold_starts: 0,
+        last_call_at: Some(Utc::now()),
+        last_cold_ms,
+    };
+    registry.record_usage(&[delta(2, Some(9.5)), delta(3, None)]).await.unwrap();
+    registry.record_usage(&[delta(5, None)]).await.unwrap();
+    let usage = registry.list_functions(&ns()).await.unwrap()[0].usage.clone();
+    assert_eq!((usage.calls, usage.errors, usage.last_cold_ms), (10, 3, Some(9.5)));
+
+    let row = |n: usize| LogRow {
+        function_id,
+        version: 1,
+        invocation_id: None,
+        stream: LogStream::Stdout,
+        at: Utc::now(),
+        line: format!("line\0 {n}"),
+    };
+    registry.append_logs(&(0..20).map(row).collect::<Vec<_>>()).await.unwrap();
+    let read = async |after, limit| {
+        let lines = registry.read_logs(&ns(), &name("f"), after, limit, &LogFilter::default()).await.unwrap();
+        lines.into_iter().map(|l| (l.cursor, l.line)).collect::<Vec<_>>()
+    };
+    let tail = read(None, 3).await;
+    assert_eq!(tail.iter().map(|l| l.1.as_str()).collect::<Vec<_>>(), ["line  17", "line  18", "line  19"]);
+    assert_eq!(read(Some(tail[0].0), 10).await, tail[1..]);
+    assert_eq!(registry.prune_logs(Duration::from_secs(60), 5).await.unwrap(), 15);
+    assert_eq!(read(None, 100).await.len(), 5);
+}
+
+#[tokio::test]
+async fn the_embedded_postgres_survives_a_kill_and_takes_over_from_an_orphan() {
+    let dir = tempfile::tempdir().unwrap();
+    let postgres = embedded::Postgres::start(dir.path()).await.unwrap();
+    assert!(embedded::Postgres::start(dir.path()).await.is_err(), "one davit a state directory");
+    let registry = Registry::connect(&ConnectSettings::new(postgres.url())).await.unwrap();
+    registry.migrate().await.unwrap();
+    registry.migrate().await.unwrap();
+    let installation = registry.installation().await.unwrap();
+    let changes = Changes::listen(&registry).await.unwrap();
+    let mut routes = changes.subscribe(Topic::Routes);
+
+    let pid = postgres.pid().unwrap();
+    rustix::process::kill_process(rustix::process::Pid::from_raw(pid).unwrap(), rustix::process::Signal::KILL).unwrap();
+    tokio::time::timeout(Duration::from_secs(30), async {
+        while postgres.pid() == Some(pid) || registry.ping().await.is_err() {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    })
+    .await
+    .unwrap();
+    assert_eq!(registry.installation().await.unwrap(), installation);
+    // The lost listening connection makes everybody read again.
+    tokio::time::timeout(Duration::from_secs(15), routes.changed()).await.unwrap().unwrap();
+    registry.close().await;
+    assert_eq!(code(registry.ping().await), ErrorCode::Unavailable);
+    postgres.stop().await;
+    assert!(!dir.path().join("pg/postmaster.pid").exists(), "stopped in an orderly way");
+
+    // davit is killed, its server is not: the next davit stops it before it starts its own.
+    let mut orphan = embedded_orphan(dir.path());
+    let postgres = embedded::Postgres::start(dir.path()).await.unwrap();
+    assert!(orphan.wait().unwrap().success());
+    let registry = Registry::connect(&ConnectSettings::new(postgres.url())).await.unwrap();
+    assert_eq!(registry.installation().await.unwrap(), installation);
+    postgres.stop().await;
+}
+
+/// A server on the directory that nobody watches.
+fn embedded_orphan(state: &std::path::Path) -> std::process::Child {
+    use std::os::unix::fs::MetadataExt;
+    use std::os::unix::process::CommandExt;
+    let data = state.canonicalize().unwrap().join("pg");
+    let owner = std::fs::metadata(&data).unwrap();
+    let mut command = std::process::Command::new("postgres");
+    command.arg("-D").arg(&data).args(["-c", "listen_addresses=", "-c"]);
+    command.arg(format!("unix_socket_directories={}", data.display())).current_dir("/");
+    if rustix::process::geteuid().is_root() {
+        command.uid(owner.uid()).gid(owner.gid());
+    }
+    let child = command.stderr(std::process::Stdio::null()).spawn().unwrap();
+    while !std::fs::read_to_string(data.join("postmaster.pid")).is_ok_and(|t| t.contains("ready")) {
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    child
+}

@@ -1,0 +1,76 @@
+//! An instant happens once, however many gateways ring.
+
+use chrono::{DateTime, TimeDelta, Utc};
+use davit_api::{ErrorCode, FireOutcome, ScheduleSpec};
+
+use crate::support::*;
+
+fn every_minute() -> ScheduleSpec {
+    serde_json::from_value(serde_json::json!({"cron": "* * * * *"})).unwrap()
+}
+
+#[tokio::test]
+async fn two_gateways_ring_and_one_fires() {
+    let db = fresh().await;
+    let registry = db.registry().clone();
+    deployed(&registry, "f", &spec(), b"a").await;
+    let tick = "tick".parse().unwrap();
+    registry.add_schedule(&ns(), &name("f"), &tick, &every_minute()).await.unwrap();
+    let twice = registry.add_schedule(&ns(), &name("f"), &tick, &every_minute()).await;
+    assert_eq!(code(twice), ErrorCode::Conflict);
+
+    let row = registry.schedules_all().await.unwrap().remove(0);
+    let due: DateTime<Utc> = "2026-03-01T10:00:00Z".parse().unwrap();
+    let (missed, next) = (due - TimeDelta::minutes(1), due + TimeDelta::minutes(1));
+    assert!(registry.set_next_due(row.id, None, Some(due)).await.unwrap());
+    assert!(!registry.set_next_due(row.id, None, Some(next)).await.unwrap(), "it moved on since");
+    let rings = (0..8).map(|_| {
+        let registry = registry.clone();
+        tokio::spawn(async move { registry.fire(row.id, due, Some(next), &[missed], b"{}".to_vec()).await.unwrap() })
+    });
+    let mut fired = Vec::new();
+    for ring in rings.collect::<Vec<_>>() {
+        fired.extend(ring.await.unwrap());
+    }
+    assert_eq!(fired.len(), 1);
+    let invocation = registry.invocation(&ns(), fired[0]).await.unwrap();
+    assert_eq!(invocation.source, davit_api::InvocationSource::Schedule);
+    let fires = registry.list_fires(&ns(), &name("f"), &tick, 10).await.unwrap();
+    let outcomes: Vec<_> = fires.iter().map(|f| (f.due_at, f.outcome)).collect();
+    assert_eq!(outcomes, [(due, FireOutcome::Fired), (missed, FireOutcome::Missed)]);
+    assert!(registry.fire(row.id, missed, Some(next), &[], vec![]).await.unwrap().is_none(), "recorded as missed");
+
+    // A pause forgets the next instant when it ends, so that nothing that passed meanwhile rings.
+    registry.pause_schedule(&ns(), &name("f"), &tick).await.unwrap();
+    assert!(registry.fire(row.id, next, None, &[], vec![]).await.unwrap().is_none());
+    let resumed = registry.resume_schedule(&ns(), &name("f"), &tick).await.unwrap();
+    assert_eq!((resumed.next_due_at, resumed.last_due_at), (None, Some(due)));
+    registry.run_schedule_now(&ns(), &name("f"), &tick, b"{}".to_vec()).await.unwrap();
+    registry.remove_schedule(&ns(), &name("f"), &tick).await.unwrap();
+    assert_eq!(code(registry.remove_schedule(&ns(), &name("f"), &tick).await), ErrorCode::NotFound);
+}
+
+#[tokio::test]
+async fn schedules_of_the_manifest_come_and_go_with_the_version() {
+    let db = fresh().await;
+    let registry = db.registry();
+    let source = stored(registry, b"a").await;
+    let live = async |memory: u32, schedules: &[_]| {
+        let spec = davit_api::VersionSpec { memory_mb: memory, ..spec() };
+        let version = registry.create_version(&ns(), &name("f"), &spec, source, None, schedules).await.unwrap();
+        registry.claim_build(uuid::Uuid::new_v4()).await.unwrap();
+        registry.finish_build(version.id, source, 1, IMAGE).await.unwrap();
+        registry.version_ready_and_live(version.id).await.unwrap();
+        let rows = registry.list_schedules(&ns(), &name("f")).await.unwrap();
+        rows.iter().map(|s| (s.name.to_string(), s.spec.enabled, s.next_due_at.is_some())).collect::<Vec<_>>()
+    };
+    let (a, b) = (("a".parse().unwrap(), every_minute()), ("b".parse().unwrap(), every_minute()));
+    assert_eq!(live(256, &[a.clone(), b]).await.len(), 2);
+    let ids = registry.schedules_all().await.unwrap();
+    registry.set_next_due(ids[0].id, None, Some(Utc::now())).await.unwrap();
+    registry.add_schedule(&ns(), &name("f"), &"mine".parse().unwrap(), &every_minute()).await.unwrap();
+    let kept = live(512, std::slice::from_ref(&a)).await;
+    assert_eq!(kept, [("a".into(), true, true), ("mine".into(), true, false)]);
+    registry.rollback(&ns(), &name("f"), None).await.unwrap();
+    assert_eq!(registry.list_schedules(&ns(), &name("f")).await.unwrap().len(), 3);
+}
