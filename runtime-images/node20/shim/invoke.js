@@ -67,7 +67,7 @@ function callHandler(handler, event, context, alone) {
     try {
       const returned = handler(event, context, callback);
       if (typeof returned?.then === 'function') returned.then((v) => settle(resolve, v), (e) => settle(reject, e));
-      // Fewer than three parameters and no promise: a plain function whose value is the result would get null at AWS.
+      // A plain function that just returns its result: AWS would answer null, which helps nobody.
       else if (handler.length < 3 && returned !== undefined) settle(resolve, returned);
     } catch (error) {
       settle(reject, error);
@@ -113,9 +113,6 @@ async function invokeOnce(client, handler, fn, next, alone) {
         await client.fail(id, { errorType: 'Function.ResponseSizeTooLarge', errorMessage: 'Response payload size exceeded maximum allowed payload size (6291556 bytes).', trace: [] });
       }
     } catch (error) {
-      if (error?.code === 'ECONNREFUSED' || error?.code === 'ECONNRESET' && error.syscall) {
-        // Possibly the function's own network error: the agent tells, by answering or not.
-      }
       log.logError('Invoke', error);
       await client.fail(id, describe(error));
     }
