@@ -1,0 +1,231 @@
+//! davit's API as calls: the one place on this side that knows paths.
+
+use std::time::Duration;
+
+use davit_api::{
+    BuildEvent, Digest, EnqueueAccepted, FireView, FunctionDetail, FunctionName, FunctionSummary, Info, InvocationId,
+    InvocationView, LogLine, NamespaceName, NewSchedule, NewToken, NewVersion, Rollback, ScheduleName, ScheduleView,
+    SecretName, SecretValue, SecretView, TokenCreated, TokenId, TokenView, VersionView,
+};
+use reqwest::Method;
+use reqwest::header::HeaderMap;
+use serde_json::json;
+
+use crate::client::Client;
+use crate::failure::{Failure, Result};
+
+/// A davit's API, from inside one namespace.
+pub(crate) struct Api {
+    management: Client,
+    gateway: Option<Client>,
+    namespace: NamespaceName,
+}
+
+/// Which lines of a log.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct LogQuery {
+    pub(crate) after: Option<i64>,
+    pub(crate) limit: Option<u32>,
+    pub(crate) invocation_id: Option<InvocationId>,
+    /// Seconds to wait for a first line.
+    pub(crate) wait: Option<u32>,
+}
+
+impl LogQuery {
+    /// As the end of a path. Numbers and ids need no encoding.
+    fn text(&self) -> String {
+        let pair = |name: &str, value: Option<String>| value.map(|v| format!("{name}={v}"));
+        let pairs = [
+            pair("after", self.after.map(|v| v.to_string())),
+            pair("limit", self.limit.map(|v| v.to_string())),
+            pair("invocation_id", self.invocation_id.map(|v| v.to_string())),
+            pair("wait", self.wait.map(|v| v.to_string())),
+        ];
+        pairs.into_iter().flatten().collect::<Vec<_>>().join("&")
+    }
+}
+
+impl Api {
+    /// The API at a management address and, where one is known, a gateway.
+    pub(crate) fn new(management: Client, gateway: Option<Client>, namespace: NamespaceName) -> Self {
+        Self { management, gateway, namespace }
+    }
+
+    /// The namespace it speaks about.
+    pub(crate) fn namespace(&self) -> &NamespaceName {
+        &self.namespace
+    }
+
+    /// The gateway's client.
+    pub(crate) fn gateway(&self) -> Result<&Client> {
+        self.gateway.as_ref().ok_or_else(|| {
+            Failure::Usage("no gateway is known for that davit; give --gateway-url or set DAVIT_GATEWAY_URL".into())
+        })
+    }
+
+    /// Asks the management API for its gateway, unless one is known.
+    pub(crate) async fn with_gateway(mut self) -> Result<Self> {
+        if self.gateway.is_none() {
+            let info = self.info().await?;
+            self.gateway = Some(self.management.at(&info.gateway_url)?);
+        }
+        Ok(self)
+    }
+
+    /// The function's address, if a gateway is known.
+    pub(crate) fn address(&self, function: &FunctionName) -> Option<String> {
+        self.gateway.as_ref().map(|g| format!("{}/{}/{function}", g.base(), self.namespace))
+    }
+
+    pub(crate) async fn info(&self) -> Result<Info> {
+        self.management.get("/v1/info").await
+    }
+
+    fn in_namespace(&self, rest: &str) -> String {
+        format!("/v1/namespaces/{}/{rest}", self.namespace)
+    }
+
+    fn of_function(&self, function: &FunctionName, rest: &str) -> String {
+        self.in_namespace(&format!("functions/{function}{rest}"))
+    }
+
+    fn of_schedule(&self, function: &FunctionName, schedule: &ScheduleName, rest: &str) -> String {
+        self.of_function(function, &format!("/schedules/{schedule}{rest}"))
+    }
+
+    pub(crate) async fn put_artifact(&self, digest: &Digest, bytes: Vec<u8>) -> Result<()> {
+        let path = self.in_namespace(&format!("artifacts/{digest}"));
+        let request = self.management.request(Method::PUT, &path).timeout(Duration::from_secs(600));
+        let request = request.header("content-type", "application/gzip").body(bytes);
+        self.management.send(request).await.map(|_| ())
+    }
+
+    pub(crate) async fn create_version(&self, function: &FunctionName, new: &NewVersion) -> Result<VersionView> {
+        self.management.post(&self.of_function(function, "/versions"), new).await
+    }
+
+    pub(crate) async fn version(&self, function: &FunctionName, number: u32) -> Result<VersionView> {
+        self.management.get(&self.of_function(function, &format!("/versions/{number}"))).await
+    }
+
+    pub(crate) async fn versions(&self, function: &FunctionName) -> Result<Vec<VersionView>> {
+        self.management.get(&self.of_function(function, "/versions")).await
+    }
+
+    pub(crate) async fn build_events(&self, function: &FunctionName, number: u32, after: i64, wait: u32) -> Result<Vec<BuildEvent>> {
+        let rest = format!("/versions/{number}/events?after={after}&wait={wait}");
+        self.management.get(&self.of_function(function, &rest)).await
+    }
+
+    pub(crate) async fn rollback(&self, function: &FunctionName, version: Option<u32>) -> Result<VersionView> {
+        self.management.post(&self.of_function(function, "/rollback"), &Rollback { to: version }).await
+    }
+
+    pub(crate) async fn functions(&self) -> Result<Vec<FunctionSummary>> {
+        self.management.get(&self.in_namespace("functions")).await
+    }
+
+    pub(crate) async fn function(&self, function: &FunctionName) -> Result<FunctionDetail> {
+        self.management.get(&self.of_function(function, "")).await
+    }
+
+    pub(crate) async fn delete_function(&self, function: &FunctionName) -> Result<()> {
+        self.management.delete(&self.of_function(function, "")).await
+    }
+
+    pub(crate) async fn logs(&self, function: &FunctionName, query: &LogQuery) -> Result<Vec<LogLine>> {
+        self.management.get(&self.of_function(function, &format!("/logs?{}", query.text()))).await
+    }
+
+    pub(crate) async fn schedules(&self, function: &FunctionName) -> Result<Vec<ScheduleView>> {
+        self.management.get(&self.of_function(function, "/schedules")).await
+    }
+
+    pub(crate) async fn add_schedule(&self, function: &FunctionName, new: &NewSchedule) -> Result<ScheduleView> {
+        self.management.post(&self.of_function(function, "/schedules"), new).await
+    }
+
+    pub(crate) async fn remove_schedule(&self, function: &FunctionName, schedule: &ScheduleName) -> Result<()> {
+        self.management.delete(&self.of_schedule(function, schedule, "")).await
+    }
+
+    /// `verb` is `pause` or `resume`.
+    pub(crate) async fn switch_schedule(
+        &self,
+        function: &FunctionName,
+        schedule: &ScheduleName,
+        verb: &str,
+    ) -> Result<()> {
+        let path = self.of_schedule(function, schedule, &format!("/{verb}"));
+        self.management.send(self.management.request(Method::POST, &path)).await.map(|_| ())
+    }
+
+    pub(crate) async fn run_schedule(
+        &self,
+        function: &FunctionName,
+        schedule: &ScheduleName,
+    ) -> Result<EnqueueAccepted> {
+        self.management.post(&self.of_schedule(function, schedule, "/run"), &json!({})).await
+    }
+
+    pub(crate) async fn fires(
+        &self,
+        function: &FunctionName,
+        schedule: &ScheduleName,
+        limit: u32,
+    ) -> Result<Vec<FireView>> {
+        self.management.get(&self.of_schedule(function, schedule, &format!("/fires?limit={limit}"))).await
+    }
+
+    pub(crate) async fn set_secret(&self, name: &SecretName, value: &str) -> Result<()> {
+        let path = self.in_namespace(&format!("secrets/{name}"));
+        let request = self.management.request(Method::PUT, &path).json(&SecretValue { value: value.to_owned() });
+        self.management.send(request).await.map(|_| ())
+    }
+
+    pub(crate) async fn secrets(&self) -> Result<Vec<SecretView>> {
+        self.management.get(&self.in_namespace("secrets")).await
+    }
+
+    pub(crate) async fn remove_secret(&self, name: &SecretName) -> Result<()> {
+        self.management.delete(&self.in_namespace(&format!("secrets/{name}"))).await
+    }
+
+    pub(crate) async fn create_token(&self, new: &NewToken) -> Result<TokenCreated> {
+        self.management.post("/v1/tokens", new).await
+    }
+
+    pub(crate) async fn tokens(&self) -> Result<Vec<TokenView>> {
+        self.management.get("/v1/tokens").await
+    }
+
+    pub(crate) async fn revoke_token(&self, id: TokenId) -> Result<()> {
+        self.management.delete(&format!("/v1/tokens/{id}")).await
+    }
+
+    /// Calls a function and waits for its answer. The longest time budget is 15 minutes. The headers tell
+    /// about the call, whether it failed or not.
+    pub(crate) async fn invoke(
+        &self,
+        function: &FunctionName,
+        payload: Vec<u8>,
+    ) -> Result<(HeaderMap, Vec<u8>), (HeaderMap, Failure)> {
+        let bare = |failure| (HeaderMap::new(), failure);
+        let gateway = self.gateway().map_err(bare)?;
+        let path = self.of_function(function, "/invocations");
+        let request = gateway.request(Method::POST, &path).timeout(Duration::from_secs(930));
+        gateway.exchange(request.header("content-type", "application/json").body(payload)).await
+    }
+
+    /// Hands a call to the durable queue.
+    pub(crate) async fn enqueue(&self, function: &FunctionName, payload: Vec<u8>) -> Result<EnqueueAccepted> {
+        let gateway = self.gateway()?;
+        let request = gateway.request(Method::POST, &self.of_function(function, "/invocations?async=true"));
+        gateway.json(request.header("content-type", "application/json").body(payload)).await
+    }
+
+    /// The state of an accepted call.
+    pub(crate) async fn invocation(&self, id: InvocationId) -> Result<InvocationView> {
+        self.management.get(&self.in_namespace(&format!("invocations/{id}"))).await
+    }
+}

@@ -1,0 +1,140 @@
+//! `davit deploy`: packs a folder, uploads it, follows the build, and says where the function answers.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use clap::Args;
+use davit_api::{FunctionName, Manifest, NewVersion, VersionState, VersionView};
+
+use crate::api::Api;
+use crate::context::Globals;
+use crate::failure::{Failure, Result};
+use crate::output;
+use crate::pack::pack;
+use crate::progress::Progress;
+
+/// Build a folder and make it live
+#[derive(Args)]
+#[command(after_help = "\
+Examples:
+  davit deploy                     the folder that you are in
+  davit deploy examples/user-auth  another one
+  davit deploy --no-wait           do not wait for the build
+
+What .gitignore and .davitignore name is not uploaded. A version becomes live only after it has
+been built and has started once; until then, and if that fails, the one before stays live.")]
+pub(crate) struct Deploy {
+    /// Folder with a davit.toml
+    #[arg(default_value = ".")]
+    folder: PathBuf,
+    /// Return as soon as the version is accepted
+    #[arg(long)]
+    no_wait: bool,
+    /// Show only the outcome, not the build's output
+    #[arg(short, long)]
+    quiet: bool,
+}
+
+impl Deploy {
+    pub(crate) async fn run(self, globals: &Globals) -> Result<()> {
+        let manifest = read_manifest(&self.folder)?;
+        let namespace = match (&globals.namespace, &manifest.namespace) {
+            (None, Some(name)) => name.clone(),
+            _ => globals.namespace()?,
+        };
+        let api = globals.api_in(namespace)?;
+        let progress = Progress::start(&format!("packing {}", self.folder.display()));
+        let packed = pack(&self.folder)?;
+        progress.step(&format!("uploading {} files, {} KiB", packed.files, packed.bytes.len().div_ceil(1024)));
+        api.put_artifact(&packed.digest, packed.bytes).await?;
+        let new = NewVersion {
+            spec: manifest.version_spec(),
+            source: packed.digest,
+            git_commit: git_commit(&self.folder),
+            schedules: manifest.schedule_specs().into_iter().collect(),
+        };
+        let name = &manifest.name;
+        let mut version = api.create_version(name, &new).await?;
+        if self.no_wait {
+            progress.done(&format!("version {} of {name} is {}", version.number, version.state.as_str()));
+        } else {
+            version = self.follow(&api, name, version, &progress).await?;
+            progress.done(&format!("{name} version {} is live", version.number));
+        }
+        self.print(globals, &api, &manifest, &version);
+        Ok(())
+    }
+
+    /// Shows the build's output until the version is callable or has failed.
+    async fn follow(
+        &self,
+        api: &Api,
+        name: &FunctionName,
+        mut version: VersionView,
+        progress: &Progress,
+    ) -> Result<VersionView> {
+        let number = version.number;
+        let mut cursor = 0;
+        loop {
+            progress.step(&format!("version {number} is {}", version.state.as_str()));
+            let ended = matches!(version.state, VersionState::Ready | VersionState::Failed);
+            // The state was asked for before the events, so a final state comes with all of its lines.
+            let events = api.build_events(name, number, cursor, if ended { 0 } else { 10 }).await?;
+            for event in &events {
+                cursor = event.cursor;
+                if !event.line.is_empty() && !self.quiet {
+                    progress.line(&event.line);
+                }
+            }
+            match version.state {
+                VersionState::Ready => return Ok(version),
+                VersionState::Failed => {
+                    let cause = version.error.unwrap_or_else(|| "the build's output says why".into());
+                    return Err(Failure::Failed(format!("version {number} of {name} failed: {cause}")));
+                }
+                VersionState::Queued | VersionState::Building | VersionState::Starting => {}
+            }
+            // The server waits for events by itself; this only bounds one that answers at once.
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            version = api.version(name, number).await?;
+        }
+    }
+
+    fn print(&self, globals: &Globals, api: &Api, manifest: &Manifest, version: &VersionView) {
+        if globals.json() {
+            return output::json(version);
+        }
+        let spec = &version.spec;
+        if let (false, Some(address)) = (spec.access == davit_api::Access::Private, api.address(&manifest.name)) {
+            output::line(&address);
+        } else if spec.routes.is_empty() {
+            output::note(format!("private: call it with `davit invoke {}`", manifest.name));
+        }
+        for route in &spec.routes {
+            let host = route.host.as_ref().map(|h| h.as_str().to_owned());
+            output::note(format!("route: {} {}{}", route.method, host.unwrap_or_default(), route.path));
+        }
+    }
+}
+
+fn read_manifest(folder: &Path) -> Result<Manifest> {
+    let path = folder.join("davit.toml");
+    let text = std::fs::read_to_string(&path).map_err(|error| {
+        let hint = if error.kind() == std::io::ErrorKind::NotFound { "; `davit init` makes a new function" } else { "" };
+        Failure::Usage(format!("{}: {error}{hint}", path.display()))
+    })?;
+    Manifest::parse(&text).map_err(|e| Failure::Usage(e.to_string()))
+}
+
+/// The commit of the folder, when git knows one; a deploy does not need it.
+fn git_commit(folder: &Path) -> Option<String> {
+    let output = std::process::Command::new("git")
+        .args(["rev-parse", "--verify", "--quiet", "HEAD"])
+        .current_dir(folder)
+        .stderr(std::process::Stdio::null())
+        .output()
+        .ok()?;
+    let text = String::from_utf8(output.stdout).ok()?.trim().to_owned();
+    (output.status.success() && matches!(text.len(), 40 | 64) && text.bytes().all(|b| b.is_ascii_hexdigit()))
+        .then_some(text)
+}

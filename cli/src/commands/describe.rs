@@ -1,0 +1,80 @@
+//! `davit describe`: everything about one function.
+
+use clap::Args;
+use davit_api::{FunctionDetail, FunctionName};
+
+use super::list::{access_word, instances};
+use crate::api::Api;
+use crate::context::Globals;
+use crate::escape::visible;
+use crate::failure::Result;
+use crate::output::{json, line, or_dash, when};
+
+/// Show everything about a function
+#[derive(Args)]
+#[command(after_help = "Example:\n  davit describe hello")]
+pub(crate) struct Describe {
+    /// The function
+    function: FunctionName,
+}
+
+impl Describe {
+    pub(crate) async fn run(self, globals: &Globals) -> Result<()> {
+        let api = globals.api()?.with_gateway().await?;
+        let detail = api.function(&self.function).await?;
+        if globals.json() { json(&detail) } else { print(&detail, &api) }
+        Ok(())
+    }
+}
+
+fn print(detail: &FunctionDetail, api: &Api) {
+    let field = |name: &str, text: &str| line(format!("{name:<12} {}", visible(text)));
+    let summary = &detail.summary;
+    field("function", &format!("{}/{}", summary.namespace, summary.name));
+    field("live", &summary.live_version.map_or("none yet".into(), |n| format!("version {n}")));
+    field("instances", &instances(summary));
+    let usage = &summary.usage;
+    field("calls", &format!("{} ({} failed, {} cold starts)", usage.calls, usage.errors, usage.cold_starts));
+    field("last call", &or_dash(usage.last_call_at.map(when)));
+    if let Some(live) = &detail.live {
+        let spec = &live.spec;
+        field("runtime", &format!("{} ({:?})", spec.runtime, spec.kind).to_lowercase());
+        let program = if spec.command.is_empty() { spec.handler.clone() } else { spec.command.join(" ") };
+        field("runs", &program);
+        field(
+            "each",
+            &format!(
+                "{} MiB, {} CPU, {} at a time, {} s timeout, kept {} s",
+                spec.memory_mb,
+                f64::from(spec.cpu_millis) / 1000.0,
+                spec.concurrency,
+                spec.timeout_seconds,
+                spec.keep_alive_seconds
+            ),
+        );
+        field("at most", &format!("{} instances", spec.max_instances));
+        let names: Vec<&str> = spec.env.keys().chain(spec.secrets.keys()).map(|n| n.as_str()).collect();
+        field("environment", &if names.is_empty() { "-".to_owned() } else { names.join(" ") });
+        field("source", &live.source.to_string());
+        field("commit", &or_dash(live.git_commit.as_ref()));
+        let address = match spec.access {
+            davit_api::Access::Private => "none (private)".to_owned(),
+            access => {
+                format!("{} ({})", or_dash(api.address(&summary.name)), access_word(access))
+            }
+        };
+        field("address", &address);
+    }
+    if let Some(latest) = &detail.latest {
+        let cause = latest.error.as_ref().map(|e| format!(": {e}")).unwrap_or_default();
+        field("newest", &format!("version {} is {}{cause}", latest.number, latest.state.as_str()));
+    }
+    for route in &detail.routes {
+        let host = route.host.as_ref().map_or("", |h| h.as_str());
+        field("route", &format!("{} {host}{}", route.method, route.path));
+    }
+    for schedule in &detail.schedules {
+        let next = schedule.next_due_at.map_or("paused".to_owned(), when);
+        field("schedule", &format!("{}: {} ({}), next {next}", schedule.name, schedule.spec.cron, schedule.spec.timezone));
+    }
+}

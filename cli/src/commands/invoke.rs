@@ -1,0 +1,153 @@
+//! `davit invoke`: calls a function and prints what it answered, byte for byte.
+
+use std::io::Read;
+use std::path::PathBuf;
+
+use base64::Engine;
+use clap::Args;
+use davit_api::{FunctionName, limits};
+use reqwest::header::HeaderMap;
+
+use crate::context::Globals;
+use crate::escape::visible;
+use crate::failure::{Failure, Result};
+use crate::output::{json, line, note, raw};
+
+/// Call a function
+#[derive(Args)]
+#[command(after_help = "\
+Examples:
+  davit invoke hello '{\"name\":\"Ada\"}'
+  davit invoke hello @event.json
+  echo '{}' | davit invoke hello -
+  davit invoke hello '{}' --async           accepted now, done later, never lost
+  davit invoke hello --logs --timing
+
+The answer goes to standard output as it is. If the function fails, its error is printed to
+standard error and the exit code is 3.")]
+pub(crate) struct Invoke {
+    /// Function to call
+    function: FunctionName,
+    /// The event as JSON; @FILE reads a file, - reads standard input [default: {}]
+    #[arg(conflicts_with = "file")]
+    payload: Option<String>,
+    /// Read the event from a file
+    #[arg(short, long, value_name = "FILE")]
+    file: Option<PathBuf>,
+    /// Hand it to the durable queue and return
+    #[arg(long = "async")]
+    later: bool,
+    /// Show the end of what the function printed
+    #[arg(short, long, conflicts_with = "later")]
+    logs: bool,
+    /// Show where the time went
+    #[arg(long, conflicts_with = "later")]
+    timing: bool,
+    /// Show request id, version, and whether an instance had to be started
+    #[arg(short, long, conflicts_with = "later")]
+    verbose: bool,
+}
+
+impl Invoke {
+    pub(crate) async fn run(self, globals: &Globals) -> Result<()> {
+        let payload = self.payload()?;
+        let api = globals.api()?.with_gateway().await?;
+        if self.later {
+            let accepted = api.enqueue(&self.function, payload).await?;
+            if globals.json() {
+                json(&accepted);
+            } else {
+                line(accepted.invocation_id);
+                note(format!("accepted; see `davit invocation {}`", accepted.invocation_id));
+            }
+            return Ok(());
+        }
+        let answer = api.invoke(&self.function, payload).await;
+        let headers = match &answer {
+            Ok((headers, _)) => headers,
+            Err((headers, _)) => headers,
+        };
+        self.explain(headers);
+        match answer {
+            Ok((_, body)) => {
+                raw(&body);
+                if !body.ends_with(b"\n") {
+                    raw(b"\n");
+                }
+                Ok(())
+            }
+            Err((_, failure)) => {
+                if let Failure::Refused(body) = &failure
+                    && let Some(error) = &body.function_error
+                {
+                    // The function's own words, as data: scripts may want them.
+                    if globals.json() { json(error) } else { print_function_error(error) }
+                }
+                Err(failure)
+            }
+        }
+    }
+
+    fn payload(&self) -> Result<Vec<u8>> {
+        let read = |path: &std::path::Path| {
+            std::fs::File::open(path).and_then(bounded).map_err(|e| Failure::Usage(format!("{}: {e}", path.display())))
+        };
+        let bytes = match (&self.file, self.payload.as_deref()) {
+            (Some(path), _) if path.as_os_str() != "-" => read(path)?,
+            (Some(_), _) | (None, Some("-")) => {
+                bounded(std::io::stdin()).map_err(|e| Failure::while_doing("standard input", e))?
+            }
+            (None, Some(text)) => match text.strip_prefix('@') {
+                Some(path) => read(path.as_ref())?,
+                None => text.as_bytes().to_vec(),
+            },
+            (None, None) => b"{}".to_vec(),
+        };
+        if bytes.len() > limits::PAYLOAD_BYTES {
+            return Err(Failure::Usage(format!("the event is larger than {} bytes", limits::PAYLOAD_BYTES)));
+        }
+        if let Err(error) = serde_json::from_slice::<serde::de::IgnoredAny>(&bytes) {
+            return Err(Failure::Usage(format!("the event is not JSON: {error}")));
+        }
+        Ok(bytes)
+    }
+
+    /// What the answer's headers tell, as far as it was asked for.
+    fn explain(&self, headers: &HeaderMap) {
+        let text = |name: &str| headers.get(name).and_then(|v| v.to_str().ok()).unwrap_or("-");
+        if self.verbose {
+            let start = if text("x-davit-cold") == "true" { "cold" } else { "warm" };
+            note(format!("request {}, version {}, {start}", text("x-davit-invocation-id"), text("x-davit-version")));
+        }
+        if (self.timing || self.verbose) && headers.contains_key("x-davit-timing") {
+            let parts: Vec<String> =
+                text("x-davit-timing").split(';').map(|p| p.trim().replacen('=', " ", 1) + " ms").collect();
+            note(format!("time: {}", visible(&parts.join(", "))));
+        }
+        if self.logs {
+            let tail = base64::engine::general_purpose::STANDARD.decode(text("x-davit-log-tail")).unwrap_or_default();
+            for line in String::from_utf8_lossy(&tail).lines() {
+                note(format!("| {}", visible(line)));
+            }
+        }
+    }
+}
+
+fn print_function_error(error: &serde_json::Value) {
+    let field = |name: &str| error.get(name).and_then(serde_json::Value::as_str);
+    if let Some(kind) = field("errorType") {
+        note(visible(&format!("{kind}: {}", field("errorMessage").unwrap_or_default())));
+    }
+    for frame in error.get("stackTrace").and_then(serde_json::Value::as_array).into_iter().flatten() {
+        for line in frame.as_str().unwrap_or_default().lines() {
+            note(format!("  {}", visible(line)));
+        }
+    }
+}
+
+/// Reads to the end, but not for ever.
+fn bounded(reader: impl Read) -> std::io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    reader.take(limits::PAYLOAD_BYTES as u64 + 1).read_to_end(&mut bytes)?;
+    Ok(bytes)
+}

@@ -1,0 +1,95 @@
+//! The commands, one file each. A command is its options and one function that carries it out.
+
+mod completion;
+mod delete;
+mod deploy;
+mod describe;
+mod doctor;
+mod init;
+mod invocation;
+mod invoke;
+mod list;
+mod logs;
+mod rollback;
+mod schedule;
+mod schema;
+mod secret;
+mod token;
+mod versions;
+
+use clap::Subcommand;
+
+use crate::context::Globals;
+use crate::failure::{Failure, Result};
+#[cfg(feature = "server")]
+use crate::roles;
+
+/// Every command.
+#[derive(Subcommand)]
+pub(crate) enum Command {
+    Init(init::Init),
+    Deploy(deploy::Deploy),
+    Invoke(invoke::Invoke),
+    Invocation(invocation::Invocation),
+    Logs(logs::Logs),
+    #[command(visible_alias = "ls")]
+    List(list::List),
+    Describe(describe::Describe),
+    Versions(versions::Versions),
+    Rollback(rollback::Rollback),
+    Schedule(schedule::Schedule),
+    Secret(secret::Secret),
+    Token(token::Token),
+    #[command(visible_alias = "rm")]
+    Delete(delete::Delete),
+    #[cfg(feature = "server")]
+    Up(roles::up::Up),
+    #[cfg(feature = "server")]
+    Controller(roles::controller::Controller),
+    #[cfg(feature = "server")]
+    Gateway(roles::gateway::Gateway),
+    Doctor(doctor::Doctor),
+    Completion(completion::Completion),
+    #[command(hide = true)]
+    Schema(schema::Schema),
+}
+
+/// Carries a command out.
+pub(crate) fn run(command: Command, globals: Globals) -> Result<()> {
+    match command {
+        Command::Init(c) => c.run(),
+        Command::Completion(c) => c.run(),
+        Command::Schema(c) => c.run(),
+        #[cfg(feature = "server")]
+        Command::Up(c) => c.run(&globals),
+        #[cfg(feature = "server")]
+        Command::Controller(c) => c.run(&globals),
+        #[cfg(feature = "server")]
+        Command::Gateway(c) => c.run(&globals),
+        client => tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .map_err(|e| Failure::while_doing("runtime", e))?
+            .block_on(run_client(client, &globals)),
+    }
+}
+
+async fn run_client(command: Command, globals: &Globals) -> Result<()> {
+    match command {
+        Command::Deploy(c) => c.run(globals).await,
+        Command::Invoke(c) => c.run(globals).await,
+        Command::Invocation(c) => c.run(globals).await,
+        Command::Logs(c) => c.run(globals).await,
+        Command::List(c) => c.run(globals).await,
+        Command::Describe(c) => c.run(globals).await,
+        Command::Versions(c) => c.run(globals).await,
+        Command::Rollback(c) => c.run(globals).await,
+        Command::Schedule(c) => c.run(globals).await,
+        Command::Secret(c) => c.run(globals).await,
+        Command::Token(c) => c.run(globals).await,
+        Command::Delete(c) => c.run(globals).await,
+        Command::Doctor(c) => c.run(globals).await,
+        // The others have no use for a client's runtime and never come here.
+        _ => Ok(()),
+    }
+}

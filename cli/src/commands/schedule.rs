@@ -1,0 +1,158 @@
+//! `davit schedule`: when the clock calls a function.
+
+use clap::{Args, Subcommand};
+use davit_api::{FunctionName, MissedPolicy, NewSchedule, ScheduleName, ScheduleSpec, ScheduleView};
+
+use crate::api::Api;
+use crate::context::Globals;
+use crate::failure::{Failure, Result};
+use crate::output::{Table, json, line, note, or_dash, when};
+
+/// Let the clock call a function
+#[derive(Args)]
+#[command(after_help = "\
+Examples:
+  davit schedule add hello nightly '30 2 * * *' --timezone Europe/Berlin
+  davit schedule list hello
+  davit schedule run hello nightly        now, once
+  davit schedule history hello nightly")]
+pub(crate) struct Schedule {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Subcommand)]
+enum Verb {
+    /// Add a schedule
+    Add(Add),
+    /// List a function's schedules
+    #[command(visible_alias = "ls")]
+    List { function: FunctionName },
+    /// Stop a schedule until it is resumed
+    Pause(Which),
+    /// Let a paused schedule ring again
+    Resume(Which),
+    /// Call the function now, as the schedule would
+    Run(Which),
+    /// Remove a schedule
+    #[command(visible_alias = "rm")]
+    Remove(Which),
+    /// Show the recorded instants, newest first
+    History {
+        #[command(flatten)]
+        which: Which,
+        /// How many
+        #[arg(short, long, default_value_t = 20)]
+        limit: u32,
+    },
+}
+
+#[derive(Args)]
+struct Which {
+    /// The function
+    function: FunctionName,
+    /// The schedule
+    schedule: ScheduleName,
+}
+
+#[derive(Args)]
+struct Add {
+    #[command(flatten)]
+    which: Which,
+    /// Five cron fields: minute, hour, day of month, month, day of week
+    cron: String,
+    /// Time zone in which the fields are read
+    #[arg(long, default_value = "UTC")]
+    timezone: String,
+    /// The event as JSON [default: a scheduled event as AWS EventBridge sends it]
+    #[arg(long)]
+    payload: Option<String>,
+    /// Record instants missed during downtime instead of running the latest late
+    #[arg(long)]
+    skip_missed: bool,
+    /// Add it paused
+    #[arg(long)]
+    paused: bool,
+}
+
+impl Schedule {
+    pub(crate) async fn run(self, globals: &Globals) -> Result<()> {
+        let api = globals.api()?;
+        match self.verb {
+            Verb::Add(add) => add.run(&api, globals.json()).await,
+            Verb::List { function } => {
+                let schedules = api.schedules(&function).await?;
+                if globals.json() { json(&schedules) } else { print(&schedules) }
+                Ok(())
+            }
+            Verb::Pause(w) => switch(&api, &w, "pause", "paused").await,
+            Verb::Resume(w) => switch(&api, &w, "resume", "resumed").await,
+            Verb::Run(w) => {
+                let accepted = api.run_schedule(&w.function, &w.schedule).await?;
+                if globals.json() { json(&accepted) } else { line(accepted.invocation_id) }
+                Ok(())
+            }
+            Verb::Remove(w) => {
+                api.remove_schedule(&w.function, &w.schedule).await?;
+                note(format!("{} is removed", w.schedule));
+                Ok(())
+            }
+            Verb::History { which, limit } => {
+                let fires = api.fires(&which.function, &which.schedule, limit).await?;
+                if globals.json() {
+                    json(&fires);
+                    return Ok(());
+                }
+                let mut table = Table::new(&["DUE", "OUTCOME", "LATE BY", "INVOCATION"]);
+                for fire in &fires {
+                    let late = (fire.recorded_at - fire.due_at).num_milliseconds().max(0);
+                    let outcome = format!("{:?}", fire.outcome).to_lowercase();
+                    let due = fire.due_at.format("%Y-%m-%d %H:%M:%SZ");
+                    table.row(&[&due, &outcome, &format!("{late} ms"), &or_dash(fire.invocation_id)]);
+                }
+                table.print("it has not rung yet");
+                Ok(())
+            }
+        }
+    }
+}
+
+impl Add {
+    async fn run(self, api: &Api, as_json: bool) -> Result<()> {
+        let payload = self.payload.map(|text| serde_json::from_str(&text)).transpose();
+        let spec = ScheduleSpec {
+            cron: self.cron,
+            timezone: self.timezone,
+            payload: payload.map_err(|e| Failure::Usage(format!("the payload is not JSON: {e}")))?,
+            missed: if self.skip_missed { MissedPolicy::Skip } else { MissedPolicy::RunOnce },
+            enabled: !self.paused,
+        };
+        let new = NewSchedule { name: self.which.schedule, spec };
+        let view = api.add_schedule(&self.which.function, &new).await?;
+        if as_json {
+            json(&view);
+        } else {
+            line(format!("{}: next {}", view.name, next(&view)));
+        }
+        Ok(())
+    }
+}
+
+async fn switch(api: &Api, which: &Which, verb: &str, done: &str) -> Result<()> {
+    api.switch_schedule(&which.function, &which.schedule, verb).await?;
+    note(format!("{} is {done}", which.schedule));
+    Ok(())
+}
+
+fn next(view: &ScheduleView) -> String {
+    view.next_due_at.map_or("paused".into(), |at| format!("{} ({})", at.format("%Y-%m-%d %H:%M:%SZ"), when(at)))
+}
+
+fn print(schedules: &[ScheduleView]) {
+    let mut table = Table::new(&["NAME", "CRON", "TIME ZONE", "FROM", "LAST", "NEXT"]);
+    for s in schedules {
+        let from = if s.from_manifest { "davit.toml" } else { "hand" };
+        table.row(&[&s.name, &s.spec.cron, &s.spec.timezone, &from, &or_dash(s.last_due_at.map(when)), &next(s)]);
+    }
+    table.print("no schedules");
+}

@@ -1,0 +1,51 @@
+//! The command line itself.
+
+use clap::{CommandFactory, Parser};
+
+use crate::Davit;
+
+#[test]
+fn clap_finds_no_contradiction() {
+    Davit::command().debug_assert();
+}
+
+#[test]
+fn every_command_explains_itself_with_an_example() {
+    for command in Davit::command().get_subcommands().filter(|c| !c.is_hide_set()) {
+        assert!(command.get_about().is_some(), "{}", command.get_name());
+        let after = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+        assert!(after.contains("Example") && after.contains("davit "), "{}", command.get_name());
+    }
+}
+
+#[test]
+fn what_users_type_is_understood() {
+    for line in [
+        "invoke hello {} --async --output json",
+        "invoke hello @event.json --logs --timing -v",
+        "invoke hello -",
+        "invoke hello --file x.json",
+        "deploy examples/user-auth -n shop --no-wait",
+        "schedule add tick nightly '30 2 * * *' --timezone Europe/Berlin",
+        "schedule history tick nightly --output json",
+        "token create --role read --namespace default reader",
+        "secret set api-key --file x",
+        "rollback hello --version 3",
+        "rollback hello --to 3",
+        "delete hello --yes",
+        "ls",
+        "completion zsh",
+        "schema",
+    ] {
+        let words = line.replace("'30 2 * * *'", "30+2+*+*+*");
+        let words = words.split(' ').map(|w| w.replace('+', " "));
+        assert!(Davit::try_parse_from(std::iter::once("davit".to_owned()).chain(words)).is_ok(), "{line}");
+    }
+    for line in
+        ["invoke Hello", "invoke hello {} --file x", "invoke hello {} --async --logs", "deploy -n v1", "token create x", "list -o yaml"]
+    {
+        let words = std::iter::once("davit").chain(line.split(' '));
+        let error = Davit::try_parse_from(words).err().unwrap_or_else(|| panic!("{line} was taken"));
+        assert_eq!(error.exit_code(), 2, "{line}");
+    }
+}
