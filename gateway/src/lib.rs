@@ -11,6 +11,7 @@ pub mod dispatch;
 pub mod event;
 pub mod facts;
 pub mod forward;
+mod gateway;
 pub mod http;
 pub mod instances;
 pub mod invoke;
@@ -20,3 +21,6 @@ pub mod outcome;
 pub mod record;
 pub mod routes;
 pub mod version;
+
+pub use config::Config;
+pub use gateway::{Admin, BuildError, Deps, Gateway, Running, Status};

@@ -14,6 +14,7 @@ use davit_registry::NewInvocation;
 use http::{HeaderValue, Method, Response, StatusCode, header};
 use serde::Serialize;
 
+use crate::dispatch;
 use crate::http::address::{read, trace_id};
 use crate::http::{Arrived, Body, Public, auth, error, reply};
 use crate::instances::LogTail;
@@ -93,7 +94,7 @@ impl Public {
             policy: version.spec.retry,
             run_at: None,
         };
-        let invocation_id = self.registry.enqueue(new).await.map_err(|error| told(error, "enqueue"))?;
+        let invocation_id = dispatch::enqueue(&self.registry, &self.wake, new).await?;
         let mut response = json(StatusCode::ACCEPTED, &EnqueueAccepted { invocation_id });
         reply::mark(&mut response, invocation_id);
         Ok(response)

@@ -16,6 +16,7 @@ use std::time::Instant;
 use davit_api::{ApiError, ErrorCode};
 use davit_registry::Registry;
 use http::{HeaderValue, Request, Response, header};
+use tokio::sync::Notify;
 
 use crate::admit::Parked;
 use crate::invoke::Corridor;
@@ -32,10 +33,29 @@ pub struct Public {
     corridor: Corridor,
     /// Only for what has to be durable: accepting asynchronous calls, and showing them.
     registry: Registry,
+    wake: Arc<Notify>,
     metrics: Arc<Metrics>,
     parked: Parked,
     /// The port that functions are told.
     port: u16,
+}
+
+/// What a [`Public`] is made of.
+pub struct Parts {
+    /// Who answers for an address.
+    pub routes: Routes,
+    /// Where calls go.
+    pub corridor: Corridor,
+    /// Where asynchronous calls are accepted.
+    pub registry: Registry,
+    /// Wakes this process's dispatcher.
+    pub wake: Arc<Notify>,
+    /// Counters.
+    pub metrics: Arc<Metrics>,
+    /// Bytes of event bodies that may be held at a time.
+    pub parked_bytes: usize,
+    /// The port that functions are told.
+    pub port: u16,
 }
 
 /// A request that has been checked, with what was learnt on the way.
@@ -47,9 +67,10 @@ struct Arrived {
 }
 
 impl Public {
-    /// The door to `corridor`.
-    pub fn new(routes: Routes, corridor: Corridor, registry: Registry, metrics: Arc<Metrics>, parked_bytes: usize, port: u16) -> Self {
-        Self { routes, corridor, registry, metrics, parked: Parked::new(parked_bytes), port }
+    /// The door to a corridor.
+    pub fn new(parts: Parts) -> Self {
+        let Parts { routes, corridor, registry, wake, metrics, parked_bytes, port } = parts;
+        Self { routes, corridor, registry, wake, metrics, parked: Parked::new(parked_bytes), port }
     }
 
     /// Counters.

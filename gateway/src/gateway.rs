@@ -1,0 +1,313 @@
+//! The gateway as a whole: bind, spawn, drain. Called by `davit up` and `davit gateway`.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use davit_api::GatewayId;
+use davit_daemon::Latch;
+use davit_registry::{Changes, MasterKey, Registry};
+use serde::Serialize;
+use tokio::net::TcpListener;
+use tokio::sync::Notify;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+use crate::config::Config;
+use crate::demand::Demand;
+use crate::dispatch::{self, Dispatch};
+use crate::facts::{Feeds, Recorder};
+use crate::forward::Exchange;
+use crate::http::Public;
+use crate::instances::{Bundles, Counts, Instances, RegistrySource, Wanted, Watch};
+use crate::invoke::Corridor;
+use crate::metrics::Metrics;
+use crate::routes::{self, Routes};
+use crate::{cron, http, lease, record};
+
+/// What the gateway needs from the process around it.
+pub struct Deps {
+    /// The registry.
+    pub registry: Registry,
+    /// Its hints.
+    pub changes: Changes,
+    /// Opens secrets.
+    pub key: Arc<MasterKey>,
+}
+
+/// Why the gateway could not be built.
+#[derive(Debug, thiserror::Error)]
+pub enum BuildError {
+    /// The public address cannot be had.
+    #[error("cannot listen on {address}: {source}")]
+    Listen {
+        /// Which.
+        address: SocketAddr,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The directory for bundles cannot be had.
+    #[error("state directory: {0}")]
+    State(std::io::Error),
+}
+
+/// A gateway that is bound and does nothing yet.
+pub struct Gateway {
+    id: GatewayId,
+    config: Config,
+    deps: Deps,
+    listener: TcpListener,
+    address: SocketAddr,
+    bundles: Bundles,
+}
+
+impl Gateway {
+    /// Takes the public address and the state directory. What fails here fails before anything runs.
+    pub async fn bind(mut config: Config, deps: Deps) -> Result<Self, BuildError> {
+        let listen = |source| BuildError::Listen { address: config.listen, source };
+        let listener = TcpListener::bind(config.listen).await.map_err(listen)?;
+        let address = listener.local_addr().map_err(listen)?;
+        if config.listen.port() == 0 {
+            config.public_url = format!("http://{address}");
+        }
+        let source = Box::new(RegistrySource(deps.registry.clone()));
+        let bundles = Bundles::new(config.bundles_dir(), source).map_err(BuildError::State)?;
+        Ok(Self { id: GatewayId::new(), config, deps, listener, address, bundles })
+    }
+
+    /// Where functions are reached.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Starts everything. `ready` opens once routes have been read.
+    pub fn spawn(self, ready: Latch) -> Running {
+        let (recorder, feeds) = Recorder::channel();
+        let metrics = Arc::new(Metrics::default());
+        let stops = Stops::default();
+        let demand = Demand::default();
+        let routes = Routes::empty();
+        let instances = Instances::new(
+            self.config.instances,
+            self.bundles,
+            recorder,
+            metrics.clone(),
+            demand.clone(),
+            stops.upkeep.clone(),
+        );
+        let exchange = Arc::new(Exchange::new(metrics.clone(), stops.hard.clone()));
+        let corridor = Corridor::new(instances.clone(), exchange.clone());
+        let wake = Arc::new(Notify::new());
+        let public = Arc::new(Public::new(http::Parts {
+            routes: routes.clone(),
+            corridor: corridor.clone(),
+            registry: self.deps.registry.clone(),
+            wake: wake.clone(),
+            metrics: metrics.clone(),
+            parked_bytes: self.config.http.parked_bytes,
+            port: self.address.port(),
+        }));
+        let Deps { registry, changes, key } = self.deps;
+        let dispatcher = Dispatch {
+            registry: registry.clone(),
+            gateway: self.id,
+            routes: routes.clone(),
+            carrier: Arc::new(corridor.clone()),
+            wake: wake.clone(),
+        };
+        let doors = vec![
+            tokio::spawn(http::serve(self.listener, public, self.config.http, stops.doors.clone(), stops.hard.clone())),
+            tokio::spawn(dispatch::run(dispatcher, changes.clone(), stops.doors.clone())),
+            tokio::spawn(cron::run(registry.clone(), changes.clone(), wake, stops.doors.clone())),
+        ];
+        let watch = Watch::new(registry.clone(), self.id, self.config.state_dir.clone(), instances.clone());
+        let refresh = routes::run(
+            routes.clone(),
+            registry.clone(),
+            key,
+            changes.clone(),
+            instances.clone(),
+            move || ready.open(),
+            stops.upkeep.clone(),
+        );
+        let upkeep = vec![
+            tokio::spawn(refresh),
+            tokio::spawn(watch.run(changes, stops.upkeep.clone())),
+            tokio::spawn(demand.run(registry.clone(), self.id, instances.clone(), stops.upkeep.clone())),
+        ];
+        let last = Last::spawn(&registry, self.id, self.config.public_url.clone(), feeds, &stops);
+        tracing::info!(gateway = %self.id, address = %self.address, "gateway serves");
+        Running { id: self.id, address: self.address, routes, instances, corridor, exchange, metrics, stops, doors, upkeep, last }
+    }
+}
+
+/// What ends when.
+#[derive(Default)]
+struct Stops {
+    /// No new calls.
+    doors: CancellationToken,
+    /// No more patience with calls under way.
+    hard: CancellationToken,
+    /// Instances are no longer looked after.
+    upkeep: CancellationToken,
+    /// Facts are written a last time.
+    facts: CancellationToken,
+    /// The lease is given back.
+    lease: CancellationToken,
+}
+
+/// The two tasks that outlive the rest: what happened is written before the lease goes.
+struct Last {
+    facts: JoinHandle<()>,
+    lease: JoinHandle<()>,
+}
+
+impl Last {
+    fn spawn(registry: &Registry, id: GatewayId, public_url: String, feeds: Feeds, stops: &Stops) -> Self {
+        Self {
+            facts: tokio::spawn(record::run(registry.clone(), id, feeds, stops.facts.clone())),
+            lease: tokio::spawn(lease::run(registry.clone(), id, public_url, stops.lease.clone())),
+        }
+    }
+}
+
+/// A gateway at work.
+pub struct Running {
+    id: GatewayId,
+    address: SocketAddr,
+    routes: Routes,
+    instances: Instances,
+    corridor: Corridor,
+    exchange: Arc<Exchange>,
+    metrics: Arc<Metrics>,
+    stops: Stops,
+    doors: Vec<JoinHandle<()>>,
+    upkeep: Vec<JoinHandle<()>>,
+    last: Last,
+}
+
+/// What the admin listener shows.
+#[derive(Debug, Serialize)]
+pub struct Status {
+    /// This gateway, new at each start.
+    pub gateway: GatewayId,
+    /// Functions with a live version.
+    pub functions: usize,
+    /// Pools, by their key.
+    pub pools: Vec<PoolStatus>,
+    /// Fleets, by their version.
+    pub fleets: Vec<FleetStatus>,
+}
+
+/// One pool.
+#[derive(Debug, Serialize)]
+pub struct PoolStatus {
+    /// The image.
+    pub image: String,
+    /// Memory of an instance in MiB.
+    pub memory_mb: u32,
+    /// Instances ready to be claimed.
+    pub ready: u32,
+    /// Starts that wait for one.
+    pub waiting: u32,
+    /// Claims in the last minute.
+    pub claims: u32,
+}
+
+/// One fleet.
+#[derive(Debug, Serialize)]
+pub struct FleetStatus {
+    /// `namespace/function`.
+    pub function: String,
+    /// The version's number.
+    pub version: u32,
+    /// Its numbers.
+    #[serde(flatten)]
+    pub counts: Counts,
+}
+
+/// What the admin listener asks; cheap to clone, outlives the gateway without harm.
+#[derive(Clone)]
+pub struct Admin {
+    id: GatewayId,
+    routes: Routes,
+    instances: Instances,
+    metrics: Arc<Metrics>,
+}
+
+impl Admin {
+    /// Counters as Prometheus text.
+    pub fn metrics(&self) -> String {
+        self.metrics.render()
+    }
+    /// What is held and what waits.
+    pub fn status(&self) -> Status {
+        let fleets = self.instances.counts().into_iter().map(|(version, counts)| FleetStatus {
+            function: format!("{}/{}", version.namespace, version.function),
+            version: version.number,
+            counts,
+        });
+        Status {
+            gateway: self.id,
+            functions: self.routes.load().versions().count(),
+            pools: self.instances.wanted().into_iter().map(pool_status).collect(),
+            fleets: fleets.collect(),
+        }
+    }
+}
+
+fn pool_status(wanted: Wanted) -> PoolStatus {
+    PoolStatus {
+        image: wanted.key.image,
+        memory_mb: wanted.key.memory_mb,
+        ready: wanted.ready,
+        waiting: wanted.waiting,
+        claims: wanted.recent,
+    }
+}
+
+impl Running {
+    /// This gateway's id.
+    pub fn id(&self) -> GatewayId {
+        self.id
+    }
+    /// Where functions are reached.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+    /// The corridor, for doors outside this crate.
+    pub fn corridor(&self) -> &Corridor {
+        &self.corridor
+    }
+    /// What the admin listener shows.
+    pub fn admin(&self) -> Admin {
+        Admin { id: self.id, routes: self.routes.clone(), instances: self.instances.clone(), metrics: self.metrics.clone() }
+    }
+
+    /// Ends in order: no new calls, let those under way end until `limit`, cut the rest, let the instances go,
+    /// write what happened, give the lease back.
+    pub async fn drain(self, limit: Duration) {
+        self.stops.doors.cancel();
+        let calls = async {
+            for door in self.doors {
+                let _ = door.await;
+            }
+            self.exchange.drained().await;
+        };
+        let mut calls = std::pin::pin!(calls);
+        if tokio::time::timeout(limit, calls.as_mut()).await.is_err() {
+            tracing::warn!("calls under way were cut at the end of the drain");
+            self.stops.hard.cancel();
+            let _ = tokio::time::timeout(Duration::from_secs(1), calls).await;
+        }
+        self.stops.upkeep.cancel();
+        for task in self.upkeep {
+            let _ = task.await;
+        }
+        self.instances.close();
+        self.stops.facts.cancel();
+        let _ = self.last.facts.await;
+        self.stops.lease.cancel();
+        let _ = self.last.lease.await;
+    }
+}
