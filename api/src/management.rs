@@ -151,7 +151,7 @@ pub struct AuditView {
     /// The token's description at that time, or `davit` itself.
     pub actor: String,
     /// In which namespace, when it was in one.
-    pub namespace: Option<String>,
+    pub namespace: Option<NamespaceName>,
     /// What was tried, such as `versions.create`.
     pub action: String,
     /// On what.

@@ -1,0 +1,151 @@
+//! What every request passes before and after its handler.
+
+use std::time::{Duration, Instant};
+
+use axum::extract::{RawPathParams, Request, State};
+use axum::middleware::Next;
+use axum::response::{IntoResponse, IntoResponseParts, Response, ResponseParts};
+use davit_api::{ApiError, ErrorCode, NamespaceName, RequestId};
+use davit_registry::AuditEntry;
+use http::HeaderValue;
+
+use super::error::{Answer, Failure, with_request_id};
+use super::{ApiState, Route};
+use crate::auth::{self, Caller};
+
+/// Longest time for a request, body included; a long poll waits 30 s at most.
+const BUDGET: Duration = Duration::from_secs(60);
+/// The same for an upload of 64 MiB over a slow line.
+const UPLOAD_BUDGET: Duration = Duration::from_secs(900);
+
+/// On what a write worked, where its path does not say so; goes into the audit entry.
+#[derive(Debug, Clone)]
+pub(super) struct Object(pub(super) String);
+
+impl IntoResponseParts for Object {
+    type Error = std::convert::Infallible;
+    fn into_response_parts(self, mut parts: ResponseParts) -> Result<ResponseParts, Self::Error> {
+        parts.extensions_mut().insert(self);
+        Ok(parts)
+    }
+}
+
+/// Around everything, known route or not: a request id, and one line in the access log.
+pub(super) async fn outermost(mut request: Request, next: Next) -> Response {
+    let id = RequestId::new();
+    request.extensions_mut().insert(id);
+    let (method, path) =
+        (request.method().clone(), request.uri().path().chars().take(300).collect::<String>());
+    let started = Instant::now();
+    let mut response = with_request_id(next.run(request).await, &id.to_string());
+    if let Ok(value) = HeaderValue::from_str(&id.to_string()) {
+        response.headers_mut().insert("x-davit-request-id", value);
+    }
+    let error = response.extensions().get::<ApiError>().map(ToString::to_string);
+    tracing::info!(
+        request_id = %id, %method, path, status = response.status().as_u16(),
+        ms = started.elapsed().as_millis() as u64, error, "management request"
+    );
+    response
+}
+
+/// Around every handler: who is calling, whether they may, for how long, and what is written down about it.
+pub(super) async fn guard(
+    State((state, route)): State<(ApiState, &'static Route)>,
+    params: RawPathParams,
+    mut request: Request,
+    next: Next,
+) -> Response {
+    let started = Instant::now();
+    let budget = if route.name == "artifacts.put" { UPLOAD_BUDGET } else { BUDGET };
+    let caller = match auth::authenticate(&state.registry, request.headers()).await {
+        Ok(caller) => caller,
+        Err(error) => return Failure::from(error).into_response(),
+    };
+    state.seen(caller.token);
+    let namespace = match namespace_of(&params) {
+        Ok(namespace) => namespace,
+        Err(failure) => return failure.into_response(),
+    };
+    let allowed = auth::authorise(&caller, route.role, route.reach, namespace.as_ref());
+    let request_id = request.extensions().get::<RequestId>().copied().unwrap_or_default();
+    let entry = Entry { request_id, route, namespace, object: object_of(&params), outcome: "ok" };
+    request.extensions_mut().insert(caller.clone());
+
+    let work = async move {
+        let response = match allowed {
+            Err(refused) => Failure(refused).into_response(),
+            Ok(()) => match tokio::time::timeout(budget.saturating_sub(started.elapsed()), next.run(request))
+                .await
+            {
+                Ok(response) => response,
+                Err(_) => Failure::new(ErrorCode::Unavailable, "the request took too long and was stopped")
+                    .into_response(),
+            },
+        };
+        if route.writes() {
+            entry.ended(&response).write(&state, &caller).await;
+        }
+        response
+    };
+    if !route.writes() {
+        return work.await;
+    }
+    // A client that hangs up must not stop a write half-way, nor its audit entry.
+    match tokio::spawn(work).await {
+        Ok(response) => response,
+        Err(error) => {
+            tracing::error!(%error, route = route.name, "a management handler failed");
+            Failure::new(ErrorCode::Internal, "davit failed on this request; its log says why")
+                .into_response()
+        }
+    }
+}
+
+fn namespace_of(params: &RawPathParams) -> Answer<Option<NamespaceName>> {
+    let given = params.iter().find(|(name, _)| *name == "ns");
+    given.map(|(_, text)| text.parse().map_err(|e| Failure(ApiError::from(e)))).transpose()
+}
+
+/// The path's own names without the namespace: `hello/schedules/nightly` becomes `hello/nightly`.
+fn object_of(params: &RawPathParams) -> String {
+    let names: Vec<&str> = params.iter().filter(|(name, _)| *name != "ns").map(|(_, value)| value).collect();
+    names.join("/").chars().filter(|c| !c.is_control()).take(300).collect()
+}
+
+/// What is known of an audit entry before the handler ran.
+struct Entry {
+    request_id: RequestId,
+    route: &'static Route,
+    namespace: Option<NamespaceName>,
+    object: String,
+    outcome: &'static str,
+}
+
+impl Entry {
+    /// Takes what the answer tells.
+    fn ended(mut self, response: &Response) -> Self {
+        if let Some(error) = response.extensions().get::<ApiError>() {
+            self.outcome = error.code.as_str();
+        }
+        if let Some(Object(object)) = response.extensions().get::<Object>() {
+            self.object.clone_from(object);
+        }
+        self
+    }
+
+    async fn write(self, state: &ApiState, caller: &Caller) {
+        let entry = AuditEntry {
+            request_id: Some(self.request_id),
+            token_id: Some(caller.token),
+            actor: caller.actor.clone(),
+            namespace: self.namespace.or_else(|| caller.namespace.clone()),
+            action: self.route.name.to_owned(),
+            object: self.object,
+            outcome: self.outcome.to_owned(),
+        };
+        if let Err(error) = state.registry.audit(entry).await {
+            tracing::error!(%error, action = self.route.name, self.outcome, "an audit entry could not be written");
+        }
+    }
+}

@@ -1,0 +1,128 @@
+//! The management API, and what every request to it passes: a request id, a time limit, authentication,
+//! authorisation, and, for writes, a task of its own and an audit entry. All routes stand in [`ROUTES`].
+
+mod admin;
+mod artifacts;
+mod audit;
+mod error;
+mod extract;
+mod functions;
+mod guard;
+mod info;
+mod instances;
+mod invocations;
+mod logs;
+mod namespaces;
+mod openapi;
+mod poll;
+mod rollback;
+mod schedules;
+mod secrets;
+mod state;
+mod tokens;
+mod versions;
+
+#[cfg(test)]
+mod tests;
+
+use axum::Router;
+use axum::extract::DefaultBodyLimit;
+use axum::middleware;
+use axum::routing::MethodRouter;
+use davit_api::Role;
+
+use crate::auth::Reach;
+pub use admin::{Admin, admin_router};
+pub use openapi::document;
+pub use state::{ApiSettings, ApiState};
+
+/// One route and who may use it.
+pub(crate) struct Route {
+    pub(crate) verb: &'static str,
+    pub(crate) path: &'static str,
+    /// Its name in the audit log and the access log.
+    pub(crate) name: &'static str,
+    /// The least role.
+    pub(crate) role: Role,
+    pub(crate) reach: Reach,
+    handler: fn() -> MethodRouter<ApiState>,
+}
+
+impl Route {
+    /// Whether it changes anything: writes run in their own task and are audited.
+    pub(crate) fn writes(&self) -> bool {
+        self.verb != "get" && self.name != "schedules.preview"
+    }
+}
+
+macro_rules! routes {
+    ($($verb:ident $path:literal $name:literal $role:ident $reach:ident $handler:path;)*) => {
+        /// Every route of the management API, and who may use it: the least role, and how far it reaches.
+        pub(crate) static ROUTES: &[Route] = &[$(Route {
+            verb: stringify!($verb),
+            path: $path,
+            name: $name,
+            role: Role::$role,
+            reach: Reach::$reach,
+            handler: || axum::routing::$verb($handler),
+        },)*];
+    };
+}
+
+routes! {
+    get "/v1/info" "info" Read Own info::show;
+    get "/v1/namespaces" "namespaces.list" Read Own namespaces::list;
+    post "/v1/namespaces" "namespaces.create" Admin Installation namespaces::create;
+
+    get "/v1/namespaces/{ns}/functions" "functions.list" Read Namespace functions::list;
+    get "/v1/namespaces/{ns}/functions/{fn}" "functions.get" Read Namespace functions::get;
+    delete "/v1/namespaces/{ns}/functions/{fn}" "functions.delete" Deploy Namespace functions::delete;
+
+    put "/v1/namespaces/{ns}/artifacts/{digest}" "artifacts.put" Deploy Namespace artifacts::put;
+    get "/v1/namespaces/{ns}/functions/{fn}/versions" "versions.list" Read Namespace versions::list;
+    post "/v1/namespaces/{ns}/functions/{fn}/versions" "versions.create" Deploy Namespace versions::create;
+    get "/v1/namespaces/{ns}/functions/{fn}/versions/{n}" "versions.get" Read Namespace versions::get;
+    get "/v1/namespaces/{ns}/functions/{fn}/versions/{n}/events" "versions.events" Read Namespace versions::events;
+    post "/v1/namespaces/{ns}/functions/{fn}/rollback" "versions.rollback" Deploy Namespace rollback::rollback;
+
+    get "/v1/namespaces/{ns}/functions/{fn}/schedules" "schedules.list" Read Namespace schedules::list;
+    post "/v1/namespaces/{ns}/functions/{fn}/schedules" "schedules.add" Deploy Namespace schedules::add;
+    delete "/v1/namespaces/{ns}/functions/{fn}/schedules/{schedule}" "schedules.remove" Deploy Namespace schedules::remove;
+    post "/v1/namespaces/{ns}/functions/{fn}/schedules/{schedule}/pause" "schedules.pause" Deploy Namespace schedules::pause;
+    post "/v1/namespaces/{ns}/functions/{fn}/schedules/{schedule}/resume" "schedules.resume" Deploy Namespace schedules::resume;
+    post "/v1/namespaces/{ns}/functions/{fn}/schedules/{schedule}/run" "schedules.run" Invoke Namespace schedules::run;
+    get "/v1/namespaces/{ns}/functions/{fn}/schedules/{schedule}/fires" "schedules.fires" Read Namespace schedules::fires;
+    post "/v1/schedules/preview" "schedules.preview" Read Own schedules::preview;
+
+    get "/v1/namespaces/{ns}/functions/{fn}/logs" "logs.read" Read Namespace logs::read;
+    get "/v1/namespaces/{ns}/functions/{fn}/invocations" "invocations.list" Read Namespace invocations::list;
+    get "/v1/namespaces/{ns}/invocations/{id}" "invocations.get" Read Namespace invocations::get;
+
+    get "/v1/namespaces/{ns}/secrets" "secrets.list" Read Namespace secrets::list;
+    put "/v1/namespaces/{ns}/secrets/{secret}" "secrets.set" Deploy Namespace secrets::set;
+    delete "/v1/namespaces/{ns}/secrets/{secret}" "secrets.remove" Deploy Namespace secrets::remove;
+
+    get "/v1/tokens" "tokens.list" Admin Own tokens::list;
+    post "/v1/tokens" "tokens.create" Admin Own tokens::create;
+    delete "/v1/tokens/{id}" "tokens.revoke" Admin Own tokens::revoke;
+
+    get "/v1/instances" "instances.list" Read Installation instances::list;
+    get "/v1/audit" "audit.list" Admin Own audit::list;
+}
+
+/// What users reach: the management API and nothing else.
+pub fn management_router(state: ApiState) -> Router {
+    let mut router = Router::new();
+    for route in ROUTES {
+        let guarded = (route.handler)()
+            .route_layer(middleware::from_fn_with_state((state.clone(), route), guard::guard));
+        router = router.route(route.path, guarded);
+    }
+    router
+        .fallback(error::unknown_path)
+        .method_not_allowed_fallback(error::unknown_method)
+        // Every body is bounded by what reads it: `extract::Json`, or the upload's own count.
+        .layer(DefaultBodyLimit::disable())
+        .layer(middleware::from_fn(guard::outermost))
+        .with_state(state)
+}

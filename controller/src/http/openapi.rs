@@ -1,0 +1,119 @@
+//! The OpenAPI document, from the handlers' own annotations. The checked-in copy is `docs/openapi.json`.
+
+use davit_api::ErrorBody;
+use utoipa::OpenApi;
+use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityRequirement, SecurityScheme};
+use utoipa::openapi::{Content, Ref, ResponseBuilder};
+
+use super::{
+    artifacts, audit, functions, info, instances, invocations, logs, namespaces, rollback, schedules,
+    secrets, tokens, versions,
+};
+
+#[derive(OpenApi)]
+#[openapi(
+    info(
+        title = "davit management API",
+        description = "Deploy functions and look after them. Functions themselves are called at the gateway."
+    ),
+    paths(
+        info::show,
+        namespaces::list,
+        namespaces::create,
+        functions::list,
+        functions::get,
+        functions::delete,
+        artifacts::put,
+        versions::list,
+        versions::create,
+        versions::get,
+        versions::events,
+        rollback::rollback,
+        schedules::list,
+        schedules::add,
+        schedules::remove,
+        schedules::pause,
+        schedules::resume,
+        schedules::run,
+        schedules::fires,
+        schedules::preview,
+        logs::read,
+        invocations::list,
+        invocations::get,
+        secrets::list,
+        secrets::set,
+        secrets::remove,
+        tokens::list,
+        tokens::create,
+        tokens::revoke,
+        instances::list,
+        audit::list,
+    ),
+    components(schemas(ErrorBody))
+)]
+struct Document;
+
+/// The document, with what all routes have in common: the token, and the one error body.
+pub fn document() -> utoipa::openapi::OpenApi {
+    let mut document = Document::openapi();
+    let components = document.components.get_or_insert_default();
+    components
+        .security_schemes
+        .insert("token".into(), SecurityScheme::Http(Http::new(HttpAuthScheme::Bearer)).into());
+    for (path, item) in &mut document.paths.paths {
+        let operations = [&mut item.get, &mut item.put, &mut item.post, &mut item.delete];
+        for (verb, operation) in ["get", "put", "post", "delete"].into_iter().zip(operations) {
+            let Some(operation) = operation else { continue };
+            let route = super::ROUTES.iter().find(|r| r.path == *path && r.verb == verb);
+            operation.operation_id = route.map(|r| r.name.to_owned());
+            operation.tags = route.map(|r| vec![r.name.split('.').next().unwrap_or_default().to_owned()]);
+            operation.security = Some(vec![SecurityRequirement::new("token", [""; 0])]);
+            let error = ResponseBuilder::new()
+                .description("What went wrong, whose fault it is, and whether to try again.")
+                .content("application/json", Content::new(Some(Ref::from_schema_name("ErrorBody"))))
+                .build();
+            operation.responses.responses.insert("default".into(), error.into());
+        }
+    }
+    document
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_route_is_documented_and_nothing_else() {
+        let document = document();
+        let mut documented: Vec<String> = document
+            .paths
+            .paths
+            .iter()
+            .flat_map(|(path, item)| {
+                let verbs =
+                    [("get", &item.get), ("put", &item.put), ("post", &item.post), ("delete", &item.delete)];
+                verbs.into_iter().filter(|(_, o)| o.is_some()).map(move |(verb, _)| format!("{verb} {path}"))
+            })
+            .collect();
+        let mut routes: Vec<String> =
+            super::super::ROUTES.iter().map(|r| format!("{} {}", r.verb, r.path)).collect();
+        documented.sort();
+        routes.sort();
+        assert_eq!(documented, routes);
+    }
+
+    /// `DAVIT_WRITE_OPENAPI=1 cargo test -p davit-controller openapi` brings the copy up to date.
+    #[test]
+    fn the_checked_in_copy_is_current() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/openapi.json");
+        let text = document().to_pretty_json().unwrap() + "\n";
+        if std::env::var_os("DAVIT_WRITE_OPENAPI").is_some() {
+            std::fs::write(path, &text).unwrap();
+        }
+        let kept = std::fs::read_to_string(path).unwrap_or_default();
+        assert!(
+            kept == text,
+            "docs/openapi.json is out of date: DAVIT_WRITE_OPENAPI=1 cargo test -p davit-controller openapi"
+        );
+    }
+}

@@ -1,0 +1,52 @@
+//! Secrets: set and forgotten here; only instances see values.
+
+use axum::extract::State;
+use davit_api::{ErrorCode, NamespaceName, SecretName, SecretValue, SecretView, limits};
+use http::StatusCode;
+
+use super::ApiState;
+use super::error::{Answer, Failure};
+use super::extract::{Json, Path};
+
+/// A namespace's secrets, without their values.
+#[utoipa::path(get, path = "/v1/namespaces/{ns}/secrets", params(("ns" = NamespaceName, Path)),
+    responses((status = 200, body = Vec<SecretView>)))]
+pub(super) async fn list(
+    State(state): State<ApiState>,
+    Path(namespace): Path<NamespaceName>,
+) -> Answer<axum::Json<Vec<SecretView>>> {
+    let rows = state.registry.list_secrets(&namespace).await?;
+    let view = |row: davit_registry::SecretRow| SecretView {
+        name: row.name,
+        created_at: row.created_at,
+        updated_at: row.updated_at,
+    };
+    Ok(axum::Json(rows.into_iter().map(view).collect()))
+}
+
+/// Sets a secret; instances that start from now on see the new value.
+#[utoipa::path(put, path = "/v1/namespaces/{ns}/secrets/{secret}",
+    params(("ns" = NamespaceName, Path), ("secret" = SecretName, Path)),
+    request_body = SecretValue, responses((status = 204)))]
+pub(super) async fn set(
+    State(state): State<ApiState>,
+    Path((namespace, secret)): Path<(NamespaceName, SecretName)>,
+    Json(SecretValue { value }): Json<SecretValue>,
+) -> Answer<StatusCode> {
+    if value.len() > limits::SECRET_BYTES {
+        return Err(Failure::new(ErrorCode::TooLarge, "value: a secret is at most 64 KiB"));
+    }
+    state.registry.set_secret(&namespace, &secret, &value, &state.master_key).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// Removes a secret.
+#[utoipa::path(delete, path = "/v1/namespaces/{ns}/secrets/{secret}",
+    params(("ns" = NamespaceName, Path), ("secret" = SecretName, Path)), responses((status = 204)))]
+pub(super) async fn remove(
+    State(state): State<ApiState>,
+    Path((namespace, secret)): Path<(NamespaceName, SecretName)>,
+) -> Answer<StatusCode> {
+    state.registry.remove_secret(&namespace, &secret).await?;
+    Ok(StatusCode::NO_CONTENT)
+}

@@ -1,0 +1,354 @@
+//! Bad input gives a precise 4xx with an error body, never a 5xx.
+
+use axum::body::Body;
+use davit_api::{ErrorCode, Role};
+use http::{Request, StatusCode, header};
+use proptest::prelude::*;
+use serde_json::{Value, json};
+
+use super::{Api, archive, request};
+
+const VERSIONS: &str = "/v1/namespaces/own/functions/f/versions";
+const SCHEDULES: &str = "/v1/namespaces/own/functions/f/schedules";
+
+fn spec() -> Value {
+    json!({
+        "runtime": "python3.13", "kind": "handler", "handler": "app.handler", "memory_mb": 256, "cpu_millis": 1000,
+        "timeout_seconds": 30, "concurrency": 1, "max_instances": 10, "ephemeral_mb": 512, "keep_alive_seconds": 60,
+    })
+}
+
+async fn api_and_admin() -> (Api, String) {
+    let api = Api::start().await;
+    let admin = api.token(Role::Admin, None).await;
+    (api, admin)
+}
+
+#[tokio::test]
+async fn unknown_paths_and_methods_have_error_bodies_too() {
+    let (api, admin) = api_and_admin().await;
+    for path in [
+        "/",
+        "/v2",
+        "/v1/namespaces/own/nothing",
+        "/healthz",
+        "/metrics",
+        "/v1/info/",
+        "/%2e%2e/v1/info",
+        "//v1/info",
+    ] {
+        assert_eq!(api.call(&admin, "get", path, "").await.error().code, ErrorCode::NotFound, "{path}");
+    }
+    for (method, path) in
+        [("post", "/v1/info"), ("patch", VERSIONS), ("delete", "/v1/audit"), ("trace", "/v1/tokens")]
+    {
+        assert_eq!(
+            api.call(&admin, method, path, "").await.error().code,
+            ErrorCode::MethodNotAllowed,
+            "{method} {path}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn names_in_paths_are_checked_before_anything_else() {
+    let (api, admin) = api_and_admin().await;
+    for name in [
+        "..",
+        "%2e%2e",
+        "a%00b",
+        "A",
+        "a_b",
+        "%2f",
+        "a%2fb",
+        "%ff",
+        "%C0%AE",
+        "-a",
+        &"x".repeat(64),
+        "f%0d%0aX:1",
+        "%27%3b--",
+    ] {
+        for path in
+            [format!("/v1/namespaces/own/functions/{name}"), format!("/v1/namespaces/{name}/functions")]
+        {
+            let answer = api.call(&admin, "get", &path, "").await;
+            assert!(matches!(answer.status.as_u16(), 400 | 404), "{path}: {answer:?}");
+            answer.error();
+        }
+        for path in [format!("/v1/namespaces/own/secrets/{name}"), format!("{SCHEDULES}/{name}")] {
+            let answer = api.call(&admin, "delete", &path, "").await;
+            assert!(matches!(answer.status.as_u16(), 400 | 404), "{path}: {answer:?}");
+            answer.error();
+        }
+    }
+    for number in ["0", "-1", "4294967296", "2147483648", "1e3", "NaN", "x"] {
+        let answer = api.call(&admin, "get", &format!("{VERSIONS}/{number}"), "").await;
+        assert!(matches!(answer.status.as_u16(), 400 | 404), "{number}: {answer:?}");
+    }
+    let answer = api.call(&admin, "put", "/v1/namespaces/own/artifacts/sha256:zz", "").await;
+    assert_eq!(answer.error().code, ErrorCode::InvalidRequest);
+}
+
+#[tokio::test]
+async fn bodies_are_bounded_typed_and_strict() {
+    let (api, admin) = api_and_admin().await;
+    let post = |body: Body, kind: &str| {
+        let mut request = request(Some(&admin), "post", "/v1/namespaces", body);
+        request.headers_mut().insert(header::CONTENT_TYPE, kind.parse().unwrap());
+        request
+    };
+    let large = format!("{{\"name\":\"{}\"}}", "a".repeat(3 * 1024 * 1024));
+    assert_eq!(
+        api.send(post(large.clone().into(), "application/json")).await.error().code,
+        ErrorCode::TooLarge
+    );
+    let pieces = futures_util::stream::iter((0..4000).map(|_| Ok::<_, std::io::Error>(vec![b' '; 1024])));
+    assert_eq!(
+        api.send(post(Body::from_stream(pieces), "application/json")).await.error().code,
+        ErrorCode::TooLarge
+    );
+    assert_eq!(
+        api.send(post("{\"name\":\"a\"}".into(), "text/plain")).await.error().code,
+        ErrorCode::UnsupportedMediaType
+    );
+    let mut compressed = post("x".into(), "application/json");
+    compressed.headers_mut().insert(header::CONTENT_ENCODING, "gzip".parse().unwrap());
+    assert_eq!(api.send(compressed).await.error().code, ErrorCode::UnsupportedMediaType);
+    for body in [
+        "",
+        "{",
+        "[]",
+        "{\"name\":\"a\",\"x\":1}",
+        "{\"name\":\"a\",\"name\":\"b\"}",
+        "{\"name\":\"v1\"}",
+        "{\"name\":\"\\u0000\"}",
+        "{\"name\":1}",
+    ] {
+        assert_eq!(
+            api.call(&admin, "post", "/v1/namespaces", body).await.error().code,
+            ErrorCode::InvalidRequest,
+            "{body}"
+        );
+    }
+    let broken = futures_util::stream::iter([Ok(vec![b'{']), Err(std::io::Error::other("gone"))]);
+    assert_eq!(
+        api.send(post(Body::from_stream(broken), "application/json")).await.error().code,
+        ErrorCode::InvalidRequest
+    );
+}
+
+#[tokio::test]
+async fn specs_out_of_bounds_are_refused_by_field() {
+    let (api, admin) = api_and_admin().await;
+    let (bytes, digest) = archive("app.py");
+    api.call(&admin, "put", &format!("/v1/namespaces/own/artifacts/{digest}"), bytes).await;
+    let bad = [
+        ("memory_mb", json!(0)),
+        ("memory_mb", json!(-1)),
+        ("memory_mb", json!(9_223_372_036_854_775_808_u64)),
+        ("timeout_seconds", json!(901)),
+        ("concurrency", json!(1.5)),
+        ("max_instances", json!("many")),
+        ("handler", json!("no-dot")),
+        ("handler", json!("a\u{0}.b")),
+        ("handler", json!("x".repeat(200))),
+        ("runtime", json!("../../etc")),
+        ("runtime", json!("Python")),
+        ("kind", json!("pod")),
+        ("privileged", json!(true)),
+        ("env", json!({"LD_PRELOAD": "x"})),
+        ("env", json!({"A=B": "x"})),
+        ("env", json!({"A": "x".repeat(40_000)})),
+        ("env", json!({"A": "\u{0}"})),
+        ("env", json!({"DAVIT_X": "1"})),
+        ("secrets", json!({"A": "../up"})),
+        ("routes", json!([{"path": "/../admin"}])),
+        ("routes", json!([{"path": "/v1/x"}])),
+        ("routes", json!([{"path": "/a"}, {"path": "/a"}])),
+        ("routes", json!([{"path": "/a", "host": "a@b"}])),
+        ("command", json!(vec!["x"; 65])),
+        ("retry", json!({"max_attempts": 0})),
+        ("network", json!("host")),
+    ];
+    for (field, value) in bad {
+        let mut spec = spec();
+        spec[field] = value.clone();
+        let answer = api.json(&admin, "post", VERSIONS, &json!({"spec": spec, "source": digest})).await;
+        assert_eq!(answer.error().code, ErrorCode::InvalidRequest, "{field} = {value}: {answer:?}");
+    }
+    let good = |extra: Value| {
+        let mut body = json!({"spec": spec(), "source": digest});
+        body.as_object_mut().unwrap().extend(extra.as_object().unwrap().clone());
+        body
+    };
+    for (extra, status) in [
+        (json!({"git_commit": "x".repeat(201)}), 400),
+        (json!({"git_commit": "a\nb"}), 400),
+        (json!({"schedules": {"UP": {"cron": "* * * * *"}}}), 400),
+        (json!({"schedules": {"s": {"cron": "* * * * * *"}}}), 400),
+        (json!({"schedules": {"s": {"cron": "0 0 31 2 *"}}}), 422),
+        (json!({"source": format!("sha256:{}", "0".repeat(64))}), 409),
+        (json!({"source": "md5:1"}), 400),
+    ] {
+        let answer = api.json(&admin, "post", VERSIONS, &good(extra.clone())).await;
+        assert_eq!(answer.error().code.status(), status, "{extra}: {answer:?}");
+    }
+    let nowhere = VERSIONS.replace("own", "nowhere");
+    let answer = api.json(&admin, "post", &nowhere, &good(json!({}))).await;
+    assert_eq!(answer.error().code, ErrorCode::NotFound);
+    assert!(
+        api.registry.list_functions(&"own".parse().unwrap()).await.unwrap().is_empty(),
+        "a refused version leaves nothing"
+    );
+    assert_eq!(api.json(&admin, "post", VERSIONS, &good(json!({}))).await.status, StatusCode::CREATED);
+}
+
+#[tokio::test]
+async fn cron_lines_and_zones_are_checked_quickly() {
+    let (api, admin) = api_and_admin().await;
+    let started = std::time::Instant::now();
+    for (cron, zone, status) in [
+        ("60 * * * *", "UTC", 400),
+        ("*/0 * * * *", "UTC", 400),
+        ("5-1 * * * *", "UTC", 400),
+        ("* * * * * *", "UTC", 400),
+        ("\u{feff}* * * * *", "UTC", 400),
+        ("* * * * *\n", "UTC", 400),
+        ("0 0 31 2 *", "UTC", 422),
+        ("* * * * *", "Mars/Base", 400),
+        ("* * * * *", "../etc/passwd", 400),
+        ("* * * * *", "", 400),
+    ] {
+        let answer =
+            api.json(&admin, "post", "/v1/schedules/preview", &json!({"cron": cron, "timezone": zone})).await;
+        assert_eq!(answer.error().code.status(), status, "{cron} {zone}");
+    }
+    assert!(started.elapsed().as_secs() < 5);
+    for count in [json!(0), json!(101), json!(-1), json!(1e300)] {
+        let answer = api
+            .json(&admin, "post", "/v1/schedules/preview", &json!({"cron": "* * * * *", "count": count}))
+            .await;
+        assert_eq!(answer.error().code, ErrorCode::InvalidRequest);
+    }
+}
+
+#[tokio::test]
+async fn uploads_are_checked_whole_before_they_are_stored() {
+    let (api, admin) = api_and_admin().await;
+    let put = |digest: &str| format!("/v1/namespaces/own/artifacts/{digest}");
+    let (bytes, digest) = archive("app.py");
+    let other = format!("sha256:{}", "1".repeat(64));
+    assert_eq!(
+        api.call(&admin, "put", &put(&other), bytes.clone()).await.error().code,
+        ErrorCode::InvalidRequest
+    );
+    let junk = b"not an archive".to_vec();
+    let junk_digest = {
+        use sha2::Digest as _;
+        davit_api::Digest::from_bytes(sha2::Sha256::digest(&junk).into())
+    };
+    assert_eq!(
+        api.call(&admin, "put", &put(&junk_digest.to_string()), junk).await.error().code,
+        ErrorCode::InvalidRequest
+    );
+    assert!(!api.registry.has_artifact(junk_digest).await.unwrap());
+    let mut huge = Request::put(put(&digest)).header(header::AUTHORIZATION, format!("Bearer {admin}"));
+    huge = huge.header(header::CONTENT_LENGTH, "99999999999");
+    assert_eq!(api.send(huge.body(Body::empty()).unwrap()).await.error().code, ErrorCode::TooLarge);
+    let nowhere = put(&digest).replace("own", "nowhere");
+    assert_eq!(api.call(&admin, "put", &nowhere, bytes.clone()).await.error().code, ErrorCode::NotFound);
+    assert_eq!(api.call(&admin, "put", &put(&digest), bytes).await.status, StatusCode::OK);
+}
+
+#[tokio::test]
+async fn queries_are_strict_and_bounded() {
+    let (api, admin) = api_and_admin().await;
+    for path in [
+        "/v1/audit?limit=0",
+        "/v1/audit?limit=-1",
+        "/v1/audit?limit=1000000000",
+        "/v1/audit?before=x",
+        "/v1/audit?unknown=1",
+        "/v1/audit?before=99999999999999999999",
+        "/v1/namespaces/own/functions/f/logs?wait=31",
+        "/v1/namespaces/own/functions/f/logs?limit=0",
+        "/v1/namespaces/own/functions/f/logs?invocation_id=x",
+        "/v1/namespaces/own/functions/f/logs?since=never",
+        "/v1/namespaces/own/functions/f/logs?version=4294967295",
+        "/v1/namespaces/own/functions/f/versions/1/events?after=%00",
+    ] {
+        assert_eq!(api.call(&admin, "get", path, "").await.error().code, ErrorCode::InvalidRequest, "{path}");
+    }
+    for path in ["/v1/audit?before=-9223372036854775808", "/v1/audit?before=9223372036854775807"] {
+        assert_eq!(api.call(&admin, "get", path, "").await.status, StatusCode::OK, "{path}");
+    }
+    for description in ["", "a\u{7}b", &"x".repeat(101)] {
+        let new = json!({"description": description, "role": "read"});
+        assert_eq!(
+            api.json(&admin, "post", "/v1/tokens", &new).await.error().code,
+            ErrorCode::InvalidRequest
+        );
+    }
+    let secret = json!({"value": "x".repeat(70_000)});
+    let answer = api.json(&admin, "put", "/v1/namespaces/own/secrets/s", &secret).await;
+    assert_eq!(answer.error().code, ErrorCode::TooLarge);
+}
+
+/// JSON of the kind that a confused or hostile client sends.
+fn any_json() -> impl Strategy<Value = Value> {
+    let leaf = prop_oneof![
+        Just(Value::Null),
+        any::<bool>().prop_map(Value::from),
+        any::<i64>().prop_map(Value::from),
+        any::<f64>().prop_map(Value::from),
+        ".{0,12}".prop_map(Value::from),
+        Just(json!("a\u{0}")),
+        Just(json!("* * * * *")),
+    ];
+    let key = prop_oneof![
+        Just("name".to_owned()),
+        Just("spec".into()),
+        Just("cron".into()),
+        Just("value".into()),
+        Just("to".into()),
+        Just("role".into()),
+        Just("description".into()),
+        Just("payload".into()),
+        ".{0,6}",
+    ];
+    leaf.prop_recursive(3, 24, 5, move |inner| {
+        prop_oneof![
+            prop::collection::vec(inner.clone(), 0..4).prop_map(Value::from),
+            prop::collection::hash_map(key.clone(), inner, 0..5)
+                .prop_map(|m| Value::Object(m.into_iter().collect())),
+        ]
+    })
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn no_json_makes_any_write_fail_on_our_side() {
+    let (api, admin) = api_and_admin().await;
+    let routes = [
+        "/v1/namespaces",
+        "/v1/tokens",
+        VERSIONS,
+        SCHEDULES,
+        "/v1/schedules/preview",
+        "/v1/namespaces/own/functions/f/rollback",
+    ];
+    let mut runner = proptest::test_runner::TestRunner::new(ProptestConfig {
+        failure_persistence: None,
+        ..ProptestConfig::with_cases(48)
+    });
+    let handle = tokio::runtime::Handle::current();
+    let done = tokio::task::block_in_place(|| {
+        runner.run(&any_json(), |body| {
+            for path in routes {
+                let answer = handle.block_on(api.json(&admin, "post", path, &body));
+                prop_assert!(answer.status.as_u16() < 500, "{} with {}: {:?}", path, body, answer);
+            }
+            Ok(())
+        })
+    });
+    done.unwrap();
+}

@@ -1,0 +1,102 @@
+//! One deployment as a client sees it.
+
+use davit_api::Role;
+use http::StatusCode;
+use serde_json::json;
+
+use super::{Api, archive};
+
+#[tokio::test]
+async fn a_client_deploys_and_looks_after_a_function() {
+    let api = Api::start().await;
+    let token = api.token(Role::Deploy, Some("own")).await;
+    let info = api.call(&token, "get", "/v1/info", "").await.json();
+    assert_eq!((&info["gateway_url"], &info["namespace"]), (&json!("http://127.0.0.1:7480"), &json!("own")));
+
+    let (bytes, digest) = archive("app.py");
+    let uploaded =
+        api.call(&token, "put", &format!("/v1/namespaces/own/artifacts/{digest}"), bytes.clone()).await;
+    assert_eq!(uploaded.json(), json!({"digest": digest, "files": 1, "bytes": 6}), "{uploaded:?}");
+    let stored = api.registry.open_artifact(digest.parse().unwrap()).await.unwrap().read_all().await.unwrap();
+    assert_eq!(stored, bytes);
+
+    let set = api.json(&token, "put", "/v1/namespaces/own/secrets/db", &json!({"value": "s3cret"})).await;
+    assert_eq!(set.status, StatusCode::NO_CONTENT);
+    let listed = api.call(&token, "get", "/v1/namespaces/own/secrets", "").await;
+    assert_eq!(listed.json()[0]["name"], "db");
+    assert!(!String::from_utf8_lossy(&listed.body).contains("s3cret"));
+
+    let mut spec = json!({
+        "runtime": "python3.13", "kind": "handler", "handler": "app.handler", "memory_mb": 256, "cpu_millis": 1000,
+        "timeout_seconds": 30, "concurrency": 1, "max_instances": 10, "ephemeral_mb": 512, "keep_alive_seconds": 60,
+        "secrets": {"DB": "missing"},
+    });
+    let versions = "/v1/namespaces/own/functions/hello/versions";
+    let new = |spec: &serde_json::Value| json!({"spec": spec, "source": digest, "schedules": {"nightly": {"cron": "0 3 * * *"}}});
+    assert_eq!(
+        api.json(&token, "post", versions, &new(&spec)).await.status,
+        StatusCode::UNPROCESSABLE_ENTITY
+    );
+    spec["secrets"]["DB"] = json!("db");
+    let created = api.json(&token, "post", versions, &new(&spec)).await;
+    assert_eq!(created.status, StatusCode::CREATED, "{created:?}");
+    assert_eq!((&created.json()["number"], &created.json()["state"]), (&json!(1), &json!("queued")));
+
+    let events = api.call(&token, "get", &format!("{versions}/1/events"), "").await.json();
+    assert_eq!(events[0]["state"], "queued");
+    let cursor = &events[0]["cursor"];
+    let started = std::time::Instant::now();
+    let none =
+        api.call(&token, "get", &format!("{versions}/1/events?after={cursor}&wait=1"), "").await.json();
+    assert_eq!((none, started.elapsed().as_secs()), (json!([]), 1));
+
+    let schedules = "/v1/namespaces/own/functions/hello/schedules";
+    let added = json!({"name": "hourly", "spec": {"cron": "0 * * * *", "timezone": "Europe/Berlin"}});
+    assert_eq!(api.json(&token, "post", schedules, &added).await.status, StatusCode::CREATED);
+    assert_eq!(api.json(&token, "post", schedules, &added).await.status, StatusCode::CONFLICT);
+    let paused = api.call(&token, "post", &format!("{schedules}/hourly/pause"), "").await.json();
+    assert_eq!(paused["spec"]["enabled"], json!(false), "{paused}");
+    assert_eq!(api.call(&token, "get", &format!("{schedules}/hourly/fires"), "").await.json(), json!([]));
+    // Nothing is live yet, so there is nothing to run.
+    assert_eq!(
+        api.call(&token, "post", &format!("{schedules}/hourly/run"), "").await.status,
+        StatusCode::NOT_FOUND
+    );
+    assert_eq!(
+        api.call(&token, "delete", &format!("{schedules}/hourly"), "").await.status,
+        StatusCode::NO_CONTENT
+    );
+
+    for list in ["logs", "invocations", "versions", "schedules"] {
+        let answer = api.call(&token, "get", &format!("/v1/namespaces/own/functions/hello/{list}"), "").await;
+        assert_eq!(answer.status, StatusCode::OK, "{list}: {answer:?}");
+    }
+    let preview = json!({"cron": "30 2 * * *", "timezone": "Europe/Berlin", "count": 3});
+    let fires = api.json(&token, "post", "/v1/schedules/preview", &preview).await.json();
+    assert_eq!(fires["fires"].as_array().unwrap().len(), 3);
+
+    assert_eq!(
+        api.call(&token, "delete", "/v1/namespaces/own/functions/hello", "").await.status,
+        StatusCode::NO_CONTENT
+    );
+    assert_eq!(
+        api.call(&token, "get", "/v1/namespaces/own/functions/hello", "").await.status,
+        StatusCode::NOT_FOUND
+    );
+
+    let admin = api.token(Role::Admin, Some("own")).await;
+    let audit = api.call(&admin, "get", "/v1/audit?limit=1000", "").await;
+    let entries: Vec<(String, String, String)> =
+        serde_json::from_value::<Vec<davit_api::AuditView>>(audit.json())
+            .unwrap()
+            .into_iter()
+            .rev()
+            .map(|e| (e.action, e.object, e.outcome))
+            .collect();
+    let entry = |action: &str, object: &str, outcome: &str| (action.into(), object.into(), outcome.into());
+    assert!(entries.contains(&entry("versions.create", "hello/1", "ok")), "{entries:?}");
+    assert!(entries.contains(&entry("versions.create", "hello", "unprocessable")), "{entries:?}");
+    assert!(entries.contains(&entry("schedules.add", "hello", "conflict")), "{entries:?}");
+    assert!(entries.contains(&entry("secrets.set", "db", "ok")), "{entries:?}");
+    assert!(!String::from_utf8_lossy(&audit.body).contains("s3cret"));
+}

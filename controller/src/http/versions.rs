@@ -1,0 +1,172 @@
+//! Versions: accepting one to build, and looking at them.
+
+use std::collections::HashSet;
+
+use axum::extract::State;
+use axum::response::IntoResponse;
+use davit_api::{
+    ApiError, BuildEvent, ErrorCode, FunctionKind, FunctionName, NamespaceName, NewVersion, ScheduleName,
+    ScheduleSpec, VersionState, VersionView,
+};
+use http::StatusCode;
+use serde::Deserialize;
+
+use super::error::{Answer, Failure};
+use super::extract::{Json, Path, Query};
+use super::guard::Object;
+use super::{ApiState, poll, schedules};
+
+/// Schedules that one version may bring.
+const SCHEDULES: usize = 64;
+
+/// A function's versions, newest first.
+#[utoipa::path(get, path = "/v1/namespaces/{ns}/functions/{fn}/versions",
+    params(("ns" = NamespaceName, Path), ("fn" = FunctionName, Path)), responses((status = 200, body = Vec<VersionView>)))]
+pub(super) async fn list(
+    State(state): State<ApiState>,
+    Path((namespace, function)): Path<(NamespaceName, FunctionName)>,
+) -> Answer<axum::Json<Vec<VersionView>>> {
+    Ok(axum::Json(state.registry.list_versions(&namespace, &function).await?))
+}
+
+/// One version.
+#[utoipa::path(get, path = "/v1/namespaces/{ns}/functions/{fn}/versions/{n}",
+    params(("ns" = NamespaceName, Path), ("fn" = FunctionName, Path), ("n" = u32, Path)),
+    responses((status = 200, body = VersionView)))]
+pub(super) async fn get(
+    State(state): State<ApiState>,
+    Path((namespace, function, number)): Path<(NamespaceName, FunctionName, u32)>,
+) -> Answer<axum::Json<VersionView>> {
+    Ok(axum::Json(state.registry.version(&namespace, &function, checked_number(number)?).await?))
+}
+
+/// Accepts a version to build. The same source with the same settings as a version that is ready answers
+/// that one again.
+#[utoipa::path(post, path = "/v1/namespaces/{ns}/functions/{fn}/versions",
+    params(("ns" = NamespaceName, Path), ("fn" = FunctionName, Path)),
+    request_body = NewVersion, responses((status = 201, body = VersionView)))]
+pub(super) async fn create(
+    State(state): State<ApiState>,
+    Path((namespace, function)): Path<(NamespaceName, FunctionName)>,
+    Json(new): Json<NewVersion>,
+) -> Answer<impl IntoResponse> {
+    let schedules = check(new.clone())?;
+    let known: HashSet<_> =
+        state.registry.list_secrets(&namespace).await?.into_iter().map(|s| s.name).collect();
+    if let Some((variable, secret)) = new.spec.secrets.iter().find(|(_, secret)| !known.contains(*secret)) {
+        return Err(Failure::new(
+            ErrorCode::Unprocessable,
+            format!(
+                "secrets: {variable} wants the secret {secret}, which is not set: davit secret set {secret}"
+            ),
+        ));
+    }
+    let view = state
+        .registry
+        .create_version(&namespace, &function, &new.spec, new.source, new.git_commit, &schedules)
+        .await?;
+    Ok((StatusCode::CREATED, Object(format!("{function}/{}", view.number)), axum::Json(view)))
+}
+
+/// Everything that can be refused without asking the registry.
+fn check(new: NewVersion) -> Result<Vec<(ScheduleName, ScheduleSpec)>, ApiError> {
+    new.spec.check()?;
+    let managed = new.spec.runtime.as_str();
+    if new.spec.kind == FunctionKind::Handler
+        && (managed.starts_with("python") || managed.starts_with("node"))
+    {
+        let good = new.spec.handler.rsplit_once('.').is_some_and(|(module, name)| {
+            let word = |text: &str| {
+                !text.is_empty() && text.chars().all(|c| c.is_alphanumeric() || "_-$./".contains(c))
+            };
+            word(module)
+                && word(name)
+                && !module.split('/').any(|part| part == "..")
+                && !module.starts_with('/')
+        });
+        if !good {
+            return Err(ApiError::field("handler", "write module.function, such as app.handler"));
+        }
+    }
+    if new.git_commit.as_ref().is_some_and(|c| c.chars().count() > 200 || c.contains(char::is_control)) {
+        return Err(ApiError::field("git_commit", "at most 200 characters, none of them control characters"));
+    }
+    if new.schedules.len() > SCHEDULES {
+        return Err(ApiError::field("schedules", format!("at most {SCHEDULES}")));
+    }
+    for (name, spec) in &new.schedules {
+        schedules::check(spec)
+            .map_err(|e| ApiError::new(e.code, format!("schedules.{name}: {}", e.message)))?;
+    }
+    Ok(new.schedules.into_iter().collect())
+}
+
+/// Where to go on in a build's log.
+#[derive(Debug, Deserialize, utoipa::IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(super) struct Follow {
+    /// Only events after this cursor.
+    after: Option<i64>,
+    /// Seconds to wait for the first one, at most 30. A version that is ready or failed is not waited for.
+    wait: Option<u32>,
+}
+
+/// A build's log and changes of state.
+#[utoipa::path(get, path = "/v1/namespaces/{ns}/functions/{fn}/versions/{n}/events",
+    params(("ns" = NamespaceName, Path), ("fn" = FunctionName, Path), ("n" = u32, Path), Follow),
+    responses((status = 200, body = Vec<BuildEvent>)))]
+pub(super) async fn events(
+    State(state): State<ApiState>,
+    Path((namespace, function, number)): Path<(NamespaceName, FunctionName, u32)>,
+    Query(follow): Query<Follow>,
+) -> Answer<axum::Json<Vec<BuildEvent>>> {
+    let (namespace, function, number, state) = (&namespace, &function, checked_number(number)?, &state);
+    let after = follow.after.unwrap_or(0);
+    let found = poll::until(state, follow.wait, || async move {
+        // The state is read first: a build that ends in between is seen as still running, and looked at again.
+        let version = state.registry.version(namespace, function, number).await?;
+        let ended = matches!(version.state, VersionState::Ready | VersionState::Failed);
+        let events = state.registry.build_events(version.id, after).await?;
+        let enough = ended || !events.is_empty();
+        Ok((events, enough))
+    });
+    Ok(axum::Json(found.await?))
+}
+
+/// Numbers are small: what does not fit the column is not there.
+fn checked_number(number: u32) -> Answer<u32> {
+    if i32::try_from(number).is_ok() {
+        return Ok(number);
+    }
+    Err(Failure::new(ErrorCode::NotFound, format!("there is no version {number}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use davit_api::{Digest, VersionSpec};
+
+    fn new(handler: &str) -> NewVersion {
+        let mut spec = VersionSpec::new("python3.13".parse().unwrap(), FunctionKind::Handler);
+        spec.handler = handler.into();
+        NewVersion {
+            spec,
+            source: Digest::from_bytes([0; 32]),
+            git_commit: None,
+            schedules: Default::default(),
+        }
+    }
+
+    #[test]
+    fn a_handler_is_a_module_and_a_function() {
+        for good in ["app.handler", "src/app.handler", "pkg.app.handler"] {
+            assert!(check(new(good)).is_ok(), "{good}");
+        }
+        for bad in
+            ["", "app", ".handler", "app.", "a b.c", "../app.handler", "/etc/app.handler", "app.handler;rm"]
+        {
+            assert!(check(new(bad)).is_err(), "{bad}");
+        }
+    }
+}
