@@ -111,10 +111,12 @@ def platform_environment(function):
         "LAMBDA_TASK_ROOT": TASK_ROOT,
         "LAMBDA_RUNTIME_DIR": "/var/runtime",
     }
-    for name, value in (("TZ", ":UTC"), ("LANG", "C.UTF-8"), ("AWS_REGION", "us-east-1"), ("AWS_DEFAULT_REGION", "us-east-1")):
+    arn = function.get("arn", "").split(":")
+    region = arn[3] if len(arn) > 3 and arn[3] else "us-east-1"
+    for name, value in (("TZ", ":UTC"), ("LANG", "C.UTF-8"), ("AWS_REGION", region), ("AWS_DEFAULT_REGION", region),
+                        ("AWS_XRAY_CONTEXT_MISSING", "LOG_ERROR")):
         if name not in os.environ:
             fixed[name] = value
-    os.environ.pop("DAVIT_RUNTIME_COMMAND", None)
     return fixed
 
 

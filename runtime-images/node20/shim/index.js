@@ -32,8 +32,9 @@ function platformEnvironment(fn) {
     LAMBDA_TASK_ROOT: TASK_ROOT,
     LAMBDA_RUNTIME_DIR: '/var/runtime',
   };
+  const region = (fn.arn || '').split(':')[3] || 'us-east-1';
   const usual = {
-    TZ: ':UTC', LANG: 'C.UTF-8', AWS_REGION: 'us-east-1', AWS_DEFAULT_REGION: 'us-east-1',
+    TZ: ':UTC', LANG: 'C.UTF-8', AWS_REGION: region, AWS_DEFAULT_REGION: region, AWS_XRAY_CONTEXT_MISSING: 'LOG_ERROR',
     NODE_PATH: `/opt/nodejs/node20/node_modules:/opt/nodejs/node_modules:/var/runtime/node_modules:/var/runtime:${TASK_ROOT}`,
   };
   for (const [name, value] of Object.entries(usual)) if (!(name in process.env)) fixed[name] = value;
@@ -43,7 +44,6 @@ function platformEnvironment(fn) {
 function become(fn) {
   Object.assign(process.env, fn.env || {});
   Object.assign(process.env, platformEnvironment(fn));
-  delete process.env.DAVIT_RUNTIME_COMMAND;
   process.chdir(TASK_ROOT);
   Module._initPaths(); // reads NODE_PATH again
   log.install();

@@ -1,0 +1,28 @@
+# What can be done here. `make help` lists it.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+.PHONY: help demo stop check test bench images clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+demo: ## install what is missing, build, start davit, deploy the examples, call them, leave it running
+	@scripts/demo.sh
+
+stop: ## stop what `make demo` started
+	@scripts/stop.sh
+
+check: ## the fast part of the tests: format, lints, unit tests
+	@scripts/test.sh fmt clippy scripts unit
+
+test: ## every test, on real Docker and real Postgres
+	@scripts/test.sh
+
+bench: ## measure davit beside nginx and plain Docker in one run
+	@scripts/bench.sh
+
+images: ## build the runtime images, if anything in them changed
+	@scripts/setup-docker.sh && scripts/build-agent.sh && scripts/images.sh
+
+clean: stop ## stop, then remove everything that was built (not davit's state directory)
+	rm -rf target

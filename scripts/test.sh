@@ -1,0 +1,109 @@
+#!/usr/bin/env bash
+# Runs the tests and ends with one line, `N passed, N failed, N skipped`, summed over what every runner itself printed.
+# Usage: scripts/test.sh [fmt clippy doc deny scripts unit python node e2e]   (default: all of them)
+# A static check that prints no counts of its own counts as one test. Exit status 0 only if nothing failed.
+source "$(dirname "$0")/lib.sh"
+cd "$ROOT"
+LOGS=$WORK_DIR/test-logs
+mkdir -p "$LOGS"
+PASSED=0 FAILED=0 SKIPPED=0
+SUMMARY=()
+
+# count <name> <exit status> <passed> <failed> <skipped>: a runner that failed without a failed test counts as one.
+count() {
+    local name=$1 status=$2 passed=$3 failed=$4 skipped=$5
+    if [[ $status != 0 && $failed == 0 ]]; then failed=1; fi
+    PASSED=$((PASSED + passed)) FAILED=$((FAILED + failed)) SKIPPED=$((SKIPPED + skipped))
+    SUMMARY+=("$(printf '%-10s %5d passed %4d failed %4d skipped' "$name" "$passed" "$failed" "$skipped")")
+}
+# run <name> <command...>: output to the terminal and to a log; the status is left in STATUS.
+run() {
+    local name=$1
+    shift
+    printf '\n%s== %s%s  %s\n' "$BOLD" "$name" "$PLAIN" "$*"
+    STATUS=0
+    "$@" 2>&1 | tee "$LOGS/$name.log" || STATUS=${PIPESTATUS[0]}
+}
+check() {
+    run "$@"
+    if [[ $STATUS == 0 ]]; then count "$1" 0 1 0 0; else count "$1" "$STATUS" 0 1 0; fi
+}
+# sum <log> <sed expression that leaves numbers>
+sum() { sed -nE "$2" "$LOGS/$1.log" | awk '{ n += $1 } END { print n + 0 }'; }
+
+# Cargo prints one `test result:` line for each test binary.
+cargo_tests() {
+    run "$@"
+    count "$1" "$STATUS" "$(sum "$1" 's/^test result: .* ([0-9]+) passed;.*/\1/p')" \
+        "$(sum "$1" 's/^test result: .* ([0-9]+) failed;.*/\1/p')" "$(sum "$1" 's/^test result: .* ([0-9]+) ignored;.*/\1/p')"
+}
+
+# In the runtime's image, so that it is the interpreter that functions get, and without network.
+in_image() {
+    local image=$1 folder=$2
+    shift 2
+    docker run --rm --init --network none --user 993:993 --env HOME=/tmp --read-only --tmpfs /tmp:exec,mode=1777 \
+        --volume "$ROOT/runtime-images/$folder:/src:ro" --entrypoint "$1" "$image" "${@:2}"
+}
+
+group_fmt() { check fmt cargo fmt --all --check; }
+group_clippy() { check clippy cargo clippy --workspace --all-targets -- -D warnings; }
+group_doc() { RUSTDOCFLAGS='-D warnings' check doc cargo doc --workspace --no-deps --document-private-items; }
+group_deny() {
+    scripts/setup-packages.sh cargo-deny
+    check deny cargo deny --workspace check bans licenses sources
+}
+group_scripts() { check scripts bash -c 'for file in scripts/*.sh runtime-images/base/*.sh runtime-images/*/build .ci/run; do bash -n "$file" || exit 1; done'; }
+group_unit() {
+    scripts/setup-packages.sh postgres
+    cargo_tests unit cargo test --workspace --exclude davit-e2e --no-fail-fast
+}
+group_python() {
+    need_images python3.13
+    run python in_image davit/runtime-python3.13 python3.13 python3 -B -m unittest discover -s /src/tests
+    local ran failed skipped
+    ran=$(sum python 's/^Ran ([0-9]+) tests? in.*/\1/p')
+    failed=$(($(sum python 's/^FAILED .*failures=([0-9]+).*/\1/p') + $(sum python 's/^FAILED .*errors=([0-9]+).*/\1/p')))
+    skipped=$(sum python 's/^(OK|FAILED) .*skipped=([0-9]+).*/\2/p')
+    count python "$STATUS" $((ran - failed - skipped)) "$failed" "$skipped"
+}
+group_node() {
+    need_images node20
+    run node in_image davit/runtime-node20 node20 node --test --test-reporter=tap /src/tests/
+    count node "$STATUS" "$(sum node 's/^# pass ([0-9]+)/\1/p')" \
+        "$(($(sum node 's/^# fail ([0-9]+)/\1/p') + $(sum node 's/^# cancelled ([0-9]+)/\1/p')))" \
+        "$(($(sum node 's/^# skipped ([0-9]+)/\1/p') + $(sum node 's/^# todo ([0-9]+)/\1/p')))"
+}
+group_e2e() {
+    scripts/setup-packages.sh postgres curl
+    need_images
+    # Through the binary that is shipped; each story has a davit of its own, so not all at once.
+    cargo build --bin davit || { count e2e 1 0 1 0; return; }
+    cargo_tests e2e cargo test -p davit-e2e --no-fail-fast -- --test-threads "${DAVIT_E2E_THREADS:-2}"
+}
+
+# need_images [name...]: at most once each run.
+IMAGES_DONE=' '
+need_images() {
+    local what=${*:-all}
+    [[ $IMAGES_DONE != *" $what "* && $IMAGES_DONE != *' all '* ]] || return 0
+    scripts/setup-docker.sh
+    scripts/build-agent.sh
+    scripts/images.sh "$@"
+    IMAGES_DONE+="$what "
+}
+
+groups=("$@")
+[[ ${#groups[@]} -gt 0 ]] || groups=(fmt clippy doc deny scripts unit python node e2e)
+for group in "${groups[@]}"; do
+    declare -F "group_$group" > /dev/null || fail "no group of tests called $group"
+done
+scripts/setup-packages.sh rust cc
+for group in "${groups[@]}"; do
+    "group_$group"
+done
+
+printf '\n'
+printf '%s\n' "${SUMMARY[@]}"
+printf '%d passed, %d failed, %d skipped\n' "$PASSED" "$FAILED" "$SKIPPED"
+[[ $FAILED == 0 ]]
