@@ -12,6 +12,7 @@ mod builds;
 mod changes;
 mod demand;
 pub mod embedded;
+mod environment;
 mod error;
 mod fires;
 mod functions;

@@ -1,5 +1,7 @@
 //! The registry's promises, told as stories against a real Postgres.
 
+#![expect(clippy::unwrap_used, reason = "helpers of tests may panic")]
+
 mod deploys;
 mod keeps;
 mod queues;
