@@ -1,0 +1,134 @@
+//! The environment of the programs that the agent starts.
+//!
+//! Precedence, last wins: the image's, the user's, the platform's. What AWS reserves cannot be overridden;
+//! what it only presets (TZ, LANG, region) can.
+
+use std::collections::BTreeMap;
+
+use davit_link::{InitRequest, Kind};
+
+use crate::{RUNTIME_API, SERVER_PORT, TASK_ROOT};
+
+/// The agent's only setting.
+pub(crate) const RUNTIME_COMMAND: &str = "DAVIT_RUNTIME_COMMAND";
+
+/// The image's environment without the agent's own setting.
+fn image() -> BTreeMap<String, String> {
+    let mut env: BTreeMap<String, String> = std::env::vars_os()
+        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+        .filter(|(name, _)| name != RUNTIME_COMMAND)
+        .collect();
+    preset(&mut env, "PATH", "/var/lang/bin:/usr/local/bin:/usr/bin:/bin:/opt/bin");
+    preset(&mut env, "LANG", "C.UTF-8");
+    preset(&mut env, "TZ", ":UTC");
+    // Docker gives "/", which nobody can write to.
+    if env.get("HOME").is_none_or(|home| home == "/") {
+        env.insert("HOME".into(), "/tmp".into());
+    }
+    env
+}
+
+fn preset(env: &mut BTreeMap<String, String>, name: &str, value: &str) {
+    env.entry(name.into()).or_insert_with(|| value.into());
+}
+
+fn runtime_place(env: &mut BTreeMap<String, String>) {
+    for (name, value) in [
+        ("AWS_LAMBDA_RUNTIME_API", RUNTIME_API),
+        ("LAMBDA_TASK_ROOT", TASK_ROOT),
+        ("LAMBDA_RUNTIME_DIR", "/var/runtime"),
+    ] {
+        env.insert(name.into(), value.into());
+    }
+}
+
+/// Of a runtime that is started before its function is known.
+pub(crate) fn warm() -> BTreeMap<String, String> {
+    let mut env = image();
+    runtime_place(&mut env);
+    env
+}
+
+/// Of a function's own program.
+pub(crate) fn of_function(request: &InitRequest) -> BTreeMap<String, String> {
+    let mut env = image();
+    if request.kind == Kind::Server {
+        env.extend(request.env.clone());
+        env.insert("PORT".into(), SERVER_PORT.to_string());
+        env.insert("DAVIT_FUNCTION".into(), request.function_name.clone());
+        env.insert("DAVIT_NAMESPACE".into(), request.namespace.clone());
+        env.insert("DAVIT_VERSION".into(), request.version.clone());
+        return env;
+    }
+    let region = request.arn.split(':').nth(3).filter(|region| !region.is_empty()).unwrap_or("us-east-1");
+    preset(&mut env, "AWS_REGION", region);
+    preset(&mut env, "AWS_DEFAULT_REGION", region);
+    preset(&mut env, "AWS_XRAY_CONTEXT_MISSING", "LOG_ERROR");
+    let execution = env.get("AWS_EXECUTION_ENV").cloned().unwrap_or_else(|| "AWS_Lambda_provided".into());
+    env.extend(request.env.clone());
+    runtime_place(&mut env);
+    for (name, value) in [
+        ("_HANDLER", request.handler.clone()),
+        ("AWS_EXECUTION_ENV", execution),
+        ("AWS_LAMBDA_FUNCTION_NAME", request.function_name.clone()),
+        ("AWS_LAMBDA_FUNCTION_VERSION", request.version.clone()),
+        ("AWS_LAMBDA_FUNCTION_MEMORY_SIZE", request.memory_mb.to_string()),
+        ("AWS_LAMBDA_INITIALIZATION_TYPE", "on-demand".into()),
+        ("AWS_LAMBDA_LOG_GROUP_NAME", request.log_group.clone()),
+        ("AWS_LAMBDA_LOG_STREAM_NAME", request.log_stream.clone()),
+    ] {
+        env.insert(name.into(), value);
+    }
+    if request.concurrency > 1 {
+        env.insert("AWS_LAMBDA_MAX_CONCURRENCY".into(), request.concurrency.to_string());
+    }
+    env
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+
+    pub(crate) fn request(kind: Kind) -> InitRequest {
+        InitRequest {
+            function_name: "hello".into(),
+            version: "3".into(),
+            namespace: "default".into(),
+            kind,
+            handler: "app.handler".into(),
+            command: Vec::new(),
+            env: BTreeMap::from([
+                ("TZ".into(), "Europe/Berlin".into()),
+                ("_HANDLER".into(), "mine".into()),
+                ("COLOUR".into(), "blue".into()),
+            ]),
+            memory_mb: 128,
+            timeout_seconds: 3,
+            concurrency: 2,
+            init_timeout_ms: 10_000,
+            arn: "arn:aws:lambda:eu-central-1:000000000000:function:hello".into(),
+            log_group: "/aws/lambda/hello".into(),
+            log_stream: "s".into(),
+            bundle_digest: String::new(),
+            bundle_size: 0,
+        }
+    }
+
+    #[test]
+    fn the_user_wins_over_presets_and_loses_against_reserved_names() {
+        let env = of_function(&request(Kind::Handler));
+        assert_eq!(env["TZ"], "Europe/Berlin");
+        assert_eq!(env["_HANDLER"], "app.handler");
+        assert_eq!(env["COLOUR"], "blue");
+        assert_eq!(env["AWS_REGION"], "eu-central-1");
+        assert_eq!(env["AWS_LAMBDA_MAX_CONCURRENCY"], "2");
+        assert_eq!(env["AWS_LAMBDA_RUNTIME_API"], RUNTIME_API);
+    }
+
+    #[test]
+    fn a_server_is_told_its_port_and_does_not_think_it_is_at_aws() {
+        let env = of_function(&request(Kind::Server));
+        assert_eq!(env["PORT"], "8080");
+        assert!(!env.contains_key("AWS_LAMBDA_FUNCTION_NAME"));
+    }
+}

@@ -1,0 +1,140 @@
+//! Becoming a function: unpack the bundle, start the program or wake the warm runtime, wait until it is ready.
+
+use std::fs::File;
+use std::path::Path;
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use davit_link::frame::FrameKind;
+use davit_link::{Failure, InitDone, InitRequest, Kind};
+use rustix::process::Signal;
+use tokio::sync::mpsc;
+
+use crate::agent::{Agent, StartEvent};
+use crate::logs::Finish;
+use crate::{TASK_ROOT, environment, failure, process, server, unpack};
+
+/// Starts the function and tells the gateway how it went. On failure the instance ends.
+pub(crate) async fn start(agent: Rc<Agent>, stream: u32, bundle: File) {
+    let Some(request) = agent.function.get() else { return };
+    let limit = Duration::from_millis(request.init_timeout_ms);
+    let (sender, events) = mpsc::unbounded_channel();
+    *agent.starting.borrow_mut() = Some(sender);
+    let result = tokio::time::timeout(limit, become_function(&agent, request, bundle, events)).await;
+    *agent.starting.borrow_mut() = None;
+    let late = || {
+        let text = format!("The function was not ready after {:.2} seconds", limit.as_secs_f64());
+        failure::init("Sandbox.Timedout", text)
+    };
+    match result.unwrap_or_else(|_| Err(late())) {
+        Ok(done) => {
+            agent.drain_logs(Finish::No);
+            agent.send(agent.json_frame(FrameKind::InitDone, stream, &done));
+        }
+        Err(failure) => {
+            // The last output is what explains a failed start, so it goes first.
+            agent.drain_logs(Finish::Yes);
+            agent.send(agent.json_frame(FrameKind::InitFailed, stream, &failure));
+            agent.end(&|_| failure.clone()).await;
+        }
+    }
+}
+
+async fn become_function(
+    agent: &Rc<Agent>,
+    request: &InitRequest,
+    bundle: File,
+    mut events: mpsc::UnboundedReceiver<StartEvent>,
+) -> Result<InitDone, Failure> {
+    let begun = Instant::now();
+    let size = request.bundle_size;
+    let unpacked =
+        tokio::task::spawn_blocking(move || unpack::unpack(bundle, size, Path::new(TASK_ROOT))).await;
+    let unpacked = unpacked.unwrap_or_else(|e| Err(e.to_string()));
+    unpacked.map_err(|what| failure::init("Runtime.InvalidBundle", what))?;
+    let unpack = begun.elapsed();
+    if agent.is_warm_runtime.get() && request.kind == Kind::Handler && request.command.is_empty() {
+        let description = serde_json::to_vec(request).unwrap_or_default();
+        agent.offer.send_replace(Some(description.into()));
+    } else {
+        launch(agent, request)?;
+    }
+    match request.kind {
+        Kind::Handler => first_event(&mut events).await?,
+        Kind::Server => {
+            let place = tokio::select! {
+                place = server::listening() => place,
+                // A server asks for no events, so whatever comes is bad.
+                failed = first_event(&mut events) => return failed.and(Err(no_server())),
+            };
+            agent.server.set(Some(place));
+        }
+    }
+    let milliseconds = |time: Duration| time.as_secs_f64() * 1000.0;
+    Ok(InitDone { unpack_ms: milliseconds(unpack), start_ms: milliseconds(begun.elapsed() - unpack) })
+}
+
+fn no_server() -> Failure {
+    failure::init("Runtime.NoServer", "The program asks for events, but the function is a server".into())
+}
+
+async fn first_event(events: &mut mpsc::UnboundedReceiver<StartEvent>) -> Result<(), Failure> {
+    match events.recv().await {
+        Some(StartEvent::Ready) => Ok(()),
+        Some(StartEvent::Failed(failure)) => Err(failure),
+        Some(StartEvent::Ended(ended)) => Err(failure::exited_in_init(&ended)),
+        None => std::future::pending().await,
+    }
+}
+
+fn launch(agent: &Rc<Agent>, request: &InitRequest) -> Result<(), Failure> {
+    if agent.processes.has_main() {
+        // The image's own runtime is not what this function wants; its memory is.
+        agent.processes.forget_main();
+        agent.is_warm_runtime.set(false);
+        process::signal_all(Signal::KILL);
+    }
+    let command = command(request);
+    agent.launch(&command, &environment::of_function(request), TASK_ROOT).map_err(|error| {
+        let text =
+            format!("RequestId:  Error: Couldn't find valid bootstrap(s): {} ({error})", command.join(" "));
+        failure::init("Runtime.InvalidEntrypoint", text)
+    })
+}
+
+/// What to run: the function's command, or its `bootstrap`, or the one that the image brings.
+fn command(request: &InitRequest) -> Vec<String> {
+    let mut command = request.command.clone();
+    match command.first_mut() {
+        // A path with a folder in it is meant from where the code lies.
+        Some(program) if program.contains('/') && !program.starts_with('/') => {
+            let plain = program.trim_start_matches("./").to_owned();
+            *program = format!("{TASK_ROOT}/{plain}");
+            command
+        }
+        Some(_) => command,
+        None => {
+            let own = format!("{TASK_ROOT}/bootstrap");
+            let image = "/opt/bootstrap";
+            vec![if !Path::new(&own).exists() && Path::new(image).exists() { image.into() } else { own }]
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::environment::tests::request;
+
+    #[test]
+    fn relative_programs_are_the_functions_own() {
+        let with = |command: &[&str]| {
+            let command = command.iter().map(|s| s.to_string()).collect();
+            super::command(&InitRequest { command, ..request(Kind::Server) })
+        };
+        assert_eq!(with(&["./bin/server", "-v"]), ["/var/task/bin/server", "-v"]);
+        assert_eq!(with(&["bin/server"]), ["/var/task/bin/server"]);
+        assert_eq!(with(&["python3", "app.py"]), ["python3", "app.py"]);
+        assert_eq!(with(&[]), ["/var/task/bootstrap"]);
+    }
+}
