@@ -6,6 +6,8 @@
 pub mod alarm;
 pub mod fire;
 pub mod next;
+#[cfg(test)]
+mod stories;
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -6,7 +6,7 @@
 pub mod classify;
 mod job;
 #[cfg(test)]
-mod stories;
+pub(crate) mod stories;
 
 use std::collections::HashMap;
 use std::sync::Arc;

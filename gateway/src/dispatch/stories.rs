@@ -1,1 +1,251 @@
-//! Stories over a real Postgres.
+//! Stories of accepted work over a real Postgres, with a scripted function instead of containers.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use davit_api::{
+    ApiError, Digest, ErrorCode, FunctionId, FunctionKind, FunctionName, GatewayId, InvocationId,
+    InvocationSource, InvocationState, InvocationView, NamespaceName, PhaseTimings, RetryPolicy, VersionSpec,
+};
+use davit_registry::testing::TestDatabase;
+use davit_registry::{Changes, MasterKey, NewInvocation, Registry, Settlement};
+use futures_util::future::BoxFuture;
+use parking_lot::Mutex;
+use sha2::Digest as _;
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
+
+use super::{Carrier, Dispatch};
+use crate::invoke::{Answer, Call, CallError, Outcome, Target};
+use crate::routes::{Routes, Table, convert};
+
+/// A database with one live function.
+pub(crate) struct World {
+    pub(crate) db: TestDatabase,
+    pub(crate) namespace: NamespaceName,
+    pub(crate) function: FunctionName,
+    pub(crate) function_id: FunctionId,
+    pub(crate) policy: RetryPolicy,
+    routes: Routes,
+}
+
+impl World {
+    pub(crate) async fn new() -> Self {
+        let policy = RetryPolicy { base_delay_seconds: 0, ..RetryPolicy::default() };
+        let (namespace, function): (NamespaceName, FunctionName) =
+            ("shop".parse().unwrap(), "f".parse().unwrap());
+        let db = TestDatabase::new().await;
+        let registry = db.registry();
+        registry.ensure_namespace(&namespace).await.unwrap();
+        let digest = Digest::from_bytes(sha2::Sha256::digest(b"code").into());
+        registry.put_artifact_bytes(digest, Bytes::from_static(b"code")).await.unwrap();
+        let spec = VersionSpec {
+            handler: "app.handler".into(),
+            retry: policy,
+            ..VersionSpec::new("python3.13".parse().unwrap(), FunctionKind::Handler)
+        };
+        let version = registry.create_version(&namespace, &function, &spec, digest, None, &[]).await.unwrap();
+        registry.claim_build(uuid::Uuid::new_v4()).await.unwrap().unwrap();
+        registry.finish_build(version.id, digest, 4, "sha256:1").await.unwrap();
+        registry.version_ready_and_live(version.id).await.unwrap();
+        let snapshot = registry.routing_snapshot(&MasterKey::from_bytes([7; 32])).await.unwrap();
+        let routes = Routes::empty();
+        routes.store(convert(snapshot, &Table::default()));
+        let function_id = registry.function_detail(&namespace, &function).await.unwrap().summary.id;
+        Self { db, namespace, function, function_id, policy, routes }
+    }
+
+    pub(crate) fn registry(&self) -> &Registry {
+        self.db.registry()
+    }
+
+    async fn accept(&self, policy: RetryPolicy, wake: &Notify) -> InvocationId {
+        let new = NewInvocation {
+            namespace: self.namespace.clone(),
+            function_id: self.function_id,
+            source: InvocationSource::Async,
+            payload: b"{\"n\":1}".to_vec(),
+            policy,
+            run_at: None,
+        };
+        super::enqueue(self.registry(), wake, new).await.unwrap()
+    }
+
+    async fn view(&self, id: InvocationId) -> InvocationView {
+        self.registry().invocation(&self.namespace, id).await.unwrap()
+    }
+
+    async fn ended(&self, id: InvocationId) -> InvocationView {
+        eventually(async || Some(self.view(id).await).filter(|v| v.ended_at.is_some())).await
+    }
+
+    async fn gateway(&self, script: Scripted) -> Gateway {
+        let id = GatewayId::new();
+        self.registry().register_gateway(id, "http://test").await.unwrap();
+        let (carrier, wake, stop) = (Arc::new(script), Arc::new(Notify::new()), CancellationToken::new());
+        let dispatch = Dispatch {
+            registry: self.registry().clone(),
+            gateway: id,
+            routes: self.routes.clone(),
+            carrier: carrier.clone(),
+            wake: wake.clone(),
+        };
+        let changes = Changes::listen(self.registry()).await.unwrap();
+        let task = AbortOnDropHandle::new(tokio::spawn(super::run(dispatch, changes, stop.clone())));
+        Gateway { id, carrier, wake, stop, task }
+    }
+}
+
+struct Gateway {
+    id: GatewayId,
+    carrier: Arc<Scripted>,
+    wake: Arc<Notify>,
+    stop: CancellationToken,
+    task: AbortOnDropHandle<()>,
+}
+
+/// What the function does, call by call; afterwards it succeeds. `None`: it never answers.
+struct Scripted {
+    script: Mutex<VecDeque<Option<Result<&'static str, ErrorCode>>>>,
+    calls: Mutex<Vec<(InvocationId, Bytes)>>,
+}
+
+fn script(steps: &[Option<Result<&'static str, ErrorCode>>]) -> Scripted {
+    Scripted { script: Mutex::new(steps.iter().copied().collect()), calls: Mutex::default() }
+}
+
+impl Carrier for Scripted {
+    fn carry(&self, _: Target, call: Call) -> BoxFuture<'_, Outcome> {
+        let crate::invoke::Payload::Event(event) = call.payload else { panic!("jobs are events") };
+        self.calls.lock().push((call.request_id, event));
+        let step = self.script.lock().pop_front().unwrap_or(Some(Ok("done")));
+        Box::pin(async move {
+            let Some(step) = step else { return std::future::pending().await };
+            let result = step
+                .map(|text| Answer::Event {
+                    content_type: "application/json".into(),
+                    body: Bytes::from(text),
+                })
+                .map_err(|code| CallError {
+                    error: ApiError::new(code, "scripted"),
+                    function_error: None,
+                    started: true,
+                });
+            Outcome { result, cold: false, timings: PhaseTimings::default(), version: 1 }
+        })
+    }
+}
+
+pub(crate) async fn eventually<T>(mut look: impl AsyncFnMut() -> Option<T>) -> T {
+    let deadline = Instant::now() + Duration::from_secs(20);
+    loop {
+        if let Some(found) = look().await {
+            return found;
+        }
+        assert!(Instant::now() < deadline, "it did not happen within 20 s");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+#[tokio::test]
+async fn accepted_work_runs_once_and_its_result_is_kept() {
+    let world = World::new().await;
+    let gateway = world.gateway(script(&[Some(Ok("{\"ok\":true}"))])).await;
+    let id = world.accept(world.policy, &gateway.wake).await;
+    let view = world.ended(id).await;
+    assert_eq!((view.state, view.attempt), (InvocationState::Succeeded, 1));
+    assert_eq!(view.result.as_deref(), Some("{\"ok\":true}"));
+    assert_eq!(*gateway.carrier.calls.lock(), [(id, Bytes::from_static(b"{\"n\":1}"))]);
+    gateway.stop.cancel();
+    gateway.task.await.unwrap();
+}
+
+#[tokio::test]
+async fn a_failing_function_is_tried_as_promised_under_one_request_id() {
+    let world = World::new().await;
+    let failed = Some(Err(ErrorCode::FunctionError));
+    let gateway = world.gateway(script(&[failed, failed, failed])).await;
+    let id = world.accept(world.policy, &gateway.wake).await;
+    let view = world.ended(id).await;
+    assert_eq!((view.state, view.attempt), (InvocationState::Dead, 3));
+    assert_eq!(view.error.map(|e| e.code), Some(ErrorCode::FunctionError));
+    assert!(gateway.carrier.calls.lock().iter().all(|call| call.0 == id));
+    let second = world.accept(world.policy, &gateway.wake).await;
+    assert_eq!(world.ended(second).await.state, InvocationState::Succeeded);
+}
+
+#[tokio::test]
+async fn a_killed_gateways_job_runs_again_and_its_late_word_is_refused() {
+    let world = World::new().await;
+    let first = world.gateway(script(&[None])).await;
+    let id = world.accept(world.policy, &first.wake).await;
+    eventually(async || Some(()).filter(|()| !first.carrier.calls.lock().is_empty())).await;
+    let dead = first.id;
+    drop(first);
+    // What the controller does when a gateway's lease has lapsed.
+    world.registry().drop_gateway(dead).await.unwrap();
+    let second = world.gateway(script(&[])).await;
+    let view = world.ended(id).await;
+    assert_eq!((view.state, view.attempt), (InvocationState::Succeeded, 2));
+    let late = Settlement::Succeeded { result: b"late".to_vec() };
+    assert!(!world.registry().settle(id, 1, late).await.unwrap());
+    assert_eq!(world.view(id).await.result.as_deref(), Some("done"));
+    assert_eq!(second.carrier.calls.lock().len(), 1);
+}
+
+#[tokio::test]
+async fn two_gateways_share_a_burst_and_run_each_job_once() {
+    let world = World::new().await;
+    let gateways = [world.gateway(script(&[])).await, world.gateway(script(&[])).await];
+    let mut accepted = Vec::new();
+    for _ in 0..60 {
+        accepted.push(world.accept(world.policy, &gateways[0].wake).await);
+    }
+    for id in &accepted {
+        assert_eq!(world.ended(*id).await.attempt, 1);
+    }
+    let mut ran: Vec<_> = gateways
+        .iter()
+        .flat_map(|g| g.carrier.calls.lock().iter().map(|c| c.0).collect::<Vec<_>>())
+        .collect();
+    ran.sort();
+    accepted.sort();
+    assert_eq!(ran, accepted);
+}
+
+#[tokio::test]
+async fn work_that_is_too_old_ends_without_running() {
+    let world = World::new().await;
+    let id = world.accept(RetryPolicy { max_age_seconds: 1, ..world.policy }, &Notify::new()).await;
+    tokio::time::sleep(Duration::from_millis(1_100)).await;
+    let gateway = world.gateway(script(&[])).await;
+    let view = world.ended(id).await;
+    assert_eq!(
+        (view.state, view.error.map(|e| e.code)),
+        (InvocationState::Dead, Some(ErrorCode::NoCapacity))
+    );
+    assert!(gateway.carrier.calls.lock().is_empty());
+}
+
+#[tokio::test]
+async fn without_the_registry_nothing_is_accepted_and_it_says_so() {
+    let world = World::new().await;
+    let mut new = NewInvocation {
+        namespace: world.namespace.clone(),
+        function_id: world.function_id,
+        source: InvocationSource::Async,
+        payload: vec![b' '; 1024 * 1024 + 1],
+        policy: world.policy,
+        run_at: None,
+    };
+    let wake = Notify::new();
+    let refused = super::enqueue(world.registry(), &wake, new.clone()).await.unwrap_err();
+    assert_eq!(refused.code, ErrorCode::TooLarge);
+    world.registry().close().await;
+    new.payload.truncate(1);
+    let refused = super::enqueue(world.registry(), &wake, new).await.unwrap_err();
+    assert_eq!((refused.code, refused.code.status()), (ErrorCode::Unavailable, 503));
+}
