@@ -69,9 +69,13 @@ build() {
     if [[ $(docker image inspect -f '{{index .Config.Labels "davit.content"}}' "$tag" 2> /dev/null) == "$hash" ]]; then
         say "$tag: unchanged"
     else
+        local before
+        before=$(docker image inspect -f '{{.Id}}' "$tag" 2> /dev/null || true)
         say "$tag: building"
         docker build --force-rm --label "davit.content=$hash" -t "$tag" "${args[@]}" "$context" > "$log" 2>&1 ||
             { tail -n 30 "$log" >&2; fail "$tag was not built (full log: $log)"; }
+        # The one before would stay behind without a name; containers that still run from it keep it.
+        [[ -z $before || $before == "$(docker image inspect -f '{{.Id}}' "$tag")" ]] || docker image rm "$before" > /dev/null 2>&1 || true
         say "$tag: built in $((($(now_ms) - started + 500) / 1000)) s, $(($(docker image inspect -f '{{.Size}}' "$tag") / 1000000)) MB"
     fi
     rm -rf "$context"
