@@ -53,8 +53,8 @@ build() {
     rm -rf "$context"
     mkdir -p "$context"
     cp -a "$IMAGES/$name/." "$context/"
-    rm -rf "$context/tests"
     cp -a "$IMAGES/base" "$context/base"
+    rm -rf "$context/tests" "$context/base/tests"
     make_site "$context/davit-site"
     install -m 0755 "$AGENT" "$context/davit-agent"
 

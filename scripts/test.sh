@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Runs the tests and ends with one line, `N passed, N failed, N skipped`, summed over what every runner itself printed.
-# Usage: scripts/test.sh [fmt clippy doc deny scripts unit python node e2e]   (default: all of them)
+# Usage: scripts/test.sh [fmt clippy doc deny scripts unit python node builds e2e]   (default: all of them)
 # A static check that prints no counts of its own counts as one test. Exit status 0 only if nothing failed.
 source "$(dirname "$0")/lib.sh"
 cd "$ROOT"
@@ -14,7 +14,7 @@ count() {
     local name=$1 status=$2 passed=$3 failed=$4 skipped=$5
     if [[ $status != 0 && $failed == 0 ]]; then failed=1; fi
     PASSED=$((PASSED + passed)) FAILED=$((FAILED + failed)) SKIPPED=$((SKIPPED + skipped))
-    SUMMARY+=("$(printf '%-10s %5d passed %4d failed %4d skipped' "$name" "$passed" "$failed" "$skipped")")
+    SUMMARY+=("$(printf '%-18s %5d passed %4d failed %4d skipped' "$name" "$passed" "$failed" "$skipped")")
 }
 # run <name> <command...>: output to the terminal and to a log; the status is left in STATUS.
 run() {
@@ -42,7 +42,7 @@ cargo_tests() {
 in_image() {
     local image=$1 folder=$2
     shift 2
-    docker run --rm --init --network none --user 993:993 --env HOME=/tmp --read-only --tmpfs /tmp:exec,mode=1777 \
+    docker run --rm --init --network none --user 993:993 --env HOME=/tmp \
         --volume "$ROOT/runtime-images/$folder:/src:ro" --entrypoint "$1" "$image" "${@:2}"
 }
 
@@ -74,6 +74,15 @@ group_node() {
         "$(($(sum node 's/^# fail ([0-9]+)/\1/p') + $(sum node 's/^# cancelled ([0-9]+)/\1/p')))" \
         "$(($(sum node 's/^# skipped ([0-9]+)/\1/p') + $(sum node 's/^# todo ([0-9]+)/\1/p')))"
 }
+group_builds() {
+    need_images
+    local runtime
+    for runtime in python3.13 node20 provided; do
+        run "build-$runtime" in_image "davit/runtime-$runtime" base bash /src/tests/build.sh "$runtime"
+        count "build-$runtime" "$STATUS" "$(grep -c '^ok ' "$LOGS/build-$runtime.log" || true)" \
+            "$(grep -c '^not ok ' "$LOGS/build-$runtime.log" || true)" 0
+    done
+}
 group_e2e() {
     scripts/setup-packages.sh postgres curl
     need_images
@@ -94,7 +103,7 @@ need_images() {
 }
 
 groups=("$@")
-[[ ${#groups[@]} -gt 0 ]] || groups=(fmt clippy doc deny scripts unit python node e2e)
+[[ ${#groups[@]} -gt 0 ]] || groups=(fmt clippy doc deny scripts unit python node builds e2e)
 for group in "${groups[@]}"; do
     declare -F "group_$group" > /dev/null || fail "no group of tests called $group"
 done

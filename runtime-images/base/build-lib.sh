@@ -37,7 +37,7 @@ take_cached_dependencies() {
 # Packs directory $1 into $2: the same content gives the same bytes, whoever packs it and whenever.
 pack() {
     (cd "$1" && find . -mindepth 1 -printf '%P\0' | LC_ALL=C sort -z |
-        tar --create --file "$2.part" --no-recursion --null --format=posix \
+        tar --create --file "$2.part" --no-recursion --null --hard-dereference --format=posix \
             --pax-option='exthdr.name=%d/PaxHeaders/%f,delete=atime,delete=ctime' \
             --mtime=@0 --owner=0 --group=0 --numeric-owner --mode='u+rw,go-w,a+rX' --files-from -)
     mv "$2.part" "$2"
