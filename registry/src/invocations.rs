@@ -127,14 +127,15 @@ impl Registry {
         self.reclaim_lapsed().await?;
         let rows = sqlx::query(
             "with turn as (
-                select c.id from namespaces s cross join lateral (
+                select c.id, c.place, c.run_at from namespaces s cross join lateral (
                     select i.id, i.run_at, row_number() over (order by i.run_at) as place from invocations i
                     where i.namespace_id = s.id and i.state = 'queued' and i.run_at <= clock_timestamp()
                     order by i.run_at limit $2 * 4) c
                 order by c.place, c.run_at limit $2 * 4),
              mine as (
                 select i.id from invocations i join turn using (id)
-                where i.state = 'queued' and i.run_at <= clock_timestamp() limit $2 for update of i skip locked),
+                where i.state = 'queued' and i.run_at <= clock_timestamp()
+                order by turn.place, turn.run_at limit $2 for update of i skip locked),
              claimed as (
                 update invocations i set state = 'running', attempt = i.attempt + 1, gateway_id = $1,
                     lease_until = clock_timestamp() + interval '30 seconds'
