@@ -1,0 +1,73 @@
+//! `davit controller`: the control plane by itself, on a Postgres that others use too.
+
+use std::net::SocketAddr;
+
+use clap::Args;
+use davit_controller::http::Admin;
+use davit_daemon::Drain;
+
+use super::parts::{self, PartSettings};
+use super::process::{Process, bind};
+use super::state::State;
+use super::{DRAIN, Log};
+use crate::context::Globals;
+use crate::failure::Result;
+use crate::output::line;
+
+/// Run the control plane: management API, builds, containers
+#[derive(Args)]
+#[command(after_help = "\
+Example:
+  DATABASE_URL=postgres://davit@db/davit davit controller --gateway-url https://fn.example.com
+
+Any number may run; one acts, the others stand by. On Docker it runs on the same machine and with
+the same state directory as its gateway.")]
+pub(crate) struct Controller {
+    /// Address of the management API
+    #[arg(long, env = "DAVIT_MANAGEMENT", default_value = "127.0.0.1:7481", value_name = "ADDR")]
+    management: SocketAddr,
+    /// Address for health, readiness, metrics and status; not authenticated, so keep it private
+    #[arg(long, env = "DAVIT_ADMIN", default_value = "127.0.0.1:7483", value_name = "ADDR")]
+    admin: SocketAddr,
+    /// The registry's Postgres
+    #[arg(long, env = "DATABASE_URL", hide_env_values = true, value_name = "URL")]
+    database_url: String,
+    #[command(flatten)]
+    log: Log,
+}
+
+impl Controller {
+    pub(crate) fn run(self, globals: &Globals) -> Result<()> {
+        super::run(&self.log, self.serve(globals))
+    }
+
+    async fn serve(&self, globals: &Globals) -> Result<()> {
+        let settings = PartSettings::read()?;
+        let mut process = Process::new()?;
+        let state = State::own(&globals.state_dir(), "controller")?;
+        let (management, management_at) = bind("management", self.management).await?;
+        let (admin, _) = bind("admin", self.admin).await?;
+        let store = parts::store(&self.database_url, state.dir(), &settings).await?;
+        state.first_token(&store.registry).await?;
+        let gateway_url = globals.gateway_url.clone().unwrap_or_else(|| "http://127.0.0.1:7480".into());
+        let mut control =
+            parts::control_plane(management, gateway_url, state.dir(), &store, &settings, &process.tasks).await?;
+        process.serve_admin(admin, control.show(Admin::new(process.readiness.clone())));
+        line(format!("management  http://{management_at}"));
+
+        let stop = process.stop().await;
+        let unready = process.readiness.latch("stopping");
+        let tasks = process.tasks.clone();
+        let work = async {
+            let mut drain = Drain::within(DRAIN);
+            drain.step("management API", control.close()).await;
+            parts::stop_tasks(&mut drain, &tasks).await;
+            // Containers stay: their gateways use them, and the next controller finds them by label.
+            drain.step("registry", store.registry.close()).await;
+            drain.finish()
+        };
+        let outcome = process.drain(work, stop).await;
+        drop(unready);
+        outcome
+    }
+}

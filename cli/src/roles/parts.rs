@@ -1,0 +1,181 @@
+//! The parts that roles are made of, each built from its own settings: Postgres, registry, control plane,
+//! data plane.
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use davit_controller::backend::docker::{DockerBackend, DockerSettings};
+use davit_controller::build::BuildSettings;
+use davit_controller::http::{Admin, ApiSettings, ApiState, management_router};
+use davit_controller::reconcile;
+use davit_controller::world::{World, WorldSettings, spawn_loops};
+use davit_daemon::{Backoff, Drain, Limits, Settings, Tasks, listener};
+use davit_gateway::{Config as GatewayConfig, Deps, Gateway};
+use davit_registry::{Changes, ConnectSettings, MasterKey, Registry};
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+use crate::failure::{Failure, Result};
+
+/// The registry and what every part needs with it.
+pub(super) struct Store {
+    pub(super) registry: Registry,
+    pub(super) changes: Changes,
+    pub(super) key: Arc<MasterKey>,
+}
+
+/// Settings of the parts that come from the environment alone, read together so that all bad ones are named.
+pub(super) struct PartSettings {
+    pool_base: Option<u32>,
+    memory_mb: Option<u64>,
+    connections: u32,
+    key_file: Option<std::path::PathBuf>,
+    build: BuildSettings,
+}
+
+impl PartSettings {
+    /// Reads them.
+    pub(super) fn read() -> Result<Self> {
+        let mut settings = Settings::from_env();
+        let read = Self {
+            pool_base: settings.optional("DAVIT_POOL_BASE"),
+            memory_mb: settings.optional("DAVIT_MEMORY_MB"),
+            connections: settings.or("DAVIT_DB_CONNECTIONS", 20),
+            key_file: settings.optional("DAVIT_MASTER_KEY_FILE"),
+            build: BuildSettings::read(&mut settings),
+        };
+        if !(2..=1_000).contains(&read.connections) {
+            settings.problem("DAVIT_DB_CONNECTIONS", "must be 2 to 1000".into());
+        }
+        settings.finish().map_err(|e| Failure::Usage(e.to_string()))?;
+        Ok(read)
+    }
+}
+
+/// Connects to the registry, waiting a while for one that is only just starting, and brings it up to date.
+pub(super) async fn store(url: &str, state_dir: &Path, settings: &PartSettings) -> Result<Store> {
+    let connect = ConnectSettings { max_connections: settings.connections, ..ConnectSettings::new(url) };
+    let mut backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(2));
+    let patience = tokio::time::Instant::now() + Duration::from_secs(30);
+    let registry = loop {
+        match Registry::connect(&connect).await {
+            Ok(registry) => break registry,
+            Err(error) if tokio::time::Instant::now() >= patience => {
+                return Err(Failure::while_doing("registry", error));
+            }
+            Err(error) => tracing::info!(%error, "waiting for the registry"),
+        }
+        backoff.wait().await;
+    };
+    let failed = |e| Failure::while_doing("registry", e);
+    registry.migrate().await.map_err(failed)?;
+    let default = "default".parse().map_err(|e| Failure::Failed(format!("{e}")))?;
+    registry.ensure_namespace(&default).await.map_err(failed)?;
+    let changes = Changes::listen(&registry).await.map_err(failed)?;
+    let path = settings.key_file.clone().unwrap_or_else(|| state_dir.join("master.key"));
+    let key = MasterKey::load_or_create(&path).map_err(|e| Failure::while_doing(path.display(), e))?;
+    Ok(Store { registry, changes, key: Arc::new(key) })
+}
+
+/// The control plane at work.
+pub(super) struct ControlPlane {
+    backend: Arc<DockerBackend>,
+    status: watch::Receiver<reconcile::Status>,
+    api: JoinHandle<usize>,
+    stop_api: CancellationToken,
+}
+
+/// Starts the management API and the loops that make containers match the registry.
+pub(super) async fn control_plane(
+    listener: TcpListener,
+    gateway_url: String,
+    state_dir: &Path,
+    store: &Store,
+    settings: &PartSettings,
+    tasks: &Tasks,
+) -> Result<ControlPlane> {
+    let registry = store.registry.clone();
+    let installation = registry.installation().await.map_err(|e| Failure::while_doing("registry", e))?;
+    let docker = DockerSettings { state_dir: state_dir.to_owned(), installation };
+    let backend = DockerBackend::connect(docker).await.map_err(|e| Failure::while_doing("container engine", e))?;
+    let backend = Arc::new(backend);
+    let holder = davit_controller::acting::stable_holder(state_dir)
+        .map_err(|e| Failure::while_doing(state_dir.display(), e))?;
+    let mut world_settings = WorldSettings::for_host(state_dir.to_owned(), holder, settings.build.clone());
+    if let Some(memory_mb) = settings.memory_mb {
+        world_settings.bounds.memory_mb = memory_mb;
+        world_settings.pool.memory_mb = memory_mb / 3;
+    }
+    if let Some(base) = settings.pool_base {
+        world_settings.pool.base = base;
+    }
+    let world =
+        World::new(registry.clone(), store.changes.clone(), store.key.clone(), backend.clone(), world_settings);
+    let status = spawn_loops(world, tasks);
+    let stop_api = CancellationToken::new();
+    let state = ApiState::new(registry, store.key.clone(), ApiSettings::new(gateway_url), stop_api.clone());
+    let limits = Limits { max_connections: 1_024, drain: Duration::from_secs(10), ..Limits::default() };
+    let api = tokio::spawn(listener::serve(listener, management_router(state), limits, stop_api.clone()));
+    Ok(ControlPlane { backend, status, api, stop_api })
+}
+
+impl ControlPlane {
+    /// Adds what the admin listener shows of it.
+    pub(super) fn show(&self, admin: Admin) -> Admin {
+        let status = self.status.clone();
+        admin.status("reconcile", move || serde_json::to_value(&*status.borrow()).unwrap_or_default())
+    }
+
+    /// No new requests to the API; those under way end.
+    pub(super) async fn close(&mut self) {
+        self.stop_api.cancel();
+        let _ = (&mut self.api).await;
+    }
+
+    /// Waits until the loops have removed every container that nobody wants any more.
+    pub(super) async fn until_empty(&mut self) {
+        let _ = self.status.wait_for(|status| status.containers == 0).await;
+    }
+
+    /// Removes whatever is left in the engine.
+    pub(super) async fn uninstall(&self) {
+        if let Err(error) = self.backend.uninstall().await {
+            tracing::warn!(%error, "the container engine still holds something of this davit; the next start removes it");
+        }
+    }
+}
+
+/// Binds a gateway.
+pub(super) async fn data_plane(
+    listen: SocketAddr,
+    public_url: Option<String>,
+    state_dir: &Path,
+    store: &Store,
+) -> Result<Gateway> {
+    let mut config = GatewayConfig::new(listen, state_dir);
+    if let Some(url) = public_url {
+        config.public_url = url;
+    }
+    let deps = Deps { registry: store.registry.clone(), changes: store.changes.clone(), key: store.key.clone() };
+    Gateway::bind(config, deps).await.map_err(|e| Failure::Failed(e.to_string()))
+}
+
+/// Adds what the admin listener shows of a gateway.
+pub(super) fn show_gateway(admin: Admin, gateway: davit_gateway::Admin) -> Admin {
+    let metrics = gateway.clone();
+    admin
+        .metrics(move || metrics.metrics())
+        .status("gateway", move || serde_json::to_value(gateway.status()).unwrap_or_default())
+}
+
+/// Stops the background tasks and names those that do not.
+pub(super) async fn stop_tasks(drain: &mut Drain, tasks: &Tasks) {
+    let limit = drain.left().min(Duration::from_secs(10));
+    if let Some(Err(stuck)) = drain.step("background tasks", tasks.stop(limit)).await {
+        tracing::warn!(?stuck, "tasks did not end");
+    }
+}

@@ -1,0 +1,101 @@
+//! The state directory: one davit at a time, files that appear whole, secrets that only the owner reads.
+
+use std::fs::{self, File, OpenOptions, TryLockError};
+use std::io::Write;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use davit_api::{NewToken, Role};
+use davit_registry::{Registry, hash_token};
+
+use crate::context::Endpoint;
+use crate::failure::{Failure, Result};
+
+/// A state directory that this process owns for as long as the value lives.
+pub(super) struct State {
+    dir: PathBuf,
+    _lock: File,
+}
+
+impl State {
+    /// Makes the directory if need be and takes its lock, which ends with the process however it ends.
+    pub(super) fn own(dir: &Path, role: &str) -> Result<Self> {
+        let failed = |e: std::io::Error| Failure::while_doing(dir.display(), e);
+        fs::DirBuilder::new().recursive(true).mode(0o711).create(dir).map_err(failed)?;
+        let dir = dir.canonicalize().map_err(failed)?;
+        let path = dir.join(format!("{role}.lock"));
+        let lock = OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(&path);
+        let lock = lock.map_err(|e| Failure::while_doing(path.display(), e))?;
+        match lock.try_lock() {
+            Ok(()) => Ok(Self { dir, _lock: lock }),
+            Err(TryLockError::WouldBlock) => {
+                Err(Failure::Failed(format!("another davit runs on {}; stop it, or choose another --state-dir", dir.display())))
+            }
+            Err(TryLockError::Error(e)) => Err(Failure::while_doing(path.display(), e)),
+        }
+    }
+
+    /// Where it is.
+    pub(super) fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// Makes the first administrator's token, unless the file holds one that is known.
+    pub(super) async fn first_token(&self, registry: &Registry) -> Result<PathBuf> {
+        let path = self.dir.join("token");
+        if let Ok(text) = fs::read_to_string(&path) {
+            let known = registry.find_token(hash_token(text.trim())).await;
+            if known.map_err(|e| Failure::while_doing("registry", e))?.is_some() {
+                return Ok(path);
+            }
+            tracing::warn!(path = %path.display(), "the token in this file is not valid any more; making another");
+        }
+        let new = NewToken {
+            description: "first administrator".into(),
+            namespace: None,
+            role: Role::Admin,
+            expires_at: None,
+        };
+        let made = registry.create_token(new).await.map_err(|e| Failure::while_doing("first token", e))?;
+        write_whole(&path, &format!("{}\n", made.token), 0o600)?;
+        Ok(path)
+    }
+
+    /// Tells clients on this machine where davit listens.
+    pub(super) fn write_endpoint(&self, endpoint: &Endpoint) -> Result<()> {
+        let text = serde_json::to_string_pretty(endpoint).map_err(|e| Failure::while_doing("endpoint", e))?;
+        write_whole(&self.dir.join(Endpoint::FILE), &format!("{text}\n"), 0o644)
+    }
+
+    /// Takes it back, when davit does not listen any more.
+    pub(super) fn remove_endpoint(&self) {
+        let _ = fs::remove_file(self.dir.join(Endpoint::FILE));
+    }
+}
+
+/// Writes a file that readers see whole or not at all.
+fn write_whole(path: &Path, text: &str, mode: u32) -> Result<()> {
+    let draft = path.with_extension("new");
+    let _ = fs::remove_file(&draft);
+    let write = || {
+        let mut file = OpenOptions::new().write(true).create_new(true).mode(mode).open(&draft)?;
+        file.write_all(text.as_bytes())?;
+        file.sync_all()?;
+        fs::rename(&draft, path)
+    };
+    write().map_err(|e| Failure::while_doing(path.display(), e))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_second_davit_is_refused_until_the_first_is_gone() {
+        let dir = tempfile::tempdir().unwrap();
+        let first = State::own(dir.path(), "up").unwrap();
+        assert!(State::own(dir.path(), "up").is_err());
+        drop(first);
+        assert!(State::own(dir.path(), "up").is_ok());
+    }
+}

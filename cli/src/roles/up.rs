@@ -1,0 +1,115 @@
+//! `davit up`: a whole davit in one process, with a Postgres of its own.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use clap::Args;
+use davit_controller::http::Admin;
+use davit_daemon::Drain;
+use davit_registry::embedded::Postgres;
+
+use super::parts::{self, PartSettings};
+use super::process::{Process, bind};
+use super::state::State;
+use super::{DRAIN, Log};
+use crate::context::{Endpoint, Globals};
+use crate::failure::{Failure, Result};
+use crate::output::line;
+
+/// Run a whole davit in this process, with a Postgres of its own
+#[derive(Args)]
+#[command(after_help = "\
+Examples:
+  davit up
+  davit up --public 0.0.0.0:80 --public-url https://fn.example.com
+  davit up --state-dir /tmp/d --public 127.0.0.1:0 --management 127.0.0.1:0 --admin 127.0.0.1:0
+
+It writes into its state directory where it listens (endpoint.json) and the first administrator's
+token (token), so that other davit commands on this machine find both. SIGTERM and SIGINT end it
+in order; a second one ends it at once, which is safe.")]
+pub(crate) struct Up {
+    /// Address of the gateway: where functions are called
+    #[arg(long, env = "DAVIT_PUBLIC", default_value = "127.0.0.1:7480", value_name = "ADDR")]
+    public: SocketAddr,
+    /// Address of the management API
+    #[arg(long, env = "DAVIT_MANAGEMENT", default_value = "127.0.0.1:7481", value_name = "ADDR")]
+    management: SocketAddr,
+    /// Address for health, readiness, metrics and status; not authenticated, so keep it private
+    #[arg(long, env = "DAVIT_ADMIN", default_value = "127.0.0.1:7482", value_name = "ADDR")]
+    admin: SocketAddr,
+    /// What clients call the gateway, when that is not its address
+    #[arg(long, env = "DAVIT_PUBLIC_URL", value_name = "URL")]
+    public_url: Option<String>,
+    /// A Postgres to use instead of an own one
+    #[arg(long, env = "DATABASE_URL", hide_env_values = true, value_name = "URL")]
+    database_url: Option<String>,
+    #[command(flatten)]
+    log: Log,
+}
+
+impl Up {
+    pub(crate) fn run(self, globals: &Globals) -> Result<()> {
+        super::run(&self.log, self.serve(globals))
+    }
+
+    async fn serve(&self, globals: &Globals) -> Result<()> {
+        let settings = PartSettings::read()?;
+        let mut process = Process::new()?;
+        let state = State::own(&globals.state_dir(), "up")?;
+        // Addresses first: one that is taken should not cost the start of a database.
+        let (management, management_at) = bind("management", self.management).await?;
+        let (admin, admin_at) = bind("admin", self.admin).await?;
+
+        let postgres = match &self.database_url {
+            Some(_) => None,
+            None => Some(Postgres::start(state.dir()).await.map_err(|e| Failure::while_doing("Postgres", e))?),
+        };
+        let url = postgres.as_ref().map(Postgres::url).or(self.database_url.as_deref()).unwrap_or_default();
+        let store = parts::store(url, state.dir(), &settings).await?;
+        let token = state.first_token(&store.registry).await?;
+
+        let gateway = parts::data_plane(self.public, self.public_url.clone(), state.dir(), &store).await?;
+        let gateway_url = self.public_url.clone().unwrap_or_else(|| format!("http://{}", gateway.address()));
+        let mut control =
+            parts::control_plane(management, gateway_url.clone(), state.dir(), &store, &settings, &process.tasks).await?;
+        let gateway = gateway.spawn(process.readiness.latch("routes"));
+        let shown = parts::show_gateway(control.show(Admin::new(process.readiness.clone())), gateway.admin());
+        process.serve_admin(admin, shown);
+
+        let installation = store.registry.installation().await.map_err(|e| Failure::while_doing("registry", e))?;
+        let endpoint = Endpoint {
+            installation: installation.to_string(),
+            management_url: format!("http://{management_at}"),
+            gateway_url,
+            admin_url: format!("http://{admin_at}"),
+            pid: std::process::id(),
+        };
+        state.write_endpoint(&endpoint)?;
+        line(format!("functions   {}", endpoint.gateway_url));
+        line(format!("management  {}", endpoint.management_url));
+        line(format!("admin       {}", endpoint.admin_url));
+        line(format!("token       {}", token.display()));
+
+        let stop = process.stop().await;
+        let unready = process.readiness.latch("stopping");
+        let tasks = process.tasks.clone();
+        let work = async {
+            let mut drain = Drain::within(DRAIN);
+            state.remove_endpoint();
+            drain.step("management API", control.close()).await;
+            let calls = drain.left().saturating_sub(Duration::from_secs(10));
+            drain.step("gateway", gateway.drain(calls)).await;
+            drain.step("containers", tokio::time::timeout(Duration::from_secs(5), control.until_empty())).await;
+            parts::stop_tasks(&mut drain, &tasks).await;
+            drain.step("container engine", control.uninstall()).await;
+            drain.step("registry", store.registry.close()).await;
+            if let Some(postgres) = postgres {
+                drain.step("Postgres", postgres.stop()).await;
+            }
+            drain.finish()
+        };
+        let outcome = process.drain(work, stop).await;
+        drop(unready);
+        outcome
+    }
+}
