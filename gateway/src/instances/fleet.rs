@@ -278,6 +278,12 @@ impl Fleet {
         None
     }
 
+    /// Whether it was frozen; it no longer is.
+    pub(super) fn take_frozen(&self, id: InstanceId) -> bool {
+        let mut state = self.state.lock();
+        state.members.iter_mut().find(|m| m.instance.id == id).is_some_and(|m| std::mem::take(&mut m.frozen))
+    }
+
     /// Lets go what has been idle too long; returns whether nothing at all is left.
     pub(super) fn expire(self: &Arc<Self>, now: Instant) -> bool {
         let keep = Duration::from_secs(self.version.spec.keep_alive_seconds.into());
@@ -354,9 +360,9 @@ impl State {
             .filter(|m| m.in_use < concurrency && !m.instance.link.is_closed())
             .max_by_key(|m| (!m.frozen, m.in_use, m.idle_since))?;
         member.in_use += 1;
-        let thaw = std::mem::replace(&mut member.frozen, false);
         member.instance.count_call();
-        Some(Grant { instance: member.instance.clone(), thaw, cold_ms: None })
+        // The flag stays until somebody has really sent the thaw: each call until then does it first.
+        Some(Grant { instance: member.instance.clone(), thaw: member.frozen, cold_ms: None })
     }
 }
 

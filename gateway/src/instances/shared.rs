@@ -67,11 +67,13 @@ impl Shared {
         });
     }
 
-    /// Lets an instance's processes run again.
-    pub(super) async fn thaw(&self, fleet: &Arc<Fleet>, instance: &Arc<Instance>) -> Result<(), LinkError> {
-        let _ice = instance.ice.lock().await;
-        instance.link.thaw().await?;
-        self.note(fleet, instance, InstanceState::Active);
+    /// Lets an instance's processes run again; the caller holds its ice. Does not wait: what is sent next comes
+    /// after it.
+    pub(super) async fn thaw(&self, fleet: &Fleet, instance: &Instance) -> Result<(), LinkError> {
+        if fleet.take_frozen(instance.id) {
+            instance.link.thaw().await?;
+            self.note(fleet, instance, InstanceState::Active);
+        }
         Ok(())
     }
 

@@ -29,30 +29,20 @@ impl Slot {
     pub fn set_spoiled(&mut self, spoiled: bool) {
         self.spoiled = spoiled;
     }
-    /// Lets the instance run again if it was frozen.
+    /// Lets the instance run again if it was frozen. Every call that was granted a frozen instance does so before
+    /// it sends anything; the first one's frame counts.
     pub async fn thaw(&mut self) -> Result<(), davit_link::LinkError> {
         if !std::mem::take(&mut self.thaw) {
             return Ok(());
         }
-        let (fleet, instance) = (self.fleet.clone(), self.instance.clone());
-        if instance.ice.try_lock().is_ok() {
-            // Nobody freezes it this moment: the frame is written without waiting.
-            return fleet.shared.thaw(&fleet, &instance).await;
-        }
-        // A task of its own, so that a caller who goes away now does not leave an instance stopped that counts
-        // as running.
-        let thawed = tokio::spawn(async move { fleet.shared.thaw(&fleet, &instance).await });
-        thawed.await.unwrap_or(Err(davit_link::LinkError::Closed))
+        // From here on nothing waits, so a caller who goes away cannot leave flag and processes disagreeing.
+        let _ice = self.instance.ice.lock().await;
+        self.fleet.shared.thaw(&self.fleet, &self.instance).await
     }
 }
 
 impl Drop for Slot {
     fn drop(&mut self) {
-        if self.thaw {
-            // Granted and never used: the fleet counts the instance as running, so make it so.
-            let (fleet, instance) = (self.fleet.clone(), self.instance.clone());
-            tokio::spawn(async move { fleet.shared.thaw(&fleet, &instance).await });
-        }
         self.fleet.release(&self.instance, self.spoiled);
     }
 }

@@ -27,14 +27,10 @@ pub fn check(path: &str) -> Result<(), Refused> {
     if path.split('/').any(is_dot_segment) {
         return Err(Refused("dot segments are not allowed"));
     }
-    if memchr_percent(bytes) && decode(path).is_none() {
+    if bytes.contains(&b'%') && decode(path).is_none() {
         return Err(Refused("percent-encoded bytes are not UTF-8"));
     }
     Ok(())
-}
-
-fn memchr_percent(bytes: &[u8]) -> bool {
-    bytes.contains(&b'%')
 }
 
 /// An escape that is no escape (`%Ft`) is left alone, as AWS does; nothing here decodes it.
@@ -45,7 +41,7 @@ fn check_escape(bytes: &[u8], at: usize) -> Result<(), Refused> {
     match escaped(bytes, at) {
         Some(b'/' | b'\\') => Err(Refused("an encoded slash or backslash is not allowed")),
         Some(b'.') => Err(Refused("an encoded dot is not allowed")),
-        Some(b'%') if bytes.get(at + 3).is_some_and(u8::is_ascii_hexdigit) => {
+        Some(b'%') if bytes.get(at + 3).is_some_and(|b| b.is_ascii_hexdigit() || *b == b'%') => {
             Err(Refused("double encoding is not allowed"))
         }
         Some(0..=0x1f | 0x7f) => Err(Refused("encoded control characters are not allowed")),

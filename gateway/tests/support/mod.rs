@@ -1,0 +1,267 @@
+//! An agent without a container: it speaks the real frames over a real socket, and behaves as the event says.
+#![allow(dead_code, unreachable_pub, missing_docs, reason = "each test binary uses its part")]
+
+use std::collections::HashMap;
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use bytes::{Bytes, BytesMut};
+use davit_api::{
+    Digest, FunctionKind, InstanceId, InvocationId, InvocationSource, PoolKey, RuntimeName, VersionSpec,
+};
+use davit_gateway::config::InstanceLimits;
+use davit_gateway::demand::Demand;
+use davit_gateway::facts::{Feeds, Recorder};
+use davit_gateway::forward::Exchange;
+use davit_gateway::instances::{Bundles, Instance, Instances, Source};
+use davit_gateway::invoke::{Call, Corridor, Payload, Target};
+use davit_gateway::metrics::Metrics;
+use davit_gateway::version::LiveVersion;
+use davit_link::frame::{Frame, FrameKind, body_frames};
+use davit_link::socket::{self, Outbox};
+use davit_link::{Failure, FailureKind, Hello, InitDone, InitRequest, InvokeHead, Link, LogEntry, PROTOCOL, ResultHead, Stream};
+use futures_util::future::BoxFuture;
+use serde::Serialize;
+use serde_json::{Value, json};
+use sha2::Digest as _;
+use tokio::net::{UnixListener, UnixStream};
+use tokio_util::sync::CancellationToken;
+
+/// What a fake agent has seen.
+#[derive(Default)]
+pub struct Seen {
+    pub inits: AtomicU32,
+    pub invokes: AtomicU32,
+    pub cancels: AtomicU32,
+    pub freezes: AtomicU32,
+    pub thaws: AtomicU32,
+    pub running: AtomicUsize,
+    pub most_running: AtomicUsize,
+    /// A call that came while the processes were stopped, or a second init.
+    pub violations: AtomicU32,
+    pub closed: AtomicBool,
+}
+
+fn frame(kind: FrameKind, stream: u32, body: &impl Serialize) -> Frame {
+    Frame { kind, stream, body: serde_json::to_vec(body).unwrap().into() }
+}
+
+fn failure(kind: FailureKind, message: &str) -> Failure {
+    let error = serde_json::value::to_raw_value(&json!({ "errorMessage": message })).unwrap();
+    Failure { kind, message: message.into(), error: Some(error), exit_code: None, signal: None }
+}
+
+/// Serves one connection. `server` is where `Open` connects to.
+async fn serve(stream: UnixStream, seen: Arc<Seen>, server: Option<std::net::SocketAddr>) {
+    let (outbox, mut inbox) = socket::split(stream);
+    tokio::spawn(outbox.clone().drive());
+    outbox.send([frame(FrameKind::Hello, 0, &Hello { protocol: PROTOCOL, runtime: "fake".into() })]);
+    let mut frozen = false;
+    let mut calls: HashMap<u32, (InvokeHead, BytesMut)> = HashMap::new();
+    let mut running: HashMap<u32, tokio::task::AbortHandle> = HashMap::new();
+    while let Ok(Some((got, _descriptor))) = inbox.next().await {
+        let stream = got.stream;
+        match got.kind {
+            FrameKind::Init => {
+                let request: InitRequest = serde_json::from_slice(&got.body).unwrap();
+                if seen.inits.fetch_add(1, Ordering::SeqCst) > 0 {
+                    seen.violations.fetch_add(1, Ordering::SeqCst);
+                }
+                match request.handler.as_str() {
+                    "broken" => {
+                        let failed = failure(FailureKind::InitFailed, "no such module");
+                        outbox.send([frame(FrameKind::InitFailed, stream, &failed), frame(FrameKind::Exited, 0, &failed)]);
+                    }
+                    "dies" => break,
+                    slow => {
+                        if let Some(ms) = slow.strip_prefix("slow") {
+                            tokio::time::sleep(Duration::from_millis(ms.parse().unwrap())).await;
+                        }
+                        outbox.send([frame(FrameKind::InitDone, stream, &InitDone { unpack_ms: 0.1, start_ms: 0.1 })]);
+                    }
+                }
+            }
+            FrameKind::Invoke => drop(calls.insert(stream, (serde_json::from_slice(&got.body).unwrap(), BytesMut::new()))),
+            FrameKind::Data => {
+                if let Some((_, event)) = calls.get_mut(&stream) {
+                    event.extend_from_slice(&got.body);
+                }
+            }
+            FrameKind::End => {
+                let Some((head, event)) = calls.remove(&stream) else { continue };
+                if frozen {
+                    seen.violations.fetch_add(1, Ordering::SeqCst);
+                }
+                seen.invokes.fetch_add(1, Ordering::SeqCst);
+                let event: Value = serde_json::from_slice(&event).unwrap();
+                if event["exit"] == true {
+                    outbox.send([frame(FrameKind::Exited, 0, &failure(FailureKind::Exited, "exit status 1"))]);
+                    outbox.flushed().await;
+                    break;
+                }
+                let task = tokio::spawn(run(outbox.clone(), seen.clone(), stream, head, event));
+                running.insert(stream, task.abort_handle());
+            }
+            FrameKind::Open => match server {
+                Some(address) => {
+                    let connected = std::net::TcpStream::connect(address).unwrap();
+                    outbox.send_with_descriptor(Frame::empty(FrameKind::Opened, stream), connected.into());
+                }
+                None => drop(outbox.send([frame(FrameKind::Failed, stream, &failure(FailureKind::InitFailed, "no server"))])),
+            },
+            FrameKind::Cancel => {
+                seen.cancels.fetch_add(1, Ordering::SeqCst);
+                if running.remove(&stream).is_some_and(|task| !task.is_finished()) {
+                    break;
+                }
+            }
+            FrameKind::Freeze => {
+                frozen = true;
+                seen.freezes.fetch_add(1, Ordering::SeqCst);
+                outbox.send([Frame::empty(FrameKind::Frozen, stream)]);
+            }
+            FrameKind::Thaw => {
+                frozen = false;
+                seen.thaws.fetch_add(1, Ordering::SeqCst);
+                outbox.send([Frame::empty(FrameKind::Thawed, stream)]);
+            }
+            _ => {}
+        }
+    }
+    running.values().for_each(tokio::task::AbortHandle::abort);
+    seen.closed.store(true, Ordering::SeqCst);
+    outbox.close();
+}
+
+async fn run(outbox: Outbox, seen: Arc<Seen>, stream: u32, head: InvokeHead, event: Value) {
+    let now = seen.running.fetch_add(1, Ordering::SeqCst) + 1;
+    seen.most_running.fetch_max(now, Ordering::SeqCst);
+    if let Some(ms) = event["sleep"].as_u64() {
+        tokio::time::sleep(Duration::from_millis(ms)).await;
+    }
+    if let Some(line) = event["log"].as_str() {
+        let request_id = Some(head.request_id.clone());
+        let entry = LogEntry { stream: Stream::Stdout, request_id, line: line.into(), at_unix_us: 1, truncated: false };
+        outbox.send([frame(FrameKind::Log, 0, &vec![entry])]);
+    }
+    seen.running.fetch_sub(1, Ordering::SeqCst);
+    if event["fail"] == true {
+        outbox.send([frame(FrameKind::Failed, stream, &failure(FailureKind::FunctionError, "boom"))]);
+        return;
+    }
+    let result = ResultHead { content_type: "application/json".into(), streamed: false };
+    let body = Bytes::from(json!({ "id": head.request_id, "event": event }).to_string());
+    outbox.send(std::iter::once(frame(FrameKind::Result, stream, &result)).chain(body_frames(stream, body)));
+}
+
+/// The code of every version in these tests.
+pub const CODE: &[u8] = b"code";
+
+struct Code;
+impl Source for Code {
+    fn fetch<'a>(&'a self, _: Digest, to: &'a Path) -> BoxFuture<'a, io::Result<()>> {
+        Box::pin(async move { std::fs::write(to, CODE) })
+    }
+}
+
+/// A data plane whose containers are fake.
+pub struct World {
+    pub instances: Instances,
+    pub corridor: Corridor,
+    pub metrics: Arc<Metrics>,
+    pub feeds: Feeds,
+    pub stop: CancellationToken,
+    dir: tempfile::TempDir,
+}
+
+impl World {
+    pub fn new(change: impl FnOnce(&mut InstanceLimits)) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let mut limits = InstanceLimits::default();
+        change(&mut limits);
+        let (recorder, feeds) = Recorder::channel();
+        let metrics = Arc::new(Metrics::default());
+        let stop = CancellationToken::new();
+        let bundles = Bundles::new(dir.path().join("bundles"), Box::new(Code)).unwrap();
+        let instances = Instances::new(limits, bundles, recorder, metrics.clone(), Demand::default(), stop.clone());
+        let exchange = Arc::new(Exchange::new(metrics.clone(), stop.clone()));
+        let corridor = Corridor::new(instances.clone(), exchange);
+        Self { instances, corridor, metrics, feeds, stop, dir }
+    }
+
+    /// Puts a fake container into the pool of this version.
+    pub async fn container(&self, version: &LiveVersion) -> Arc<Seen> {
+        self.container_with(version, None).await
+    }
+
+    pub async fn container_with(&self, version: &LiveVersion, server: Option<std::net::SocketAddr>) -> Arc<Seen> {
+        let id = InstanceId::new();
+        let path = self.dir.path().join(format!("{}.sock", id.0.simple()));
+        let listener = UnixListener::bind(&path).unwrap();
+        let seen = Arc::new(Seen::default());
+        let its = seen.clone();
+        tokio::spawn(async move {
+            let (stream, _) = listener.accept().await.unwrap();
+            serve(stream, its, server).await;
+        });
+        let (link, events) = Link::connect(&path, Instant::now() + Duration::from_secs(5)).await.unwrap();
+        self.instances.add(Arc::new(Instance::new(id, version.pool_key.clone(), link)), events);
+        seen
+    }
+
+    /// Calls with a JSON event.
+    pub async fn call(&self, version: &Arc<LiveVersion>, event: Value) -> Result<Value, davit_gateway::invoke::CallError> {
+        let outcome = self.corridor.invoke(Target { version: version.clone() }, call(version, event)).await;
+        outcome.result.map(|answer| match answer {
+            davit_gateway::invoke::Answer::Event { body, .. } => serde_json::from_slice(&body).unwrap(),
+            davit_gateway::invoke::Answer::Http(_) => panic!("an HTTP answer to an event"),
+        })
+    }
+}
+
+pub fn call(version: &LiveVersion, event: Value) -> Call {
+    let now = Instant::now();
+    Call {
+        payload: Payload::Event(event.to_string().into()),
+        arrived: now,
+        deadline: now + Duration::from_secs(version.spec.timeout_seconds.into()),
+        request_id: InvocationId::new(),
+        source: InvocationSource::Invoke,
+        trace_id: None,
+        log_tail: None,
+    }
+}
+
+pub fn version(change: impl FnOnce(&mut VersionSpec)) -> Arc<LiveVersion> {
+    let mut spec = VersionSpec::new("python3.13".parse::<RuntimeName>().unwrap(), FunctionKind::Handler);
+    spec.timeout_seconds = 5;
+    change(&mut spec);
+    Arc::new(LiveVersion {
+        namespace: "shop".parse().unwrap(),
+        function: "orders".parse().unwrap(),
+        function_id: davit_api::FunctionId::new(),
+        version_id: davit_api::VersionId::new(),
+        number: 1,
+        bundle: Digest::from_bytes(sha2::Sha256::digest(CODE).into()),
+        bundle_size: CODE.len() as u64,
+        env: Default::default(),
+        missing_secrets: Vec::new(),
+        pool_key: PoolKey::of(&spec),
+        config: LiveVersion::config_digest(&spec, &Default::default()),
+        spec,
+    })
+}
+
+/// Waits for a condition, not for a time.
+pub async fn until(what: &str, mut holds: impl FnMut() -> bool) {
+    for _ in 0..1_000 {
+        if holds() {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    panic!("never happened: {what}");
+}
