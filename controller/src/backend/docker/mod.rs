@@ -1,0 +1,293 @@
+//! Docker, by its own socket. Names are random and unique (an engine may hold a name after its container is
+//! gone); what belongs to us is known by label alone.
+
+mod build;
+mod dirs;
+mod network;
+mod tarball;
+#[cfg(test)]
+mod tests;
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::time::{Duration, SystemTime};
+
+use bollard::Docker;
+use bollard::container::LogOutput;
+use bollard::errors::Error as EngineError;
+use bollard::models::{ContainerCreateBody, ContainerSummary, ContainerSummaryStateEnum};
+use bollard::query_parameters::{
+    CreateContainerOptionsBuilder, ListContainersOptionsBuilder, ListImagesOptionsBuilder, LogsOptionsBuilder,
+    RemoveContainerOptionsBuilder,
+};
+use davit_api::{InstallationId, InstanceId, NetworkClass};
+use futures_util::{FutureExt as _, StreamExt as _};
+use tokio::sync::mpsc;
+
+use self::dirs::Dirs;
+use super::spec::{self, Common};
+use super::{
+    Backend, BackendError, BuildOutcome, BuildRequest, ContainerId, ImageId, LABEL_INSTALLATION, LABEL_INSTANCE,
+    LABEL_ROLE, Observed, Reply, Role, StartRequest, short,
+};
+
+/// No single answer of the engine is waited for longer, not even on a disk that is busy.
+const ANSWER: Duration = Duration::from_secs(60);
+const LAST_WORDS: usize = 20;
+
+/// Where the engine is and what belongs to this installation.
+#[derive(Debug, Clone)]
+pub struct DockerSettings {
+    /// davit's state directory, absolute.
+    pub state_dir: PathBuf,
+    /// Labels everything that is created.
+    pub installation: InstallationId,
+}
+
+/// A connected engine.
+pub struct DockerBackend {
+    docker: Docker,
+    common: Common,
+    dirs: Dirs,
+    network: network::Network,
+}
+
+impl DockerBackend {
+    /// Connects to the engine at `DOCKER_HOST` or the usual socket, and agrees on a version of its interface.
+    pub async fn connect(settings: DockerSettings) -> Result<Self, BackendError> {
+        let docker = Docker::connect_with_defaults().map_err(|e| BackendError::Unavailable(e.to_string()))?;
+        let docker = docker.with_timeout(ANSWER);
+        let docker = within(Duration::from_secs(10), "connecting to the engine", docker.negotiate_version()).await?;
+        let network = network::Network::new(docker.clone(), settings.installation);
+        let common = Common {
+            installation: settings.installation,
+            network: network.name().to_owned(),
+            max_open_files: dirs::max_open_files(),
+        };
+        let dirs = Dirs::create(&settings.state_dir.join("instances"))?;
+        Ok(Self { docker, common, dirs, network })
+    }
+
+    /// Removes everything that this installation created in the engine and on the host's firewall.
+    pub async fn uninstall(&self) -> Result<(), BackendError> {
+        for observed in self.observe().await? {
+            self.stop(&observed.container, observed.instance).await?;
+        }
+        self.network.remove().await
+    }
+
+    async fn create(&self, role: Role, spec: ContainerCreateBody) -> Result<ContainerId, BackendError> {
+        let name = format!("davit-{}-{}-{:016x}", short(self.common.installation), role.as_str(), rand::random::<u64>());
+        let image = spec.image.clone().unwrap_or_default();
+        let options = CreateContainerOptionsBuilder::default().name(&name).build();
+        let created = within(ANSWER, "creating a container", self.docker.create_container(Some(options), spec)).await;
+        match created {
+            Ok(answer) => Ok(ContainerId(answer.id)),
+            Err(Failed::Gone(_)) => Err(BackendError::NoImage(image)),
+            Err(failed) => Err(failed.into()),
+        }
+    }
+
+    async fn run(&self, id: &ContainerId) -> Result<(), BackendError> {
+        Ok(within(ANSWER, "starting a container", self.docker.start_container(&id.0, None)).await?)
+    }
+
+    async fn remove(&self, id: &ContainerId) -> Result<(), BackendError> {
+        let options = RemoveContainerOptionsBuilder::default().force(true).v(true).build();
+        match within(ANSWER, "removing a container", self.docker.remove_container(&id.0, Some(options))).await {
+            // Gone already, or somebody else's removal is on its way.
+            Ok(()) | Err(Failed::Gone(_) | Failed::Conflict(_)) => Ok(()),
+            Err(failed) => Err(failed.into()),
+        }
+    }
+
+    async fn start_inner(&self, request: StartRequest) -> Result<ContainerId, BackendError> {
+        if request.key.network == NetworkClass::Egress {
+            self.network.ensure().await?;
+        }
+        let shared = self.dirs.make(request.instance)?;
+        let spec = spec::function_container(&self.common, &request, &shared);
+        let started = async {
+            let id = self.create(request.role, spec).await?;
+            match self.run(&id).await {
+                Ok(()) => Ok(id),
+                Err(error) => {
+                    let _ = self.remove(&id).await;
+                    // The network can vanish under us when somebody prunes; the next start makes it anew.
+                    self.network.forget();
+                    Err(error)
+                }
+            }
+        };
+        let started = started.await;
+        if started.is_err() {
+            let _ = self.dirs.remove(request.instance);
+        }
+        started
+    }
+
+    async fn observe_inner(&self) -> Result<Vec<Observed>, BackendError> {
+        let label = format!("{LABEL_INSTALLATION}={}", self.common.installation);
+        let filters = HashMap::from([("label", vec![label])]);
+        let options = ListContainersOptionsBuilder::default().all(true).filters(&filters).build();
+        let listed = within(ANSWER, "listing containers", self.docker.list_containers(Some(options))).await?;
+        Ok(listed.into_iter().filter_map(observed).collect())
+    }
+
+    async fn resolve_inner(&self, image: &str) -> Result<ImageId, BackendError> {
+        match within(ANSWER, "looking at an image", self.docker.inspect_image(image)).await {
+            Ok(found) => found.id.map(ImageId).ok_or_else(|| BackendError::NoImage(image.to_owned())),
+            Err(Failed::Gone(_)) => Err(BackendError::NoImage(image.to_owned())),
+            Err(failed) => Err(failed.into()),
+        }
+    }
+
+    async fn runtime_images_inner(&self) -> Result<Vec<String>, BackendError> {
+        let filters = HashMap::from([("label", vec!["davit.runtime"])]);
+        let options = ListImagesOptionsBuilder::default().filters(&filters).build();
+        let listed = within(ANSWER, "listing images", self.docker.list_images(Some(options))).await?;
+        let mut names: Vec<String> = listed
+            .into_iter()
+            .flat_map(|image| image.repo_tags)
+            .filter(|tag| tag.starts_with("davit/runtime-") && tag.ends_with(":latest"))
+            .collect();
+        names.sort();
+        names.dedup();
+        Ok(names)
+    }
+
+    async fn running_inner(&self, id: &ContainerId) -> Result<Option<bool>, BackendError> {
+        match within(ANSWER, "looking at a container", self.docker.inspect_container(&id.0, None)).await {
+            Ok(found) => Ok(Some(found.state.and_then(|s| s.running).unwrap_or(false))),
+            Err(Failed::Gone(_)) => Ok(None),
+            Err(failed) => Err(failed.into()),
+        }
+    }
+
+    async fn last_words_inner(&self, id: &ContainerId) -> Result<Vec<String>, BackendError> {
+        let options =
+            LogsOptionsBuilder::default().stdout(true).stderr(true).tail(&LAST_WORDS.to_string()).build();
+        let mut stream = std::pin::pin!(self.docker.logs(&id.0, Some(options)));
+        let mut words = Vec::new();
+        while let Ok(Some(item)) = tokio::time::timeout(Duration::from_secs(5), stream.next()).await {
+            let Ok(output) = item else { break };
+            words.extend(text(&output).lines().map(str::to_owned));
+            if words.len() > 4 * LAST_WORDS {
+                break;
+            }
+        }
+        let surplus = words.len().saturating_sub(LAST_WORDS);
+        words.drain(..surplus);
+        Ok(words)
+    }
+}
+
+impl Backend for DockerBackend {
+    fn observe(&self) -> Reply<'_, Vec<Observed>> {
+        self.observe_inner().boxed()
+    }
+    fn resolve(&self, image: &str) -> Reply<'_, ImageId> {
+        let image = image.to_owned();
+        async move { self.resolve_inner(&image).await }.boxed()
+    }
+    fn runtime_images(&self) -> Reply<'_, Vec<String>> {
+        self.runtime_images_inner().boxed()
+    }
+    fn start(&self, request: StartRequest) -> Reply<'_, ContainerId> {
+        self.start_inner(request).boxed()
+    }
+    fn stop(&self, container: &ContainerId, instance: Option<InstanceId>) -> Reply<'_, ()> {
+        let container = container.clone();
+        async move {
+            self.remove(&container).await?;
+            instance.map_or(Ok(()), |instance| self.dirs.remove(instance))
+        }
+        .boxed()
+    }
+    fn running(&self, container: &ContainerId) -> Reply<'_, Option<bool>> {
+        let container = container.clone();
+        async move { self.running_inner(&container).await }.boxed()
+    }
+    fn last_words(&self, container: &ContainerId) -> Reply<'_, Vec<String>> {
+        let container = container.clone();
+        async move { self.last_words_inner(&container).await }.boxed()
+    }
+    fn build(&self, request: BuildRequest, log: mpsc::Sender<String>) -> Reply<'_, BuildOutcome> {
+        build::run(self, request, log).boxed()
+    }
+    fn instance_dir(&self, instance: InstanceId) -> PathBuf {
+        self.dirs.path(instance)
+    }
+    fn seal(&self, instance: InstanceId) -> Result<(), BackendError> {
+        self.dirs.seal(instance)
+    }
+    fn leftover_dirs(&self) -> Result<Vec<InstanceId>, BackendError> {
+        self.dirs.list()
+    }
+    fn remove_dir(&self, instance: InstanceId) -> Result<(), BackendError> {
+        self.dirs.remove(instance)
+    }
+}
+
+fn observed(summary: ContainerSummary) -> Option<Observed> {
+    use ContainerSummaryStateEnum as State;
+    let labels = summary.labels.unwrap_or_default();
+    let created = u64::try_from(summary.created.unwrap_or(0)).unwrap_or(0);
+    Some(Observed {
+        container: ContainerId(summary.id?),
+        instance: labels.get(LABEL_INSTANCE).and_then(|text| text.parse().ok()),
+        role: labels.get(LABEL_ROLE).and_then(|text| Role::from_label(text)),
+        // `created` is a start on its way; a container stuck there is caught by its row's age.
+        running: matches!(summary.state, Some(State::RUNNING | State::CREATED | State::PAUSED)),
+        status: summary.status.unwrap_or_default(),
+        created: SystemTime::UNIX_EPOCH + Duration::from_secs(created),
+    })
+}
+
+fn text(output: &LogOutput) -> String {
+    String::from_utf8_lossy(match output {
+        LogOutput::StdErr { message }
+        | LogOutput::StdOut { message }
+        | LogOutput::StdIn { message }
+        | LogOutput::Console { message } => message,
+    })
+    .into_owned()
+}
+
+/// An engine's refusal, with the two kinds that callers treat as answers kept apart.
+#[derive(Debug)]
+enum Failed {
+    Gone(String),
+    Conflict(String),
+    Other(BackendError),
+}
+
+impl From<Failed> for BackendError {
+    fn from(failed: Failed) -> Self {
+        match failed {
+            Failed::Gone(message) | Failed::Conflict(message) => Self::Refused(message),
+            Failed::Other(error) => error,
+        }
+    }
+}
+
+fn classify(error: EngineError) -> Failed {
+    match error {
+        EngineError::DockerResponseServerError { status_code: 404, message } => Failed::Gone(message),
+        EngineError::DockerResponseServerError { status_code: 409, message } => Failed::Conflict(message),
+        EngineError::DockerResponseServerError { message, .. } => Failed::Other(BackendError::Refused(message)),
+        EngineError::RequestTimeoutError => Failed::Other(BackendError::Deadline("the container engine")),
+        other => Failed::Other(BackendError::Unavailable(other.to_string())),
+    }
+}
+
+async fn within<T>(
+    limit: Duration,
+    what: &'static str,
+    call: impl Future<Output = Result<T, EngineError>>,
+) -> Result<T, Failed> {
+    match tokio::time::timeout(limit, call).await {
+        Ok(answer) => answer.map_err(classify),
+        Err(_) => Err(Failed::Other(BackendError::Deadline(what))),
+    }
+}

@@ -1,0 +1,105 @@
+//! An engine that is a map: for unit tests of what drives an engine. Behaves like one that works, or like one
+//! that refuses everything, as the test says.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::SystemTime;
+
+use davit_api::InstanceId;
+use futures_util::FutureExt as _;
+use parking_lot::Mutex;
+use tokio::sync::mpsc;
+
+use super::{
+    Backend, BackendError, BuildOutcome, BuildRequest, ContainerId, ImageId, Observed, Reply, StartRequest,
+};
+
+/// See the module.
+#[derive(Debug, Default)]
+pub struct FakeBackend {
+    containers: Mutex<BTreeMap<String, Observed>>,
+    refuse: Mutex<Option<BackendError>>,
+    images: Vec<String>,
+}
+
+impl FakeBackend {
+    /// An engine that has these images and no container.
+    pub fn with_images(images: &[&str]) -> Self {
+        Self { images: images.iter().map(|&i| i.to_owned()).collect(), ..Default::default() }
+    }
+    /// From now on every verb fails with this.
+    pub fn refuse(&self, error: Option<BackendError>) {
+        *self.refuse.lock() = error;
+    }
+    /// The process of a container ends.
+    pub fn kill(&self, container: &ContainerId) {
+        if let Some(found) = self.containers.lock().get_mut(&container.0) {
+            found.running = false;
+            found.status = "Exited (137) just now".into();
+        }
+    }
+    fn gate(&self) -> Result<(), BackendError> {
+        self.refuse.lock().clone().map_or(Ok(()), Err)
+    }
+    fn answer<T: Send + 'static>(&self, work: impl FnOnce(&Self) -> Result<T, BackendError>) -> Reply<'_, T> {
+        let answer = self.gate().and_then(|()| work(self));
+        std::future::ready(answer).boxed()
+    }
+}
+
+impl Backend for FakeBackend {
+    fn observe(&self) -> Reply<'_, Vec<Observed>> {
+        self.answer(|s| Ok(s.containers.lock().values().cloned().collect()))
+    }
+    fn resolve(&self, image: &str) -> Reply<'_, ImageId> {
+        self.answer(|s| {
+            let known = s.images.iter().any(|i| i == image);
+            known.then(|| ImageId(format!("sha256:{image}"))).ok_or_else(|| BackendError::NoImage(image.into()))
+        })
+    }
+    fn runtime_images(&self) -> Reply<'_, Vec<String>> {
+        self.answer(|s| Ok(s.images.clone()))
+    }
+    fn start(&self, request: StartRequest) -> Reply<'_, ContainerId> {
+        self.answer(|s| {
+            let container = ContainerId(format!("c-{}", request.instance));
+            let observed = Observed {
+                container: container.clone(),
+                instance: Some(request.instance),
+                role: Some(request.role),
+                running: true,
+                status: "Up".into(),
+                created: SystemTime::now(),
+            };
+            s.containers.lock().insert(container.0.clone(), observed);
+            Ok(container)
+        })
+    }
+    fn stop(&self, container: &ContainerId, _: Option<InstanceId>) -> Reply<'_, ()> {
+        self.answer(|s| {
+            s.containers.lock().remove(&container.0);
+            Ok(())
+        })
+    }
+    fn running(&self, container: &ContainerId) -> Reply<'_, Option<bool>> {
+        self.answer(|s| Ok(s.containers.lock().get(&container.0).map(|c| c.running)))
+    }
+    fn last_words(&self, _: &ContainerId) -> Reply<'_, Vec<String>> {
+        self.answer(|_| Ok(Vec::new()))
+    }
+    fn build(&self, _: BuildRequest, _: mpsc::Sender<String>) -> Reply<'_, BuildOutcome> {
+        self.answer(|_| Ok(BuildOutcome { exit_code: 0, out_of_memory: false, deps_written: false }))
+    }
+    fn instance_dir(&self, instance: InstanceId) -> PathBuf {
+        std::env::temp_dir().join(instance.to_string())
+    }
+    fn seal(&self, _: InstanceId) -> Result<(), BackendError> {
+        Ok(())
+    }
+    fn leftover_dirs(&self) -> Result<Vec<InstanceId>, BackendError> {
+        Ok(Vec::new())
+    }
+    fn remove_dir(&self, _: InstanceId) -> Result<(), BackendError> {
+        Ok(())
+    }
+}

@@ -1,0 +1,201 @@
+//! What the controller asks of a container engine: a few verbs, so that another engine is another file and
+//! a test needs none. Reconcile, the build loop and the collector call it; nothing else does.
+
+pub mod docker;
+#[cfg(test)]
+pub mod fake;
+pub mod spec;
+
+use std::path::PathBuf;
+use std::time::{Duration, SystemTime};
+
+use davit_api::{InstallationId, InstanceId, PoolKey};
+use futures_util::future::BoxFuture;
+use tokio::sync::mpsc;
+
+/// Label with the installation's id: what does not carry it is never touched.
+pub const LABEL_INSTALLATION: &str = "davit.installation";
+/// Label with the instance's id.
+pub const LABEL_INSTANCE: &str = "davit.instance";
+/// Label with the container's [`Role`].
+pub const LABEL_ROLE: &str = "davit.role";
+
+/// What a container is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Role {
+    /// Serves calls; has a row in the registry.
+    Instance,
+    /// A new version's first start, before anybody may call it.
+    Smoke,
+    /// Turns a source archive into a bundle.
+    Builder,
+}
+
+impl Role {
+    /// The word in the label.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Instance => "instance",
+            Self::Smoke => "smoke",
+            Self::Builder => "builder",
+        }
+    }
+    /// The role that a label names.
+    pub fn from_label(text: &str) -> Option<Self> {
+        [Self::Instance, Self::Smoke, Self::Builder].into_iter().find(|role| role.as_str() == text)
+    }
+}
+
+/// The engine's own id of a container.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ContainerId(pub String);
+
+impl std::fmt::Display for ContainerId {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.0.get(..12).unwrap_or(&self.0))
+    }
+}
+
+/// The content id of an image, such as `sha256:…`; unlike its name it never moves.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct ImageId(pub String);
+
+/// A container of this installation, as the engine lists it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Observed {
+    /// The engine's id.
+    pub container: ContainerId,
+    /// Its instance; `None` when the label is missing or not an id.
+    pub instance: Option<InstanceId>,
+    /// What it is for; `None` when the label says nothing known.
+    pub role: Option<Role>,
+    /// Whether its process runs, or is about to.
+    pub running: bool,
+    /// The engine's sentence about it, such as `Exited (137) 2 seconds ago`.
+    pub status: String,
+    /// When it was created.
+    pub created: SystemTime,
+}
+
+/// A container to start from a runtime image.
+#[derive(Debug, Clone, PartialEq)]
+pub struct StartRequest {
+    /// Which instance it will be; also names its directory.
+    pub instance: InstanceId,
+    /// Instance or smoke.
+    pub role: Role,
+    /// The image, by content id.
+    pub image: ImageId,
+    /// Its limits and what it can reach.
+    pub key: PoolKey,
+}
+
+/// A build to run.
+#[derive(Debug, Clone)]
+pub struct BuildRequest {
+    /// Labels the builder container, so that a leftover one is recognised.
+    pub id: InstanceId,
+    /// The runtime image that holds the build program.
+    pub image: ImageId,
+    /// Uncompressed source archive on this host.
+    pub source: PathBuf,
+    /// Dependencies that an earlier build left, on this host.
+    pub deps: Option<PathBuf>,
+    /// Certificates that the builder shall trust.
+    pub ca_bundle: Option<Vec<u8>>,
+    /// Environment of the build program.
+    pub env: Vec<(String, String)>,
+    /// Where to put the bundle on this host.
+    pub bundle_out: PathBuf,
+    /// Where to put the dependencies on this host, when the build leaves any.
+    pub deps_out: PathBuf,
+    /// Bounds.
+    pub limits: BuildLimits,
+}
+
+/// Bounds of a build.
+#[derive(Debug, Clone, Copy)]
+pub struct BuildLimits {
+    /// Memory in MiB.
+    pub memory_mb: u32,
+    /// CPU in thousandths of a core.
+    pub cpu_millis: u32,
+    /// From start to exit.
+    pub wall: Duration,
+    /// Largest bundle, in bytes.
+    pub bundle_bytes: u64,
+    /// Largest dependency cache kept, in bytes; a larger one is left behind.
+    pub deps_bytes: u64,
+}
+
+/// How a build that ran to its end came out.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BuildOutcome {
+    /// Exit code of the build program; 0 is success.
+    pub exit_code: i64,
+    /// Whether the kernel ended it for using too much memory.
+    pub out_of_memory: bool,
+    /// Whether `deps_out` was written.
+    pub deps_written: bool,
+}
+
+/// Why the engine did not do what was asked.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum BackendError {
+    /// The engine does not answer.
+    #[error("container engine does not answer: {0}")]
+    Unavailable(String),
+    /// The image is not on this host.
+    #[error("image {0} is not on this host; `davit images` builds the runtime images")]
+    NoImage(String),
+    /// The engine refused.
+    #[error("container engine refused: {0}")]
+    Refused(String),
+    /// It took longer than allowed.
+    #[error("{0} took too long")]
+    Deadline(&'static str),
+    /// Something on this host failed.
+    #[error("{0}")]
+    Host(String),
+    /// A build left more than may be taken over, or nothing at all.
+    #[error("{0}")]
+    BadOutput(String),
+}
+
+/// What every verb answers.
+pub type Reply<'a, T> = BoxFuture<'a, Result<T, BackendError>>;
+
+/// A container engine.
+pub trait Backend: Send + Sync + 'static {
+    /// Every container of this installation, dead ones included.
+    fn observe(&self) -> Reply<'_, Vec<Observed>>;
+    /// The content id behind an image's name; [`BackendError::NoImage`] when it is not here.
+    fn resolve(&self, image: &str) -> Reply<'_, ImageId>;
+    /// The runtime images on this host, by name.
+    fn runtime_images(&self) -> Reply<'_, Vec<String>>;
+    /// Creates and starts a container with its own empty directory.
+    fn start(&self, request: StartRequest) -> Reply<'_, ContainerId>;
+    /// Ends a container and removes all traces of it; one that is gone already is a success.
+    fn stop(&self, container: &ContainerId, instance: Option<InstanceId>) -> Reply<'_, ()>;
+    /// Whether a container's process still runs; `None` when there is no such container.
+    fn running(&self, container: &ContainerId) -> Reply<'_, Option<bool>>;
+    /// The last lines that a container's first process printed.
+    fn last_words(&self, container: &ContainerId) -> Reply<'_, Vec<String>>;
+    /// Runs a build; its lines go to `log` as they come. Removes the builder in every case.
+    fn build(&self, request: BuildRequest, log: mpsc::Sender<String>) -> Reply<'_, BuildOutcome>;
+    /// The directory that `instance` shares with this host; holds `agent.sock` once it is warm.
+    fn instance_dir(&self, instance: InstanceId) -> PathBuf;
+    /// Takes away the container's right to write to the shared directory, before foreign code runs in it.
+    fn seal(&self, instance: InstanceId) -> Result<(), BackendError>;
+    /// Every instance that still has a directory here.
+    fn leftover_dirs(&self) -> Result<Vec<InstanceId>, BackendError>;
+    /// Removes the directory of an instance that has no container.
+    fn remove_dir(&self, instance: InstanceId) -> Result<(), BackendError>;
+}
+
+/// Eight hex digits that tell this installation's networks and names from another's. The tail of the id, since
+/// the head is a time stamp that neighbours share.
+pub fn short(installation: InstallationId) -> String {
+    let text = installation.0.simple().to_string();
+    text[text.len() - 8..].to_owned()
+}

@@ -1,0 +1,179 @@
+//! The one place where container specs are made. Whatever a version asks for arrives here as a few checked
+//! numbers; nothing a user wrote is passed on to the engine, so no user can ask for a device, a mount or a
+//! privilege.
+
+use std::collections::HashMap;
+use std::path::Path;
+
+use bollard::models::{ContainerCreateBody, HostConfig, HostConfigLogConfig, ResourcesUlimits};
+use davit_api::{InstallationId, InstanceId, NetworkClass, limits};
+
+use super::{BuildRequest, LABEL_INSTALLATION, LABEL_INSTANCE, LABEL_ROLE, Role, StartRequest};
+
+/// User and group that everything runs as: the `davit` user of the runtime images, as digits, so that an
+/// image cannot map the name to root.
+pub const USER: &str = "993:993";
+/// Where the shared directory appears inside.
+pub const SHARED_DIR: &str = "/run/davit";
+const PIDS: i64 = 256;
+const BUILDER_PIDS: i64 = 1_024;
+const MIB: i64 = 1024 * 1024;
+
+/// What is the same for every container of an installation.
+#[derive(Debug, Clone)]
+pub struct Common {
+    /// The installation.
+    pub installation: InstallationId,
+    /// Its network's name.
+    pub network: String,
+    /// Highest number of open files that may be granted: raising a hard limit needs a privilege that the
+    /// engine may lack.
+    pub max_open_files: i64,
+}
+
+/// The spec of a function's container.
+pub fn function_container(common: &Common, request: &StartRequest, shared: &Path) -> ContainerCreateBody {
+    let key = &request.key;
+    let bundle_mb = limits::UNPACKED_BYTES / (1024 * 1024) + 16;
+    let tmpfs = HashMap::from([
+        ("/tmp".to_owned(), format!("rw,exec,nosuid,nodev,mode=1777,size={}m", key.ephemeral_mb)),
+        ("/var/task".to_owned(), format!("rw,exec,nosuid,nodev,mode=1777,size={bundle_mb}m")),
+    ]);
+    let host = HostConfig {
+        readonly_rootfs: Some(true),
+        tmpfs: Some(tmpfs),
+        binds: Some(vec![format!("{}:{SHARED_DIR}:rw", shared.display())]),
+        network_mode: Some(match key.network {
+            NetworkClass::Egress => common.network.clone(),
+            NetworkClass::None => "none".to_owned(),
+        }),
+        ..hardened(common, key.memory_mb, key.cpu_millis, PIDS)
+    };
+    ContainerCreateBody {
+        working_dir: Some("/var/task".into()),
+        ..body(common, request.role, request.instance, &request.image.0, host)
+    }
+}
+
+/// The spec of a builder: as confined as a function, but with a writable root for compilers and with network.
+pub fn builder_container(common: &Common, request: &BuildRequest) -> ContainerCreateBody {
+    let limits = &request.limits;
+    let host = HostConfig {
+        readonly_rootfs: Some(false),
+        network_mode: Some(common.network.clone()),
+        log_config: Some(log_config("4m")),
+        ..hardened(common, limits.memory_mb, limits.cpu_millis, BUILDER_PIDS)
+    };
+    let mut env: Vec<String> = request.env.iter().map(|(name, value)| format!("{name}={value}")).collect();
+    env.sort();
+    ContainerCreateBody {
+        working_dir: Some("/davit".into()),
+        entrypoint: Some(vec!["/opt/davit/build".into()]),
+        cmd: Some(Vec::new()),
+        env: Some(env),
+        ..body(common, Role::Builder, request.id, &request.image.0, host)
+    }
+}
+
+fn body(
+    common: &Common,
+    role: Role,
+    instance: InstanceId,
+    image: &str,
+    host: HostConfig,
+) -> ContainerCreateBody {
+    ContainerCreateBody {
+        image: Some(image.to_owned()),
+        user: Some(USER.into()),
+        // The engine's default is the container's id, which would tell a function its own handle.
+        hostname: Some("davit".into()),
+        attach_stdin: Some(false),
+        attach_stdout: Some(false),
+        attach_stderr: Some(false),
+        tty: Some(false),
+        labels: Some(HashMap::from([
+            (LABEL_INSTALLATION.to_owned(), common.installation.to_string()),
+            (LABEL_INSTANCE.to_owned(), instance.to_string()),
+            (LABEL_ROLE.to_owned(), role.as_str().to_owned()),
+        ])),
+        host_config: Some(host),
+        ..Default::default()
+    }
+}
+
+fn hardened(common: &Common, memory_mb: u32, cpu_millis: u32, pids: i64) -> HostConfig {
+    let memory = i64::from(memory_mb) * MIB;
+    let files = common.max_open_files.min(4_096);
+    let limit = |name: &str, value: i64| ResourcesUlimits {
+        name: Some(name.into()),
+        soft: Some(value),
+        hard: Some(value),
+    };
+    HostConfig {
+        cap_drop: Some(vec!["ALL".into()]),
+        security_opt: Some(vec!["no-new-privileges".into()]),
+        privileged: Some(false),
+        memory: Some(memory),
+        // Equal to memory: no swap, so that "out of memory" means what it says.
+        memory_swap: Some(memory),
+        nano_cpus: Some(i64::from(cpu_millis) * 1_000_000),
+        pids_limit: Some(pids),
+        ulimits: Some(vec![limit("nofile", files), limit("core", 0)]),
+        shm_size: Some(16 * MIB),
+        ipc_mode: Some("private".into()),
+        // The agent prints a line or two when it cannot start; functions' output goes over the link.
+        log_config: Some(log_config("64k")),
+        auto_remove: Some(false),
+        ..Default::default()
+    }
+}
+
+fn log_config(max_size: &str) -> HostConfigLogConfig {
+    let config =
+        HashMap::from([("max-size".to_owned(), max_size.to_owned()), ("max-file".to_owned(), "1".to_owned())]);
+    HostConfigLogConfig { typ: Some("json-file".into()), config: Some(config) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::ImageId;
+    use super::*;
+    use davit_api::PoolKey;
+
+    fn common() -> Common {
+        Common { installation: InstallationId::new(), network: "davit-test".into(), max_open_files: 20_000 }
+    }
+
+    fn request(network: NetworkClass) -> StartRequest {
+        StartRequest {
+            instance: InstanceId::new(),
+            role: Role::Instance,
+            image: ImageId("sha256:aa".into()),
+            key: PoolKey { image: "x".into(), memory_mb: 256, cpu_millis: 500, ephemeral_mb: 64, network },
+        }
+    }
+
+    #[test]
+    fn a_function_gets_limits_and_no_privilege() {
+        let body = function_container(&common(), &request(NetworkClass::None), Path::new("/s/i"));
+        let host = body.host_config.unwrap();
+        assert_eq!(host.memory, Some(256 * MIB));
+        assert_eq!(host.memory, host.memory_swap);
+        assert_eq!(host.nano_cpus, Some(500_000_000));
+        assert_eq!(host.cap_drop, Some(vec!["ALL".to_owned()]));
+        assert_eq!(host.readonly_rootfs, Some(true));
+        assert_eq!(host.network_mode.as_deref(), Some("none"));
+        assert_eq!(host.binds, Some(vec!["/s/i:/run/davit:rw".to_owned()]));
+        assert_eq!(host.oom_score_adj, None);
+        assert_eq!((host.cap_add, host.devices, host.privileged), (None, None, Some(false)));
+        assert_eq!(body.user.as_deref(), Some(USER));
+    }
+
+    #[test]
+    fn a_limit_is_never_raised_above_what_the_host_has() {
+        let common = Common { max_open_files: 1_000, ..common() };
+        let body = function_container(&common, &request(NetworkClass::Egress), Path::new("/s/i"));
+        let limits = body.host_config.unwrap().ulimits.unwrap();
+        assert!(limits.iter().all(|l| l.hard <= Some(1_000) && l.soft <= l.hard));
+    }
+}

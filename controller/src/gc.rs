@@ -1,0 +1,88 @@
+//! Collects what nobody wants any more: artifacts, old log lines and invocations, directories without a
+//! container, the workshop of a build that was killed. Containers are reconcile's.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use davit_daemon::Tasks;
+
+use crate::acting::Acting;
+use crate::build::workshop;
+use crate::world::World;
+
+const EVERY: Duration = Duration::from_secs(60);
+const LOGS_KEPT: Duration = Duration::from_secs(7 * 24 * 3600);
+const LINES_KEPT: u32 = 100_000;
+const INVOCATIONS_KEPT: Duration = Duration::from_secs(7 * 24 * 3600);
+/// Younger ones may be about to get their container.
+const DIR_AGE: Duration = Duration::from_secs(120);
+/// Longer than any build may take.
+const WORKSHOP_AGE: Duration = Duration::from_secs(3 * 3600);
+
+/// Starts the loop.
+pub(crate) fn spawn(world: Arc<World>, mut acting: Acting, tasks: &Tasks) {
+    let stopping = tasks.stopping();
+    tasks.spawn_loop("collect", async move {
+        loop {
+            tokio::select! {
+                () = stopping.cancelled() => return,
+                () = acting.wait() => {}
+            }
+            collect(&world).await;
+            tokio::select! {
+                () = stopping.cancelled() => return,
+                () = tokio::time::sleep(EVERY) => {}
+            }
+        }
+    });
+}
+
+/// One round; each part is tried even when another fails.
+async fn collect(world: &World) {
+    match world.registry.gc_artifacts().await {
+        Ok(report) if report != Default::default() => tracing::info!(?report, "collected"),
+        Ok(_) => {}
+        Err(error) => tracing::warn!(%error, "cannot collect artifacts"),
+    }
+    if let Err(error) = world.registry.prune_logs(LOGS_KEPT, LINES_KEPT).await {
+        tracing::warn!(%error, "cannot remove old log lines");
+    }
+    if let Err(error) = world.registry.prune_invocations(INVOCATIONS_KEPT).await {
+        tracing::warn!(%error, "cannot remove old invocations");
+    }
+    if let Err(error) = directories(world).await {
+        tracing::warn!(%error, "cannot collect instance directories");
+    }
+    workshops(world);
+}
+
+async fn directories(world: &World) -> Result<(), crate::backend::BackendError> {
+    // Directories first: one that is made after this line is not in the list.
+    let dirs = world.backend.leftover_dirs()?;
+    let seen = world.backend.observe().await?;
+    let mut wanted: HashSet<_> = seen.into_iter().filter_map(|c| c.instance).collect();
+    wanted.extend(world.starting.now());
+    wanted.extend(world.errands.now());
+    for dir in dirs.into_iter().filter(|id| !wanted.contains(id)) {
+        if older(&world.backend.instance_dir(dir), DIR_AGE) {
+            tracing::debug!(instance = %dir, "removing a directory without a container");
+            world.backend.remove_dir(dir)?;
+        }
+    }
+    Ok(())
+}
+
+fn workshops(world: &World) {
+    let Ok(entries) = std::fs::read_dir(workshop(&world.settings.state_dir)) else { return };
+    for entry in entries.flatten().filter(|entry| older(&entry.path(), WORKSHOP_AGE)) {
+        if let Err(error) = std::fs::remove_dir_all(entry.path()) {
+            tracing::warn!(%error, path = %entry.path().display(), "cannot remove an old build's files");
+        }
+    }
+}
+
+fn older(path: &std::path::Path, age: Duration) -> bool {
+    let modified = std::fs::symlink_metadata(path).and_then(|found| found.modified());
+    modified.is_ok_and(|at| SystemTime::now().duration_since(at).is_ok_and(|old| old > age))
+}

@@ -1,0 +1,141 @@
+//! Pure: which generic instances each gateway should have waiting, from the images on this host, what was
+//! claimed lately, and the memory set aside. No clock, no engine, no registry; reconcile calls it.
+
+use std::collections::BTreeMap;
+
+use davit_api::{GatewayId, NetworkClass, PoolKey, RuntimeName, VersionSpec};
+
+/// Bounds of all pools together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PoolLimits {
+    /// Instances that wait per gateway and runtime even when nobody calls.
+    pub base: u32,
+    /// Most that wait per gateway and key.
+    pub per_key: u32,
+    /// Memory that waiting instances may hold together, in MiB.
+    pub memory_mb: u64,
+}
+
+/// What the plan looks at.
+#[derive(Debug, Clone, Default)]
+pub struct PoolView {
+    /// Gateways that are alive.
+    pub gateways: Vec<GatewayId>,
+    /// Keys that are kept warm without being asked for: one a runtime image on this host.
+    pub standing: Vec<PoolKey>,
+    /// Claims of the last while, by who claimed what.
+    pub claims: BTreeMap<(GatewayId, PoolKey), u32>,
+}
+
+/// The key that a function has whose owner set nothing: these are the ones worth keeping warm.
+pub fn standing_key(image: &str) -> Option<PoolKey> {
+    let runtime: RuntimeName = image.strip_prefix("davit/runtime-")?.strip_suffix(":latest")?.parse().ok()?;
+    let spec = VersionSpec::new(runtime, davit_api::FunctionKind::Handler);
+    Some(PoolKey { network: NetworkClass::Egress, ..PoolKey::of(&spec) })
+}
+
+/// How many instances of each key each gateway should have waiting.
+///
+/// Memory is dealt out in rounds, one instance each, so a scarce budget is shared instead of going to
+/// whoever sorts first; what was claimed lately goes before what merely might be.
+pub fn wanted(view: &PoolView, limits: PoolLimits) -> BTreeMap<(GatewayId, PoolKey), u32> {
+    let mut wishes: BTreeMap<(GatewayId, PoolKey), u32> = BTreeMap::new();
+    for gateway in &view.gateways {
+        for key in &view.standing {
+            wishes.insert((*gateway, key.clone()), limits.base.min(limits.per_key));
+        }
+    }
+    for (slot, claims) in &view.claims {
+        if *claims == 0 || !view.gateways.contains(&slot.0) {
+            continue;
+        }
+        let wish = wishes.entry(slot.clone()).or_insert(0);
+        // As many as were just spent, and one to be ahead of growth.
+        *wish = (*wish).max(claims.saturating_add(1)).min(limits.per_key);
+    }
+    let mut order: Vec<_> = wishes.iter().collect();
+    order.sort_by_key(|(slot, _)| std::cmp::Reverse(view.claims.get(slot).copied().unwrap_or(0)));
+    let mut left = limits.memory_mb;
+    let mut granted: BTreeMap<(GatewayId, PoolKey), u32> = BTreeMap::new();
+    for round in 0..limits.per_key {
+        for (slot, wish) in &order {
+            let cost = u64::from(slot.1.memory_mb);
+            if **wish > round && cost <= left {
+                left -= cost;
+                *granted.entry((*slot).clone()).or_insert(0) += 1;
+            }
+        }
+    }
+    granted
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const ROOMY: PoolLimits = PoolLimits { base: 2, per_key: 8, memory_mb: 1 << 20 };
+
+    fn key(name: &str, memory_mb: u32) -> PoolKey {
+        PoolKey { memory_mb, ..standing_key(&format!("davit/runtime-{name}:latest")).unwrap() }
+    }
+
+    #[test]
+    fn an_idle_host_keeps_the_base_of_each_runtime() {
+        let gateway = GatewayId::new();
+        let view = PoolView {
+            gateways: vec![gateway],
+            standing: vec![key("a", 256), key("b", 256)],
+            ..Default::default()
+        };
+        let plan = wanted(&view, ROOMY);
+        assert_eq!(plan.values().copied().collect::<Vec<_>>(), [2, 2]);
+    }
+
+    #[test]
+    fn claims_grow_a_pool_and_bring_an_unusual_class_in() {
+        let gateway = GatewayId::new();
+        let claims = BTreeMap::from([((gateway, key("a", 256)), 4), ((gateway, key("a", 1024)), 1)]);
+        let view = PoolView { gateways: vec![gateway], standing: vec![key("a", 256)], claims };
+        let plan = wanted(&view, ROOMY);
+        assert_eq!(plan[&(gateway, key("a", 256))], 5);
+        assert_eq!(plan[&(gateway, key("a", 1024))], 2);
+    }
+
+    #[test]
+    fn names_that_are_no_runtime_are_not_kept_warm() {
+        for image in ["debian:trixie-slim", "davit/runtime-:latest", "davit/runtime-x", "evil/runtime-x:latest"] {
+            assert_eq!(standing_key(image), None, "{image}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_plan_passes_its_bounds(
+            claims in prop::collection::vec((0usize..3, 0usize..3, 0u32..50), 0..9),
+            base in 0u32..5, per_key in 0u32..10, memory_mb in 0u64..8_192,
+        ) {
+            let gateways: Vec<_> = (0..3).map(|_| GatewayId::new()).collect();
+            let standing = vec![key("a", 256), key("b", 512), key("c", 128)];
+            let claims = claims.into_iter().map(|(g, k, n)| ((gateways[g], standing[k].clone()), n)).collect();
+            let view = PoolView { gateways: gateways[..2].to_vec(), standing, claims };
+            let limits = PoolLimits { base, per_key, memory_mb };
+            let plan = wanted(&view, limits);
+            let held: u64 = plan.iter().map(|(slot, n)| u64::from(slot.1.memory_mb) * u64::from(*n)).sum();
+            prop_assert!(held <= memory_mb);
+            prop_assert!(plan.values().all(|n| *n <= per_key));
+            prop_assert!(plan.keys().all(|slot| view.gateways.contains(&slot.0)));
+        }
+
+        #[test]
+        fn more_memory_never_means_fewer_instances(memory_mb in 0u64..4_096, more in 0u64..4_096) {
+            let view = PoolView {
+                gateways: vec![GatewayId::new()],
+                standing: vec![key("a", 256), key("b", 256)],
+                ..Default::default()
+            };
+            let total = |memory_mb| wanted(&view, PoolLimits { memory_mb, ..ROOMY }).values().sum::<u32>();
+            prop_assert!(total(memory_mb) <= total(memory_mb + more));
+        }
+    }
+}

@@ -1,0 +1,196 @@
+//! Carries a plan out: thin, bounded, and safe to be interrupted anywhere, since the next look starts from
+//! what is there.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use davit_api::{GatewayId, InstanceId, PoolKey};
+use davit_daemon::Tasks;
+use parking_lot::Mutex;
+use tokio::sync::{Notify, Semaphore};
+use tokio::time::Instant;
+
+use super::plan::{Plan, Reason, Removal};
+use crate::backend::{ContainerId, ImageId, Role, StartRequest};
+use crate::probe;
+use crate::world::{BusyGuard, World};
+
+/// A start keeps a core busy for a fifth of a second; more at a time only makes each later.
+const STARTS: usize = 2;
+const REMOVALS: usize = 4;
+const LONGEST_REST: Duration = Duration::from_secs(30);
+
+/// Carries plans out; tasks hold clones.
+#[derive(Clone)]
+pub(super) struct Applier {
+    world: Arc<World>,
+    tasks: Tasks,
+    starts: Arc<Semaphore>,
+    removals: Arc<Semaphore>,
+    removing: Arc<Mutex<HashSet<ContainerId>>>,
+    /// Images whose starts fail: how often in a row, and until when they are left alone.
+    failing: Arc<Mutex<HashMap<String, (u32, Instant)>>>,
+    /// Something ended; look again.
+    pub(super) wake: Arc<Notify>,
+    /// The list of containers is older than what was done.
+    pub(super) dirty: Arc<AtomicBool>,
+}
+
+impl Applier {
+    pub(super) fn new(world: Arc<World>, tasks: Tasks) -> Self {
+        Self {
+            world,
+            tasks,
+            starts: Arc::new(Semaphore::new(STARTS)),
+            removals: Arc::new(Semaphore::new(REMOVALS)),
+            removing: Arc::default(),
+            failing: Arc::default(),
+            wake: Arc::default(),
+            dirty: Arc::new(AtomicBool::new(true)),
+        }
+    }
+
+    /// Whether an image is left alone for now.
+    pub(super) fn resting(&self, image: &str) -> bool {
+        self.failing.lock().get(image).is_some_and(|(_, until)| Instant::now() < *until)
+    }
+
+    /// Phases: close rows, remove, watch, start, forget gateways.
+    pub(super) async fn apply(&self, plan: Plan) {
+        for (instance, reason) in plan.close {
+            tracing::info!(%instance, %reason, "instance closed");
+            self.close(instance, &reason).await;
+            if let Err(error) = self.world.backend.remove_dir(instance) {
+                tracing::warn!(%error, "cannot remove an instance's directory");
+            }
+        }
+        for removal in plan.remove {
+            self.remove(removal);
+        }
+        for (instance, container) in plan.watch {
+            let busy = self.world.starting.enter(instance);
+            let this = self.clone();
+            self.tasks.spawn("watch-instance", async move { this.watch(instance, None, &container, busy).await });
+        }
+        for (gateway, key, image) in plan.start {
+            if !self.start(gateway, key, image).await {
+                break;
+            }
+        }
+        for gateway in plan.forget {
+            tracing::info!(%gateway, "gateway forgotten: its lease lapsed and nothing of it is left");
+            if let Err(error) = self.world.registry.drop_gateway(gateway).await {
+                tracing::warn!(%error, "cannot forget a gateway");
+            }
+        }
+    }
+
+    async fn close(&self, instance: InstanceId, reason: &Reason) {
+        if let Err(error) = self.world.registry.set_removed(instance, &reason.to_string()).await {
+            tracing::warn!(%error, "cannot close an instance's row; the next look will");
+        }
+    }
+
+    fn remove(&self, removal: Removal) {
+        if !self.removing.lock().insert(removal.container.clone()) {
+            return;
+        }
+        let this = self.clone();
+        self.tasks.spawn("remove-container", async move {
+            let _permit = this.removals.acquire().await;
+            if matches!(removal.reason, Reason::Died(_) | Reason::NeverReady) {
+                let words = this.world.backend.last_words(&removal.container).await.unwrap_or_default();
+                tracing::info!(container = %removal.container, reason = %removal.reason, ?words, "removing");
+            } else {
+                tracing::debug!(container = %removal.container, reason = %removal.reason, "removing");
+            }
+            match this.world.backend.stop(&removal.container, removal.instance).await {
+                Ok(()) => {
+                    if let (Some(instance), true) = (removal.instance, removal.has_row) {
+                        this.close(instance, &removal.reason).await;
+                    }
+                }
+                Err(error) => tracing::warn!(%error, container = %removal.container, "cannot remove a container"),
+            }
+            this.dirty.store(true, Ordering::Release);
+            this.removing.lock().remove(&removal.container);
+            this.wake.notify_one();
+        });
+    }
+
+    /// Writes the row, so that the next look counts it, then starts in the background. `false` when there is
+    /// no point in going on.
+    async fn start(&self, gateway: GatewayId, key: PoolKey, image: ImageId) -> bool {
+        let instance = InstanceId::new();
+        let busy = self.world.starting.enter(instance);
+        if let Err(error) = self.world.registry.insert_instance(instance, gateway, &key, &image.0).await {
+            tracing::warn!(%error, "cannot write an instance's row");
+            return false;
+        }
+        let this = self.clone();
+        self.tasks.spawn("start-instance", async move {
+            let request = StartRequest { instance, role: Role::Instance, image, key: key.clone() };
+            let started = {
+                let _permit = this.starts.acquire().await;
+                if this.tasks.stopping().is_cancelled() {
+                    let _ = this.world.registry.set_removed(instance, "davit stopped before it started").await;
+                    return;
+                }
+                this.world.backend.start(request).await
+            };
+            this.dirty.store(true, Ordering::Release);
+            match started {
+                Ok(container) => this.watch(instance, Some(&key.image), &container, busy).await,
+                Err(error) => {
+                    this.failed(&key.image, &format!("cannot start: {error}"));
+                    let _ = this.world.registry.set_removed(instance, &format!("not started: {error}")).await;
+                    drop(busy);
+                    this.wake.notify_one();
+                }
+            }
+        });
+        true
+    }
+
+    /// Waits until an instance is ready and says so; one that never is gets removed.
+    async fn watch(&self, instance: InstanceId, image: Option<&str>, container: &ContainerId, busy: BusyGuard) {
+        match probe::wait_ready(&*self.world.backend, instance, container).await {
+            Ok(()) => {
+                if let Some(image) = image {
+                    self.failing.lock().remove(image);
+                }
+                if let Err(error) = self.world.registry.set_pooled(instance).await {
+                    // Still `starting`, with a container: the next look watches it again.
+                    tracing::warn!(%error, "cannot say that an instance is ready");
+                }
+                drop(busy);
+            }
+            Err(not_ready) => {
+                self.failed(image.unwrap_or_default(), &not_ready.to_string());
+                if let Err(error) = self.world.backend.stop(container, Some(instance)).await {
+                    tracing::warn!(%error, "cannot remove an instance that did not start");
+                }
+                let reason: String = format!("did not start: {not_ready}").chars().take(1_000).collect();
+                let _ = self.world.registry.set_removed(instance, &reason).await;
+                drop(busy);
+            }
+        }
+        self.dirty.store(true, Ordering::Release);
+        self.wake.notify_one();
+    }
+
+    /// The more often in a row, the longer the rest: a broken image must not keep the host busy.
+    fn failed(&self, image: &str, why: &str) {
+        if image.is_empty() {
+            return tracing::warn!("instance did not start: {why}");
+        }
+        let mut failing = self.failing.lock();
+        let (times, until) = failing.entry(image.to_owned()).or_insert((0, Instant::now()));
+        *times += 1;
+        let rest = Duration::from_millis(500 << (*times).min(6)).min(LONGEST_REST);
+        *until = Instant::now() + rest;
+        tracing::warn!(image, times, ?rest, "instance did not start: {why}");
+    }
+}

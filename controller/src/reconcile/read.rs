@@ -1,0 +1,162 @@
+//! Reads everything that the plan looks at.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use davit_api::{GatewayId, InstanceId};
+use davit_registry::{DemandRow, GATEWAY_LEASE, GatewayRow, InstanceRow};
+use tokio::time::Instant;
+
+use super::apply::Applier;
+use super::plan::{self, Gateway, Instance};
+use crate::backend::{BackendError, ImageId, Observed};
+use crate::pool::{self, PoolView};
+use crate::world::World;
+
+/// A gateway that did not repeat what it waits for has other worries.
+const DEMAND_AGE: Duration = Duration::from_secs(15);
+/// Images change when an operator rebuilds them; containers also change by themselves.
+const IMAGES_EVERY: Duration = Duration::from_secs(3);
+const CONTAINERS_EVERY: Duration = Duration::from_secs(1);
+
+/// Reads, and remembers what needs two looks.
+pub(super) struct Reader {
+    world: Arc<World>,
+    lapsed_since: HashMap<GatewayId, Instant>,
+    missing: HashSet<InstanceId>,
+    images: HashMap<String, ImageId>,
+    standing: Vec<String>,
+    images_at: Option<Instant>,
+    containers: Vec<Observed>,
+    containers_at: Option<Instant>,
+    fresh: bool,
+}
+
+impl Reader {
+    pub(super) fn new(world: Arc<World>) -> Self {
+        Self {
+            world,
+            lapsed_since: HashMap::new(),
+            missing: HashSet::new(),
+            images: HashMap::new(),
+            standing: Vec::new(),
+            images_at: None,
+            containers: Vec::new(),
+            containers_at: None,
+            fresh: false,
+        }
+    }
+
+    /// Everything, as of now. The order matters: an instance's row is written before its container is made,
+    /// so containers are read first, and every container that is seen has had its row written.
+    pub(super) async fn read(&mut self, applier: &Applier) -> Result<plan::World, String> {
+        let mut starting = self.world.starting.now();
+        let mut errands = self.world.errands.now();
+        self.read_containers(applier).await.map_err(|e| e.to_string())?;
+        let registry = &self.world.registry;
+        let gateways = registry.gateways().await.map_err(|e| e.to_string())?;
+        let rows = registry.live_instances().await.map_err(|e| e.to_string())?;
+        let demand = registry.read_demand().await.map_err(|e| e.to_string())?;
+        self.read_images(&demand).await.map_err(|e| e.to_string())?;
+        starting.extend(self.world.starting.now());
+        errands.extend(self.world.errands.now());
+
+        let gateways = self.judge(gateways);
+        let demand: Vec<DemandRow> = demand.into_iter().filter(|d| d.updated_age < DEMAND_AGE).collect();
+        let map = |count: fn(&DemandRow) -> u32| -> BTreeMap<_, _> {
+            let counted = demand.iter().map(|d| ((d.gateway, d.key.clone()), count(d)));
+            counted.filter(|(_, n)| *n > 0).collect()
+        };
+        let view = PoolView {
+            gateways: gateways.iter().filter(|g| g.alive).map(|g| g.id).collect(),
+            standing: self.standing.iter().filter_map(|image| pool::standing_key(image)).collect(),
+            claims: map(|d| d.claims_recent),
+        };
+        let mut images = self.images.clone();
+        images.retain(|image, _| !applier.resting(image));
+        Ok(plan::World {
+            standing: pool::wanted(&view, self.world.settings.pool),
+            waiting: map(|d| d.waiting),
+            gateways,
+            instances: rows.into_iter().map(instance).collect(),
+            containers: self.containers.clone(),
+            images,
+            starting_here: starting,
+            // A list that was read for an earlier look proves nothing a second time.
+            missing_before: if self.fresh { self.missing.clone() } else { HashSet::new() },
+            own_errands: errands,
+            bounds: self.world.settings.bounds,
+        })
+    }
+
+    pub(super) fn remember(&mut self, plan: &plan::Plan) {
+        if self.fresh {
+            self.missing = plan.missing.clone();
+        }
+    }
+
+    async fn read_containers(&mut self, applier: &Applier) -> Result<(), BackendError> {
+        let old = self.containers_at.is_none_or(|at| at.elapsed() >= CONTAINERS_EVERY);
+        self.fresh = applier.dirty.swap(false, Ordering::AcqRel) || old;
+        if self.fresh {
+            let at = Instant::now();
+            self.containers = self.world.backend.observe().await.inspect_err(|_| self.containers_at = None)?;
+            self.containers_at = Some(at);
+        }
+        Ok(())
+    }
+
+    async fn read_images(&mut self, demand: &[DemandRow]) -> Result<(), BackendError> {
+        let unknown = demand.iter().any(|d| d.waiting > 0 && !self.images.contains_key(&d.key.image));
+        if !unknown && self.images_at.is_some_and(|at| at.elapsed() < IMAGES_EVERY) {
+            return Ok(());
+        }
+        self.standing = self.world.backend.runtime_images().await?;
+        let names: HashSet<&str> =
+            self.standing.iter().map(String::as_str).chain(demand.iter().map(|d| d.key.image.as_str())).collect();
+        let mut images = HashMap::new();
+        for name in names {
+            match self.world.backend.resolve(name).await {
+                Ok(image) => drop(images.insert(name.to_owned(), image)),
+                Err(BackendError::NoImage(_)) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        self.images = images;
+        self.images_at = Some(Instant::now());
+        Ok(())
+    }
+
+    /// A gateway is lost when its lease has been over for another lease's length by the database's clock and,
+    /// at every look in between, by ours: after an outage of the database everybody looks late at first.
+    fn judge(&mut self, rows: Vec<GatewayRow>) -> Vec<Gateway> {
+        let now = Instant::now();
+        self.lapsed_since.retain(|id, _| rows.iter().any(|r| r.id == *id && r.lapsed_for.is_some()));
+        let judged = rows.into_iter().map(|row| match row.lapsed_for {
+            None => Gateway { id: row.id, alive: true, lost: false },
+            Some(lapsed) => {
+                let since = *self.lapsed_since.entry(row.id).or_insert(now);
+                let lost = lapsed >= GATEWAY_LEASE && now - since >= GATEWAY_LEASE;
+                Gateway { id: row.id, alive: false, lost }
+            }
+        });
+        judged.collect()
+    }
+}
+
+fn instance(row: InstanceRow) -> Instance {
+    let now = chrono::Utc::now();
+    // Only ever compared with minutes, so a host clock that is a little off does no harm.
+    let since = |at: chrono::DateTime<chrono::Utc>| (now - at).to_std().unwrap_or_default();
+    Instance {
+        id: row.id,
+        gateway: row.gateway,
+        key: row.key,
+        image: ImageId(row.image_digest),
+        state: row.state,
+        age: since(row.created_at),
+        in_state: since(row.changed_at),
+    }
+}

@@ -1,0 +1,133 @@
+//! The loops that make the world match the registry: reconcile, builds, collection, and the lease that says
+//! who runs them. `davit up` and `davit controller` call [`spawn_loops`] once.
+
+use std::collections::HashSet;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use davit_api::InstanceId;
+use davit_daemon::Tasks;
+use davit_registry::{Changes, MasterKey, Registry};
+use parking_lot::Mutex;
+use uuid::Uuid;
+
+use crate::backend::Backend;
+use crate::build::BuildSettings;
+use crate::pool::PoolLimits;
+use crate::reconcile::Bounds;
+use crate::{acting, build, gc, reconcile};
+
+/// Settings of the loops.
+#[derive(Debug, Clone)]
+pub struct WorldSettings {
+    /// davit's state directory, absolute.
+    pub state_dir: PathBuf,
+    /// Who holds the lease; see [`acting::stable_holder`].
+    pub holder: Uuid,
+    /// Bounds of the pools.
+    pub pool: PoolLimits,
+    /// Bounds of all instances.
+    pub bounds: Bounds,
+    /// How builds run.
+    pub build: BuildSettings,
+}
+
+impl WorldSettings {
+    /// Settings for a host with so much memory: three quarters for instances, of which a third may wait in
+    /// pools.
+    pub fn for_host(state_dir: PathBuf, holder: Uuid, build: BuildSettings) -> Self {
+        let memory_mb = host_memory_mb() * 3 / 4;
+        Self {
+            state_dir,
+            holder,
+            pool: PoolLimits { base: 2, per_key: 8, memory_mb: memory_mb / 3 },
+            bounds: Bounds { memory_mb, instances: 200 },
+            build,
+        }
+    }
+}
+
+fn host_memory_mb() -> u64 {
+    let text = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
+    let line = text.lines().find_map(|line| line.strip_prefix("MemTotal:"));
+    let kib = line.and_then(|rest| rest.split_whitespace().next()?.parse::<u64>().ok());
+    kib.unwrap_or(2 * 1024 * 1024) / 1024
+}
+
+/// What the loops work with.
+pub struct World {
+    /// The registry.
+    pub registry: Registry,
+    /// Its news.
+    pub changes: Changes,
+    /// Opens the secrets that a first start needs.
+    pub master_key: Arc<MasterKey>,
+    /// The container engine.
+    pub backend: Arc<dyn Backend>,
+    /// Settings.
+    pub settings: WorldSettings,
+    /// Instances whose start runs in this process.
+    pub(crate) starting: Busy,
+    /// Builders and smoke starts of this process.
+    pub(crate) errands: Busy,
+}
+
+impl World {
+    /// Puts the parts together.
+    pub fn new(
+        registry: Registry,
+        changes: Changes,
+        master_key: Arc<MasterKey>,
+        backend: Arc<dyn Backend>,
+        settings: WorldSettings,
+    ) -> Self {
+        Self {
+            registry,
+            changes,
+            master_key,
+            backend,
+            settings,
+            starting: Busy::default(),
+            errands: Busy::default(),
+        }
+    }
+}
+
+/// Ids that somebody in this process is busy with.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Busy(Arc<Mutex<HashSet<InstanceId>>>);
+
+impl Busy {
+    /// Adds one until the guard is dropped.
+    pub(crate) fn enter(&self, id: InstanceId) -> BusyGuard {
+        self.0.lock().insert(id);
+        BusyGuard { busy: self.clone(), id }
+    }
+    /// Those at this moment.
+    pub(crate) fn now(&self) -> HashSet<InstanceId> {
+        self.0.lock().clone()
+    }
+}
+
+/// Takes its id out again when dropped.
+pub(crate) struct BusyGuard {
+    busy: Busy,
+    id: InstanceId,
+}
+
+impl Drop for BusyGuard {
+    fn drop(&mut self) {
+        self.busy.0.lock().remove(&self.id);
+    }
+}
+
+/// Starts every loop of the controller except its HTTP server. The answer tells what the reconcile loop saw
+/// and did last, for the admin routes.
+pub fn spawn_loops(world: World, tasks: &Tasks) -> tokio::sync::watch::Receiver<reconcile::Status> {
+    let world = Arc::new(world);
+    let acting = acting::spawn(world.registry.clone(), world.settings.holder, tasks);
+    let status = reconcile::spawn(world.clone(), acting.clone(), tasks);
+    build::spawn(world.clone(), acting.clone(), tasks);
+    gc::spawn(world, acting, tasks);
+    status
+}
