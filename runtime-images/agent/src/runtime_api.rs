@@ -136,13 +136,15 @@ fn event(call: Call) -> Answer {
 }
 
 async fn response(agent: &Rc<Agent>, id: &str, request: Request<Incoming>) -> Answer {
+    let (head, body) = request.into_parts();
     if !agent.calls.borrow().is_running(id) {
+        discard(body).await;
         return unknown_id();
     }
-    let (head, body) = request.into_parts();
     match head.headers.get(RESPONSE_MODE).map(HeaderValue::as_bytes) {
         None | Some(b"streaming") => {}
         Some(_) => {
+            discard(body).await;
             return refused(StatusCode::BAD_REQUEST, "InvalidFunctionResponseMode", "Invalid response mode");
         }
     }
@@ -170,6 +172,7 @@ async fn response(agent: &Rc<Agent>, id: &str, request: Request<Incoming>) -> An
 
 async fn error(agent: &Rc<Agent>, id: &str, request: Request<Incoming>) -> Answer {
     if !agent.calls.borrow().is_running(id) {
+        discard(request.into_body()).await;
         return unknown_id();
     }
     let (error_type, body) = match posted(request).await {
@@ -247,6 +250,11 @@ async fn collect(mut body: Incoming, limit: usize) -> Result<Body, Unread> {
         whole.freeze()
     };
     Ok(Body { bytes, trailers })
+}
+
+/// An answer before the body's end would close the connection, and cost the runtime its next request.
+async fn discard(body: Incoming) {
+    let _ = collect(body, 0).await;
 }
 
 fn accepted() -> Answer {
