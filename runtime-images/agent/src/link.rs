@@ -21,7 +21,7 @@ use crate::{LINK_SOCKET, failure, server, start};
 /// Without a gateway by then, the instance is nobody's.
 const GATEWAY_TIMEOUT: Duration = Duration::from_secs(120);
 
-/// Opens the socket, takes the one gateway, and removes the socket.
+/// Opens the socket, takes the one gateway, and closes the socket.
 pub(crate) async fn accept(agent: &Rc<Agent>) -> Result<Inbox, String> {
     let listener = UnixListener::bind(LINK_SOCKET).map_err(|e| format!("{LINK_SOCKET}: {e}"))?;
     // Gateways need not be root. The folder around the socket decides who reaches it.
@@ -39,7 +39,8 @@ pub(crate) async fn accept(agent: &Rc<Agent>) -> Result<Inbox, String> {
     .await
     .map_err(|_| "no gateway came".to_owned())?;
     drop(listener);
-    fs::remove_file(LINK_SOCKET).map_err(|e| format!("{LINK_SOCKET}: {e}"))?;
+    // Nobody listens any more; the name goes too, where the host has not yet closed the folder to this user.
+    let _ = fs::remove_file(LINK_SOCKET);
     let (outbox, inbox) = socket::split(stream);
     tokio::task::spawn_local(outbox.clone().drive());
     let _ = agent.outbox.set(outbox);
