@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use axum::extract::rejection::RawPathParamsRejection;
 use axum::extract::{RawPathParams, Request, State};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, IntoResponseParts, Response, ResponseParts};
@@ -52,7 +53,7 @@ pub(super) async fn outermost(mut request: Request, next: Next) -> Response {
 /// Around every handler: who is calling, whether they may, for how long, and what is written down about it.
 pub(super) async fn guard(
     State((state, route)): State<(ApiState, &'static Route)>,
-    params: RawPathParams,
+    params: Result<RawPathParams, RawPathParamsRejection>,
     mut request: Request,
     next: Next,
 ) -> Response {
@@ -63,6 +64,10 @@ pub(super) async fn guard(
         Err(error) => return Failure::from(error).into_response(),
     };
     state.seen(caller.token);
+    let params = match params {
+        Ok(params) => params,
+        Err(rejection) => return Failure::invalid(format!("path: {}", rejection.body_text())).into_response(),
+    };
     let namespace = match namespace_of(&params) {
         Ok(namespace) => namespace,
         Err(failure) => return failure.into_response(),
