@@ -29,7 +29,7 @@ def work(worker):
         if "print" in e: print(e["print"], flush=True)
         if "sleep" in e: time.sleep(e["sleep"])
         if "exit" in e: os._exit(e["exit"])
-        if "kill" in e: os.kill(os.getpid(), e["kill"])
+        if "kill" in e: os.kill(os.getpid(), e["kill"]); time.sleep(9)
         if "size" in e: call("POST", path + "response", b"x" * e["size"]); continue
         if "error" in e:
             call("POST", path + "error", json.dumps({"errorMessage": e["error"], "errorType": "ValueError"}),

@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::File;
+use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -87,6 +88,37 @@ impl Instance {
             assert!(Instant::now() < until, "the agent is still there");
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
+    }
+
+    /// Starts a function container as davit does: no capabilities, no new privileges, read-only, small.
+    pub async fn container(runtime: &str, memory_mb: u32) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::set_permissions(folder.path(), std::fs::Permissions::from_mode(0o777)).unwrap();
+        let agent = concat!(env!("CARGO_MANIFEST_DIR"), "/../../target/agent/davit-agent");
+        let mut command = Command::new("docker");
+        command.args([
+            "run",
+            "--rm",
+            "--network",
+            "none",
+            "--cap-drop",
+            "ALL",
+            "--read-only",
+            "--user",
+            "993:993",
+        ]);
+        command.args(["--security-opt", "no-new-privileges", "--pids-limit", "256"]);
+        command.args(["--tmpfs", "/tmp:mode=1777", "--tmpfs", "/var/task:uid=993,gid=993,mode=0755,exec"]);
+        command.args(["--memory", &format!("{memory_mb}m"), "--memory-swap", &format!("{memory_mb}m")]);
+        command.args(["-v", &format!("{}:/run/davit", folder.path().display())]);
+        command.args(["-v", &format!("{agent}:/opt/davit/agent:ro")]);
+        command.arg(format!("davit/runtime-{runtime}:latest")).stdin(Stdio::null());
+        let process = command.spawn().expect("docker is needed for this test");
+        let mut instance = Self { process, folder, link: None, events: None };
+        let (link, events) = Link::connect(&instance.socket(), soon()).await.unwrap();
+        instance.link = Some(link);
+        instance.events = Some(events);
+        instance
     }
 
     /// The lines until the link closes, and how the instance ended.
