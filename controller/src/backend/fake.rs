@@ -20,9 +20,16 @@ pub struct FakeBackend {
     containers: Mutex<BTreeMap<String, Observed>>,
     refuse: Mutex<Option<BackendError>>,
     images: Vec<String>,
+    /// Where instances that become ready make their sign; without it none does.
+    warm_in: Option<tempfile::TempDir>,
 }
 
 impl FakeBackend {
+    /// As [`Self::with_images`], and every instance is ready at once.
+    pub fn warm(images: &[&str]) -> Self {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        Self { warm_in: Some(dir), ..Self::with_images(images) }
+    }
     /// An engine that has these images and no container.
     pub fn with_images(images: &[&str]) -> Self {
         Self { images: images.iter().map(|&i| i.to_owned()).collect(), ..Default::default() }
@@ -71,6 +78,12 @@ impl Backend for FakeBackend {
                 status: "Up".into(),
                 created: SystemTime::now(),
             };
+            if s.warm_in.is_some() {
+                let dir = s.instance_dir(request.instance);
+                std::fs::create_dir_all(&dir)
+                    .and_then(|()| std::fs::write(dir.join(crate::probe::SOCKET), ""))
+                    .map_err(|e| BackendError::Host(e.to_string()))?;
+            }
             s.containers.lock().insert(container.0.clone(), observed);
             Ok(container)
         })
@@ -91,7 +104,8 @@ impl Backend for FakeBackend {
         self.answer(|_| Ok(BuildOutcome { exit_code: 0, out_of_memory: false, deps_written: false }))
     }
     fn instance_dir(&self, instance: InstanceId) -> PathBuf {
-        std::env::temp_dir().join(instance.to_string())
+        let parent = self.warm_in.as_ref().map_or_else(std::env::temp_dir, |dir| dir.path().to_owned());
+        parent.join(instance.to_string())
     }
     fn seal(&self, _: InstanceId) -> Result<(), BackendError> {
         Ok(())

@@ -156,7 +156,13 @@ impl Applier {
 
     /// Waits until an instance is ready and says so; one that never is gets removed.
     async fn watch(&self, instance: InstanceId, image: Option<&str>, container: &ContainerId, busy: BusyGuard) {
-        match probe::wait_ready(&*self.world.backend, instance, container).await {
+        let stopping = self.tasks.stopping();
+        let ready = tokio::select! {
+            ready = probe::wait_ready(&*self.world.backend, instance, container) => ready,
+            // Whoever comes next finds its row and its container, and watches on.
+            () = stopping.cancelled() => return,
+        };
+        match ready {
             Ok(()) => {
                 if let Some(image) = image {
                     self.failing.lock().remove(image);

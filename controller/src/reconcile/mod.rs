@@ -5,6 +5,8 @@
 mod apply;
 pub mod plan;
 mod read;
+#[cfg(test)]
+mod tests;
 
 use std::sync::Arc;
 use std::time::Duration;

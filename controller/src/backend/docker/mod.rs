@@ -70,9 +70,13 @@ impl DockerBackend {
 
     /// Removes everything that this installation created in the engine and on the host's firewall.
     pub async fn uninstall(&self) -> Result<(), BackendError> {
-        for observed in self.observe().await? {
-            self.stop(&observed.container, observed.instance).await?;
+        let found = self.observe().await?;
+        let removals = found.iter().map(|seen| self.stop(&seen.container, seen.instance));
+        let mut removals = futures_util::stream::iter(removals).buffer_unordered(4);
+        while let Some(removed) = removals.next().await {
+            removed?;
         }
+        drop(removals);
         self.network.remove().await
     }
 

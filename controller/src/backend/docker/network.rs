@@ -4,30 +4,36 @@
 
 use std::collections::HashMap;
 use std::process::Stdio;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use bollard::Docker;
 use bollard::models::NetworkCreateRequest;
 use davit_api::InstallationId;
+use parking_lot::Mutex;
+use tokio::time::Instant;
 
 use super::{ANSWER, BackendError, Failed, LABEL_INSTALLATION, short, within};
 
 /// Cloud providers hand out credentials here to whoever asks from the machine.
 const METADATA: &str = "169.254.169.254/32";
+/// How long it is believed to be as it should: others reload firewalls and prune networks.
+const BELIEVED: Duration = Duration::from_secs(60);
 
 pub(super) struct Network {
     docker: Docker,
     installation: InstallationId,
     /// Network and bridge have the same name: 14 characters, and an interface may have 15.
     name: String,
-    ready: AtomicBool,
+    checked: Mutex<Option<Instant>>,
+    /// Said once, not every minute.
+    told: Mutex<Option<bool>>,
     making: tokio::sync::Mutex<()>,
 }
 
 impl Network {
     pub(super) fn new(docker: Docker, installation: InstallationId) -> Self {
         let name = format!("davit-{}", short(installation));
-        Self { docker, installation, name, ready: AtomicBool::new(false), making: tokio::sync::Mutex::new(()) }
+        Self { docker, installation, name, checked: Mutex::new(None), told: Mutex::new(None), making: tokio::sync::Mutex::new(()) }
     }
 
     pub(super) fn name(&self) -> &str {
@@ -36,16 +42,20 @@ impl Network {
 
     /// Look again before the next use.
     pub(super) fn forget(&self) {
-        self.ready.store(false, Ordering::Release);
+        *self.checked.lock() = None;
+    }
+
+    fn good(&self) -> bool {
+        self.checked.lock().is_some_and(|at| at.elapsed() < BELIEVED)
     }
 
     /// Makes network and firewall rules unless they are there.
     pub(super) async fn ensure(&self) -> Result<(), BackendError> {
-        if self.ready.load(Ordering::Acquire) {
+        if self.good() {
             return Ok(());
         }
         let _one = self.making.lock().await;
-        if self.ready.load(Ordering::Acquire) {
+        if self.good() {
             return Ok(());
         }
         match within(ANSWER, "looking at the network", self.docker.inspect_network(&self.name, None)).await {
@@ -54,7 +64,7 @@ impl Network {
             Err(failed) => return Err(failed.into()),
         }
         self.guard().await;
-        self.ready.store(true, Ordering::Release);
+        *self.checked.lock() = Some(Instant::now());
         Ok(())
     }
 
@@ -84,6 +94,9 @@ impl Network {
             if !there && let Err(error) = iptables("-I", &rule).await {
                 missing.push(error);
             }
+        }
+        if self.told.lock().replace(missing.is_empty()) == Some(missing.is_empty()) {
+            return;
         }
         match missing.first() {
             None => tracing::info!(bridge = %self.name, "firewall: functions reach nothing on this host (INPUT drop)"),
