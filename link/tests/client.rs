@@ -1,0 +1,191 @@
+//! The gateway's end against agents that a test plays.
+
+use std::collections::BTreeMap;
+use std::io::{Read, Seek, Write};
+use std::os::fd::OwnedFd;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use davit_link::frame::{Frame, FrameKind, body_frames};
+use davit_link::socket::{self, Inbox, Outbox};
+use davit_link::{InitRequest, InvokeHead, Kind, Link, LinkError, LinkEvent};
+use tokio::net::UnixListener;
+use tokio::sync::mpsc;
+
+fn soon() -> Instant {
+    Instant::now() + Duration::from_secs(10)
+}
+
+fn json(kind: FrameKind, stream: u32, body: &str) -> Frame {
+    Frame { kind, stream, body: Bytes::copy_from_slice(body.as_bytes()) }
+}
+
+fn head(id: &str) -> InvokeHead {
+    let arn = String::new();
+    InvokeHead {
+        request_id: id.into(),
+        deadline_unix_ms: 0,
+        arn,
+        trace_id: String::new(),
+        client_context: None,
+    }
+}
+
+async fn pair() -> (Link, mpsc::Receiver<LinkEvent>, Outbox, Inbox) {
+    let folder = tempfile::tempdir().unwrap();
+    // Longer than a socket address can be.
+    let deep = folder.path().join("d".repeat(120));
+    std::fs::create_dir(&deep).unwrap();
+    let path = deep.join("agent.sock");
+    let connecting = tokio::spawn({
+        let path = path.clone();
+        async move { Link::connect(&path, soon()).await }
+    });
+    tokio::time::sleep(Duration::from_millis(10)).await;
+    // Bound under a short name, then moved to where it is looked for.
+    let short = folder.path().join("s");
+    let listener = UnixListener::bind(&short).unwrap();
+    std::fs::rename(&short, &path).unwrap();
+    let (outbox, inbox) = socket::split(listener.accept().await.unwrap().0);
+    tokio::spawn(outbox.clone().drive());
+    outbox.send([json(FrameKind::Hello, 0, r#"{"protocol":1,"runtime":"test"}"#)]);
+    let (link, events) = connecting.await.unwrap().unwrap();
+    assert_eq!(link.runtime(), "test");
+    (link, events, outbox, inbox)
+}
+
+async fn expect(inbox: &mut Inbox, kind: FrameKind) -> (Frame, Option<OwnedFd>) {
+    let (frame, fd) = inbox.next().await.unwrap().unwrap();
+    assert_eq!(frame.kind, kind);
+    (frame, fd)
+}
+
+#[tokio::test]
+async fn calls_are_answered_in_any_order() {
+    let (link, _events, outbox, mut inbox) = pair().await;
+    let call = |id: &'static str| {
+        let link = link.clone();
+        tokio::spawn(async move { link.invoke(head(id), Bytes::from(vec![1; 1_000_000]), soon()).await })
+    };
+    let (one, two) = (call("one"), call("two"));
+    let mut streams = Vec::new();
+    let mut bytes = 0;
+    while streams.len() < 2 || bytes < 2_000_000 {
+        let (frame, _) = inbox.next().await.unwrap().unwrap();
+        match frame.kind {
+            FrameKind::Invoke => {
+                let head: InvokeHead = serde_json::from_slice(&frame.body).unwrap();
+                streams.push((frame.stream, head.request_id));
+            }
+            _ => bytes += frame.body.len(),
+        }
+    }
+    for (stream, id) in streams.into_iter().rev() {
+        outbox.send([json(FrameKind::Result, stream, r#"{"content_type":"text/plain"}"#)]);
+        outbox.send(body_frames(stream, Bytes::from(id.repeat(200_000))));
+    }
+    assert_eq!(one.await.unwrap().unwrap().body, "one".repeat(200_000));
+    assert_eq!(two.await.unwrap().unwrap().body, "two".repeat(200_000));
+}
+
+#[tokio::test]
+async fn a_bundle_and_a_socket_travel_as_descriptors() {
+    let (link, _events, outbox, mut inbox) = pair().await;
+    let mut bundle = tempfile::tempfile().unwrap();
+    bundle.write_all(b"bundle").unwrap();
+    let request = InitRequest {
+        function_name: "f".into(),
+        version: "1".into(),
+        namespace: "n".into(),
+        kind: Kind::Server,
+        handler: String::new(),
+        command: vec![],
+        env: BTreeMap::new(),
+        memory_mb: 128,
+        timeout_seconds: 3,
+        concurrency: 1,
+        init_timeout_ms: 1,
+        arn: String::new(),
+        log_group: String::new(),
+        log_stream: String::new(),
+        bundle_digest: String::new(),
+        bundle_size: 6,
+    };
+    let agent = async {
+        let (frame, fd) = expect(&mut inbox, FrameKind::Init).await;
+        let mut file = std::fs::File::from(fd.unwrap());
+        let mut text = String::new();
+        file.rewind().unwrap();
+        file.read_to_string(&mut text).unwrap();
+        assert_eq!(text, "bundle");
+        outbox.send([json(FrameKind::InitDone, frame.stream, r#"{"unpack_ms":1.0,"start_ms":2.0}"#)]);
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let (frame, _) = expect(&mut inbox, FrameKind::Open).await;
+        let socket = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        outbox.send_with_descriptor(Frame::empty(FrameKind::Opened, frame.stream), socket.into());
+        listener.accept().unwrap().0.write_all(b"hi").unwrap();
+        // Not a connected socket: a listener must not pass.
+        let (frame, _) = expect(&mut inbox, FrameKind::Open).await;
+        outbox.send_with_descriptor(Frame::empty(FrameKind::Opened, frame.stream), listener.into());
+    };
+    let gateway = async {
+        assert_eq!(link.init(request, bundle, soon()).await.unwrap().start_ms, 2.0);
+        let mut stream = link.open(soon()).await.unwrap();
+        stream.set_nonblocking(false).unwrap();
+        let mut text = String::new();
+        stream.read_to_string(&mut text).unwrap();
+        assert_eq!(text, "hi");
+        assert!(matches!(link.open(soon()).await, Err(LinkError::Protocol(_))));
+    };
+    tokio::join!(agent, gateway);
+}
+
+#[tokio::test]
+async fn dropping_a_call_cancels_it_and_dropping_the_link_closes_it() {
+    let (link, mut events, _outbox, mut inbox) = pair().await;
+    let call = link.invoke(head("x"), Bytes::new(), soon());
+    assert!(tokio::time::timeout(Duration::from_millis(50), call).await.is_err());
+    let (invoke, _) = expect(&mut inbox, FrameKind::Invoke).await;
+    expect(&mut inbox, FrameKind::End).await;
+    assert_eq!(expect(&mut inbox, FrameKind::Cancel).await.0.stream, invoke.stream);
+    drop(link);
+    assert!(inbox.next().await.unwrap().is_none());
+    assert!(matches!(events.recv().await, Some(LinkEvent::Closed)));
+}
+
+#[tokio::test]
+async fn the_end_of_the_instance_reaches_every_caller() {
+    let (link, mut events, outbox, mut inbox) = pair().await;
+    let waiting = tokio::spawn({
+        let link = link.clone();
+        async move { link.invoke(head("x"), Bytes::new(), soon()).await }
+    });
+    expect(&mut inbox, FrameKind::Invoke).await;
+    outbox.send([
+        json(FrameKind::Log, 0, r#"[{"stream":"stdout","line":"bye","at_unix_us":1}]"#),
+        json(FrameKind::Exited, 0, r#"{"kind":"OutOfMemory","message":"no"}"#),
+    ]);
+    outbox.flushed().await;
+    outbox.close();
+    assert!(matches!(waiting.await.unwrap(), Err(LinkError::Failure(_))));
+    assert!(matches!(events.recv().await, Some(LinkEvent::Log(lines)) if lines[0].line == "bye"));
+    assert!(matches!(events.recv().await, Some(LinkEvent::Exited(_))));
+    assert!(matches!(events.recv().await, Some(LinkEvent::Closed)));
+    assert!(link.is_closed());
+    assert!(matches!(link.ping(soon()).await, Err(LinkError::Failure(_))));
+}
+
+#[tokio::test]
+async fn silence_ends_at_the_deadline_and_nonsense_at_once() {
+    let (link, _events, outbox, mut inbox) = pair().await;
+    let short = Instant::now() + Duration::from_millis(30);
+    assert!(matches!(link.ping(short).await, Err(LinkError::Deadline)));
+    expect(&mut inbox, FrameKind::Ping).await;
+    outbox.send([json(FrameKind::Invoke, 1, "{}")]);
+    assert!(matches!(link.ping(soon()).await, Err(LinkError::Protocol(_))));
+    let nowhere = std::path::Path::new("/nonexistent/agent.sock");
+    assert!(matches!(
+        Link::connect(nowhere, Instant::now() + Duration::from_millis(20)).await,
+        Err(LinkError::Deadline)
+    ));
+}
