@@ -87,6 +87,14 @@ impl Public {
             // What was wrong with it may have been its framing: the connection is not used again.
             Err(error) => return closing(error::refuse(&error)),
         };
+        // hyper takes a chunked body that came with a length as well, and forgets the length. Nothing of that
+        // crosses to a function, but what follows on such a connection cannot be trusted (RFC 9112, 6.3).
+        let last = request.headers().contains_key(header::TRANSFER_ENCODING);
+        let response = self.route(request, host, peer, at).await;
+        if last { closing(response) } else { response }
+    }
+
+    async fn route(&self, request: Request<Body>, host: Host, peer: SocketAddr, at: Instant) -> Response<Body> {
         let path = request.uri().path();
         if path == "/healthz" {
             return Response::new(Body::full("ok\n"));
