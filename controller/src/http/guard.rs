@@ -66,7 +66,9 @@ pub(super) async fn guard(
     state.seen(caller.token);
     let params = match params {
         Ok(params) => params,
-        Err(rejection) => return Failure::invalid(format!("path: {}", rejection.body_text())).into_response(),
+        Err(rejection) => {
+            return Failure::invalid(format!("path: {}", rejection.body_text())).into_response();
+        }
     };
     let namespace = match namespace_of(&params) {
         Ok(namespace) => namespace,

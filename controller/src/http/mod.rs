@@ -1,5 +1,5 @@
 //! The management API, and what every request to it passes: a request id, a time limit, authentication,
-//! authorisation, and, for writes, a task of its own and an audit entry. All routes stand in [`ROUTES`].
+//! authorisation, and, for writes, a task of its own and an audit entry. All routes stand in `ROUTES`.
 
 mod admin;
 mod artifacts;

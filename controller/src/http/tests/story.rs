@@ -1,5 +1,6 @@
 //! One deployment as a client sees it.
 
+use axum::body::Body;
 use davit_api::Role;
 use http::StatusCode;
 use serde_json::json;
@@ -99,4 +100,39 @@ async fn a_client_deploys_and_looks_after_a_function() {
     assert!(entries.contains(&entry("schedules.add", "hello", "conflict")), "{entries:?}");
     assert!(entries.contains(&entry("secrets.set", "db", "ok")), "{entries:?}");
     assert!(!String::from_utf8_lossy(&audit.body).contains("s3cret"));
+}
+
+#[tokio::test]
+async fn a_client_that_hangs_up_stops_neither_the_write_nor_its_audit_entry() {
+    let api = Api::start().await;
+    let token = api.token(Role::Deploy, Some("own")).await;
+    let (reached, waiting) = tokio::sync::oneshot::channel::<()>();
+    let (release, gate) = tokio::sync::oneshot::channel::<()>();
+    let body = futures_util::stream::once(async move {
+        let _ = reached.send(());
+        let _ = gate.await;
+        Ok::<_, std::io::Error>(r#"{"value":"x"}"#)
+    });
+    let call = api.call(&token, "put", "/v1/namespaces/own/secrets/late", Body::from_stream(body));
+    tokio::select! {
+        answer = call => panic!("answered before the body was there: {answer:?}"),
+        done = waiting => done.unwrap(),
+    }
+    // The call is dropped by now; the body arrives all the same.
+    release.send(()).unwrap();
+    let written = async {
+        loop {
+            let audit = api.registry.list_audit(None, None, 1).await.unwrap();
+            if let Some(row) = audit.first() {
+                break row.entry.clone();
+            }
+            tokio::task::yield_now().await;
+        }
+    };
+    let entry = tokio::time::timeout(std::time::Duration::from_secs(10), written).await.unwrap();
+    assert_eq!(
+        (entry.action.as_str(), entry.object.as_str(), entry.outcome.as_str()),
+        ("secrets.set", "late", "ok")
+    );
+    assert_eq!(api.registry.list_secrets(&"own".parse().unwrap()).await.unwrap().len(), 1);
 }
