@@ -37,7 +37,11 @@ pub struct Table {
 /// Custom routes of one host.
 #[derive(Default)]
 struct Paths {
-    router: matchit::Router<Vec<Custom>>,
+    /// Patterns with a fixed number of segments.
+    exact: matchit::Router<Vec<Custom>>,
+    /// Patterns that end in `{name+}`, one router for each number of segments before it, longest first: in one
+    /// router a rest and a parameter at the same place would exclude each other.
+    greedy: Vec<(usize, matchit::Router<Vec<Custom>>)>,
 }
 
 /// One custom route.
@@ -177,32 +181,41 @@ impl Table {
 
 impl Paths {
     fn build(patterns: BTreeMap<String, Vec<Custom>>) -> Self {
-        let mut router = matchit::Router::new();
+        let mut exact = matchit::Router::new();
+        let mut greedy: BTreeMap<usize, matchit::Router<Vec<Custom>>> = BTreeMap::new();
         for (pattern, customs) in patterns {
+            let depth = pattern.matches('/').count();
+            let router = if pattern.contains('*') { greedy.entry(depth).or_default() } else { &mut exact };
             if let Err(error) = router.insert(pattern.clone(), customs) {
                 tracing::warn!(%pattern, %error, "route ignored");
             }
         }
-        Self { router }
+        Self { exact, greedy: greedy.into_iter().rev().collect() }
     }
 
+    /// The most specific pattern that takes path and method. Methods of patterns that take only the path are
+    /// noted in `allowed`.
     fn at(&self, method: &str, path: &str, allowed: &mut Vec<&'static str>) -> Option<Box<Found>> {
-        let hit = self.router.at(path).ok()?;
-        // A route for the very method comes before one for any.
-        let exact = hit.value.iter().find(|c| c.spec.method.as_str() == method);
-        let Some(custom) = exact.or_else(|| hit.value.iter().find(|c| c.spec.method.matches(method))) else {
-            allowed.extend(hit.value.iter().map(|c| c.spec.method.as_str()));
-            return None;
-        };
-        let values = hit.params.iter().map(|(_, value)| path::decode(value).unwrap_or_else(|| value.to_owned()));
-        Some(Box::new(Found {
-            version: custom.version.clone(),
-            payload: custom.spec.payload,
-            prefix: 0,
-            route: Some(custom.spec.clone()),
-            params: custom.names.iter().cloned().zip(values).collect(),
-        }))
+        let routers = std::iter::once(&self.exact).chain(self.greedy.iter().map(|(_, router)| router));
+        routers.filter_map(|router| router.at(path).ok()).find_map(|hit| found(&hit, method, allowed))
     }
+}
+
+fn found(hit: &matchit::Match<'_, '_, &Vec<Custom>>, method: &str, allowed: &mut Vec<&'static str>) -> Option<Box<Found>> {
+    // A route for the very method comes before one for any.
+    let exact = hit.value.iter().find(|c| c.spec.method.as_str() == method);
+    let Some(custom) = exact.or_else(|| hit.value.iter().find(|c| c.spec.method.matches(method))) else {
+        allowed.extend(hit.value.iter().map(|c| c.spec.method.as_str()));
+        return None;
+    };
+    let values = hit.params.iter().map(|(_, value)| path::decode(value).unwrap_or_else(|| value.to_owned()));
+    Some(Box::new(Found {
+        version: custom.version.clone(),
+        payload: custom.spec.payload,
+        prefix: 0,
+        route: Some(custom.spec.clone()),
+        params: custom.names.iter().cloned().zip(values).collect(),
+    }))
 }
 
 /// A pattern in the router's own syntax with numbered parameters, and the names in order.
@@ -221,3 +234,6 @@ fn positional(pattern: &str) -> (String, Vec<String>) {
         .collect();
     (segments.join("/"), names)
 }
+
+#[cfg(test)]
+mod tests;
