@@ -88,6 +88,7 @@ create trigger tokens_changed after update of expires_at, revoked_at on tokens f
 create trigger changed after insert or update or delete on instances for each statement execute function davit_changed('instances');
 -- A heartbeat is an update and no news.
 create trigger changed after insert or delete on gateways for each statement execute function davit_changed('instances');
-create trigger changed after insert or update or delete on versions for each statement execute function davit_changed('builds');
+-- A row at a time: a builder that looks for work and finds none has changed nothing, and must not wake itself.
+create trigger changed after insert or update or delete on versions for each row execute function davit_changed('builds');
 create trigger changed after insert or update or delete on schedules for each statement execute function davit_changed('schedules');
 create trigger changed after insert or update or delete on demand for each statement execute function davit_changed('demand');
