@@ -1,5 +1,6 @@
 //! What goes on while a command works, on standard error: a spinner on a terminal, plain lines elsewhere.
 
+use std::cell::RefCell;
 use std::io::IsTerminal;
 use std::time::Duration;
 
@@ -11,6 +12,7 @@ use crate::output::{Colour, note, paint};
 /// One piece of work being watched.
 pub(crate) struct Progress {
     bar: Option<ProgressBar>,
+    last: RefCell<String>,
 }
 
 impl Progress {
@@ -24,7 +26,7 @@ impl Progress {
             bar.enable_steady_tick(Duration::from_millis(100));
             bar
         });
-        let progress = Self { bar };
+        let progress = Self { bar, last: RefCell::default() };
         progress.step(step);
         progress
     }
@@ -33,8 +35,10 @@ impl Progress {
     pub(crate) fn step(&self, text: &str) {
         match &self.bar {
             Some(bar) => bar.set_message(text.to_owned()),
-            None => note(text),
+            None if *self.last.borrow() != text => note(text),
+            None => {}
         }
+        self.last.replace(text.to_owned());
     }
 
     /// A line of somebody else's output.

@@ -30,8 +30,6 @@ if ! getent passwd davit > /dev/null; then
 fi
 # /var/task and /tmp get a tmpfs in function containers; /davit is written by builder containers.
 mkdir -p /opt/davit /var/task /var/runtime /davit/out /run/davit
-# Some engines give a tmpfs the mode of the folder it covers, whatever mode was asked for.
-chmod 1777 /var/task
 chown 993:993 /davit /davit/out /run/davit
 # runc up to 1.1 gives a tmpfs the mode of the folder it covers, whatever the mount asks for, and root as owner.
 chmod 1777 /var/task

@@ -82,8 +82,8 @@ impl Deploy {
             let events = api.build_events(name, number, cursor, if ended { 0 } else { 10 }).await?;
             for event in &events {
                 cursor = event.cursor;
-                if !event.line.is_empty() && !self.quiet {
-                    progress.line(&event.line);
+                for line in event.line.lines().filter(|_| !self.quiet) {
+                    progress.line(line);
                 }
             }
             match version.state {

@@ -115,7 +115,7 @@ impl Invoke {
     /// What the answer's headers tell, as far as it was asked for.
     fn explain(&self, headers: &HeaderMap) {
         let text = |name: &str| headers.get(name).and_then(|v| v.to_str().ok()).unwrap_or("-");
-        if self.verbose {
+        if self.verbose && headers.contains_key("x-davit-invocation-id") {
             let start = if text("x-davit-cold") == "true" { "cold" } else { "warm" };
             note(format!("request {}, version {}, {start}", text("x-davit-invocation-id"), text("x-davit-version")));
         }
