@@ -9,7 +9,8 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use bytes::Bytes;
 use chrono::Utc;
 use davit_api::{ApiError, ErrorBody, ErrorCode, FunctionKind, InvocationId, InvocationSource, PhaseTimings};
-use davit_link::{InvokeHead, LinkError};
+use davit_link::{InvokeHead, InvokeResult, LinkError};
+use tokio::sync::oneshot;
 
 use crate::facts::CallFact;
 use crate::forward::{self, Exchange};
@@ -105,12 +106,16 @@ impl CallError {
 const TRIES: usize = 3;
 /// The agent ends a call at its deadline and says so; this is how long its word may take.
 const AGENT_MARGIN: Duration = Duration::from_millis(500);
+/// How long lines that belong to a call are waited for when none has come.
+const LOG_PATIENCE: Duration = Duration::from_millis(20);
 
 /// The corridor; cheap to clone.
 #[derive(Clone)]
 pub struct Corridor {
     instances: Instances,
     exchange: Arc<Exchange>,
+    /// How long a handler whose caller hung up may go on.
+    grace: Duration,
 }
 
 /// What is known about a call while it is on its way.
@@ -124,7 +129,8 @@ struct Progress {
 impl Corridor {
     /// A corridor to these instances.
     pub fn new(instances: Instances, exchange: Arc<Exchange>) -> Self {
-        Self { instances, exchange }
+        let grace = instances.shared().limits.abandon_grace;
+        Self { instances, exchange, grace }
     }
 
     /// The instances it leads to.
@@ -225,8 +231,8 @@ impl Corridor {
     }
 
     async fn call_handler(&self, version: &Arc<LiveVersion>, call: &Call, event: Bytes, progress: &mut Progress) -> Result<Answer, CallError> {
-        let mut slot = self.slot(version, call.deadline, progress).await?;
-        let _tap = call.log_tail.as_ref().map(|tail| slot.instance().tap(call.request_id, tail.clone()));
+        let slot = self.slot(version, call.deadline, progress).await?;
+        let tap = call.log_tail.as_ref().map(|tail| slot.instance().tap(call.request_id, tail.clone()));
         let link = slot.instance().link.clone();
         let head = InvokeHead {
             request_id: call.request_id.to_string(),
@@ -235,23 +241,25 @@ impl Corridor {
             trace_id: call.trace_id.clone().unwrap_or_default(),
             client_context: None,
         };
-        // Until the agent has answered, the instance is in the middle of a call. Should this future be dropped
-        // here, the agent ends the call by ending the instance, so nobody else may be given it.
-        slot.set_spoiled(version.spec.concurrency == 1);
-        let answered = link.invoke(head, event, call.deadline + AGENT_MARGIN).await;
+        // A task of its own: cancelling a handler ends its instance, so one whose caller hangs up gets a moment to
+        // finish by itself. `here` tells the task, by being dropped, that the caller is gone.
+        let (here, gone) = oneshot::channel::<()>();
+        let running = tokio::spawn(run_handler(slot, head, event, call.deadline + AGENT_MARGIN, gone, self.grace));
+        let answered = running.await;
+        drop(here);
+        if let (Some(_tap), Some(tail)) = (tap, &call.log_tail)
+            && tail.is_empty()
+        {
+            // What was written just before the result may come just after it; one round trip lets it arrive.
+            let _ = link.ping(Instant::now() + LOG_PATIENCE).await;
+        }
         let error = match answered {
-            Ok(result) => {
-                slot.set_spoiled(false);
-                return Ok(Answer::Event { content_type: result.content_type, body: result.body });
-            }
-            Err(error) => error,
+            Ok(Some(Ok(result))) => return Ok(Answer::Event { content_type: result.content_type, body: result.body }),
+            Ok(Some(Err(error))) => error,
+            Ok(None) | Err(_) => return Err(lost()),
         };
-        slot.set_spoiled(true);
         Err(match error {
-            LinkError::Failure(failure) => {
-                slot.set_spoiled(outcome::spoils(failure.kind));
-                outcome::call_failure(failure)
-            }
+            LinkError::Failure(failure) => outcome::call_failure(failure),
             LinkError::Deadline => timed_out(version),
             LinkError::Closed | LinkError::Protocol(_) => lost(),
         })
@@ -271,6 +279,36 @@ impl Corridor {
         };
         forward::event_answer(response, version, call.deadline).await
     }
+}
+
+/// Runs one call in an instance and gives the slot back; `None` when the caller went away and the grace is over.
+async fn run_handler(
+    mut slot: Slot,
+    head: InvokeHead,
+    event: Bytes,
+    deadline: Instant,
+    gone: oneshot::Receiver<()>,
+    grace: Duration,
+) -> Option<Result<InvokeResult, LinkError>> {
+    let link = slot.instance().link.clone();
+    let abandoned = async {
+        let _ = gone.await;
+        tokio::time::sleep(grace).await;
+    };
+    // Until the agent has answered the instance is in the middle of a call: nobody else may be given it, should
+    // this end here.
+    slot.set_spoiled(true);
+    let answered = tokio::select! {
+        biased;
+        answered = link.invoke(head, event, deadline) => answered,
+        () = abandoned => return None,
+    };
+    slot.set_spoiled(match &answered {
+        Ok(_) => false,
+        Err(LinkError::Failure(failure)) => outcome::spoils(failure.kind),
+        Err(LinkError::Deadline | LinkError::Closed | LinkError::Protocol(_)) => true,
+    });
+    Some(answered)
 }
 
 /// Counts a call that is given up.

@@ -124,8 +124,22 @@ async fn an_instance_lost_at_its_start_is_replaced_unseen() {
 }
 
 #[tokio::test]
-async fn a_caller_who_hangs_up_frees_the_slot_and_the_instance_serves_nobody_else() {
+async fn a_handler_whose_caller_hung_up_may_finish_and_keeps_its_instance() {
     let world = World::new(|_| {});
+    let v = version(|s| s.max_instances = 1);
+    let seen = world.container(&v).await;
+    for _ in 0..5 {
+        let gone = tokio::time::timeout(Duration::from_millis(20), world.call(&v, json!({"sleep": 60}))).await;
+        assert!(gone.is_err());
+    }
+    assert!(world.call(&v, json!({})).await.is_ok());
+    assert_eq!((seen.inits.load(SeqCst), seen.cancels.load(SeqCst)), (1, 0));
+    assert_eq!(seen.most_running.load(SeqCst), 1);
+}
+
+#[tokio::test]
+async fn a_caller_who_hangs_up_frees_the_slot_and_the_instance_serves_nobody_else() {
+    let world = World::new(|l| l.abandon_grace = Duration::from_millis(50));
     let v = version(|s| s.max_instances = 1);
     let first = world.container(&v).await;
     let gone = tokio::time::timeout(Duration::from_millis(50), world.call(&v, json!({"sleep": 10_000}))).await;

@@ -167,6 +167,10 @@ impl LogTail {
             text.drain(..cut);
         }
     }
+    /// Whether no line has come.
+    pub fn is_empty(&self) -> bool {
+        self.text.lock().is_empty()
+    }
     /// The last 4 KiB.
     pub fn text(&self) -> String {
         let text = self.text.lock();
