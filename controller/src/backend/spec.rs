@@ -35,13 +35,13 @@ pub struct Common {
 pub fn function_container(common: &Common, request: &StartRequest, shared: &Path) -> ContainerCreateBody {
     let key = &request.key;
     let bundle_mb = limits::UNPACKED_BYTES / (1024 * 1024) + 16;
-    let tmpfs = HashMap::from([
-        ("/tmp".to_owned(), format!("rw,exec,nosuid,nodev,mode=1777,size={}m", key.ephemeral_mb)),
-        ("/var/task".to_owned(), format!("rw,exec,nosuid,nodev,mode=1777,size={bundle_mb}m")),
-    ]);
+    // Owned by the container's user as well as open: some runtimes give the mount its image folder's mode.
+    let tmpfs = [("/tmp", u64::from(key.ephemeral_mb)), ("/var/task", bundle_mb)].map(|(path, size_mb)| {
+        (path.to_owned(), format!("rw,exec,nosuid,nodev,mode=1777,uid=993,gid=993,size={size_mb}m"))
+    });
     let host = HostConfig {
         readonly_rootfs: Some(true),
-        tmpfs: Some(tmpfs),
+        tmpfs: Some(tmpfs.into()),
         binds: Some(vec![format!("{}:{SHARED_DIR}:rw", shared.display())]),
         network_mode: Some(match key.network {
             NetworkClass::Egress => common.network.clone(),
