@@ -1,5 +1,6 @@
 """The Python shim on a real interpreter against a small Runtime API: answers, error shapes, context, logs."""
 
+import importlib.util
 import os
 import sys
 import unittest
@@ -167,6 +168,21 @@ class Surroundings(unittest.TestCase):
                  "boto3/__init__.py": "__version__ = 'mine'\n"}
         with Shim(files, "queue.handler") as shim:
             self.assertEqual(shim.call({}).json, "mine")
+
+    @unittest.skipUnless(importlib.util.find_spec("boto3"), "boto3 lies in the image only")
+    def test_the_first_client_finds_service_descriptions_loaded_and_sees_the_functions_own_settings(self):
+        code = """
+            import boto3
+            resource = boto3.resource("dynamodb", endpoint_url="http://127.0.0.1:1")
+            client = boto3.client("s3")
+            def handler(event, context):
+                credentials = boto3.DEFAULT_SESSION.get_credentials()
+                loader = boto3.DEFAULT_SESSION._session.get_component("data_loader")
+                return [client.meta.region_name, credentials.access_key, ("list_available_services", "service-2") in loader._cache]
+        """
+        env = {"AWS_REGION": "eu-west-1", "AWS_DEFAULT_REGION": "eu-west-1", "AWS_ACCESS_KEY_ID": "mine", "AWS_SECRET_ACCESS_KEY": "x"}
+        with Shim(app(code), env=env) as shim:
+            self.assertEqual(shim.call({}).json, ["eu-west-1", "mine", True])
 
     def test_folders_in_the_handlers_name(self):
         with Shim({"src/deep/app.py": "def handler(event, context):\n    return __name__\n"}, "src/deep/app.handler") as shim:
