@@ -47,7 +47,7 @@ impl Controller {
         let state = State::own(&globals.state_dir(), "controller")?;
         let (management, management_at) = bind("management", self.management).await?;
         let (admin, _) = bind("admin", self.admin).await?;
-        let store = parts::store(&self.database_url, state.dir(), &settings).await?;
+        let store = process.start(parts::store(&self.database_url, state.dir(), &settings)).await?;
         state.first_token(&store.registry).await?;
         let gateway_url = globals.gateway_url.clone().unwrap_or_else(|| "http://127.0.0.1:7480".into());
         let mut control =

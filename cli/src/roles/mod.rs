@@ -23,7 +23,7 @@ const DRAIN: Duration = Duration::from_secs(30);
 #[derive(Debug, Args)]
 pub(crate) struct Log {
     /// What to log, in the syntax of RUST_LOG
-    #[arg(long, env = "DAVIT_LOG", default_value = "info", value_name = "FILTER")]
+    #[arg(long, env = "DAVIT_LOG", default_value = "info,sqlx=warn", value_name = "FILTER")]
     log: String,
     /// auto (text on a terminal, else JSON), text or json
     #[arg(long, env = "DAVIT_LOG_FORMAT", default_value = "auto", value_name = "FORMAT")]

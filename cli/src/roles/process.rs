@@ -43,6 +43,14 @@ impl Process {
         tokio::spawn(listener::serve(listener, app, limits, self.admin.clone()));
     }
 
+    /// Runs the start of the role; a signal ends it, and what was started so far is dropped.
+    pub(super) async fn start<T>(&mut self, work: impl Future<Output = Result<T>>) -> Result<T> {
+        tokio::select! {
+            started = work => started,
+            signal = self.signals.next() => Err(Failure::Failed(format!("{signal} during the start"))),
+        }
+    }
+
     /// Waits for a signal or a fault.
     pub(super) async fn stop(&mut self) -> Stop {
         tokio::select! {

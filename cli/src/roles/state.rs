@@ -40,13 +40,18 @@ impl State {
         &self.dir
     }
 
+    /// Where the first administrator's token lies.
+    pub(super) fn token_file(&self) -> PathBuf {
+        self.dir.join("token")
+    }
+
     /// Makes the first administrator's token, unless the file holds one that is known.
-    pub(super) async fn first_token(&self, registry: &Registry) -> Result<PathBuf> {
-        let path = self.dir.join("token");
+    pub(super) async fn first_token(&self, registry: &Registry) -> Result<()> {
+        let path = self.token_file();
         if let Ok(text) = fs::read_to_string(&path) {
             let known = registry.find_token(hash_token(text.trim())).await;
             if known.map_err(|e| Failure::while_doing("registry", e))?.is_some() {
-                return Ok(path);
+                return Ok(());
             }
             tracing::warn!(path = %path.display(), "the token in this file is not valid any more; making another");
         }
@@ -57,8 +62,7 @@ impl State {
             expires_at: None,
         };
         let made = registry.create_token(new).await.map_err(|e| Failure::while_doing("first token", e))?;
-        write_whole(&path, &format!("{}\n", made.token), 0o600)?;
-        Ok(path)
+        write_whole(&path, &format!("{}\n", made.token), 0o600)
     }
 
     /// Tells clients on this machine where davit listens.

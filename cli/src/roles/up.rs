@@ -5,10 +5,12 @@ use std::time::Duration;
 
 use clap::Args;
 use davit_controller::http::Admin;
-use davit_daemon::Drain;
+use davit_daemon::{Drain, Tasks};
+use davit_gateway::Gateway;
 use davit_registry::embedded::Postgres;
+use tokio::net::TcpListener;
 
-use super::parts::{self, PartSettings};
+use super::parts::{self, ControlPlane, PartSettings, Store};
 use super::process::{Process, bind};
 use super::state::State;
 use super::{DRAIN, Log};
@@ -55,44 +57,20 @@ impl Up {
     async fn serve(&self, globals: &Globals) -> Result<()> {
         let settings = PartSettings::read()?;
         let mut process = Process::new()?;
-        let state = State::own(&globals.state_dir(), "up")?;
-        // Addresses first: one that is taken should not cost the start of a database.
-        let (management, management_at) = bind("management", self.management).await?;
-        let (admin, admin_at) = bind("admin", self.admin).await?;
+        let (tasks, readiness) = (process.tasks.clone(), process.readiness.clone());
+        let Built { state, postgres, store, gateway, mut control, admin, endpoint } =
+            process.start(self.build(globals, &settings, &tasks)).await?;
 
-        let postgres = match &self.database_url {
-            Some(_) => None,
-            None => Some(Postgres::start(state.dir()).await.map_err(|e| Failure::while_doing("Postgres", e))?),
-        };
-        let url = postgres.as_ref().map(Postgres::url).or(self.database_url.as_deref()).unwrap_or_default();
-        let store = parts::store(url, state.dir(), &settings).await?;
-        let token = state.first_token(&store.registry).await?;
-
-        let gateway = parts::data_plane(self.public, self.public_url.clone(), state.dir(), &store).await?;
-        let gateway_url = self.public_url.clone().unwrap_or_else(|| format!("http://{}", gateway.address()));
-        let mut control =
-            parts::control_plane(management, gateway_url.clone(), state.dir(), &store, &settings, &process.tasks).await?;
-        let gateway = gateway.spawn(process.readiness.latch("routes"));
-        let shown = parts::show_gateway(control.show(Admin::new(process.readiness.clone())), gateway.admin());
-        process.serve_admin(admin, shown);
-
-        let installation = store.registry.installation().await.map_err(|e| Failure::while_doing("registry", e))?;
-        let endpoint = Endpoint {
-            installation: installation.to_string(),
-            management_url: format!("http://{management_at}"),
-            gateway_url,
-            admin_url: format!("http://{admin_at}"),
-            pid: std::process::id(),
-        };
+        let gateway = gateway.spawn(readiness.latch("routes"));
+        process.serve_admin(admin, parts::show_gateway(control.show(Admin::new(readiness.clone())), gateway.admin()));
         state.write_endpoint(&endpoint)?;
         line(format!("functions   {}", endpoint.gateway_url));
         line(format!("management  {}", endpoint.management_url));
         line(format!("admin       {}", endpoint.admin_url));
-        line(format!("token       {}", token.display()));
+        line(format!("token       {}", state.token_file().display()));
 
         let stop = process.stop().await;
-        let unready = process.readiness.latch("stopping");
-        let tasks = process.tasks.clone();
+        let unready = readiness.latch("stopping");
         let work = async {
             let mut drain = Drain::within(DRAIN);
             state.remove_endpoint();
@@ -112,4 +90,44 @@ impl Up {
         drop(unready);
         outcome
     }
+
+    /// Binds and connects everything; nothing answers yet but the management API.
+    async fn build(&self, globals: &Globals, settings: &PartSettings, tasks: &Tasks) -> Result<Built> {
+        let state = State::own(&globals.state_dir(), "up")?;
+        // Addresses first: one that is taken should not cost the start of a database.
+        let (management, management_at) = bind("management", self.management).await?;
+        let (admin, admin_at) = bind("admin", self.admin).await?;
+        let postgres = match &self.database_url {
+            Some(_) => None,
+            None => Some(Postgres::start(state.dir()).await.map_err(|e| Failure::while_doing("Postgres", e))?),
+        };
+        let url = postgres.as_ref().map(Postgres::url).or(self.database_url.as_deref()).unwrap_or_default();
+        let store = parts::store(url, state.dir(), settings).await?;
+        state.first_token(&store.registry).await?;
+        let gateway = parts::data_plane(self.public, self.public_url.clone(), state.dir(), &store).await?;
+        let gateway_url = self.public_url.clone().unwrap_or_else(|| format!("http://{}", gateway.address()));
+        let control =
+            parts::control_plane(management, gateway_url.clone(), state.dir(), &store, settings, tasks).await?;
+        let installation = store.registry.installation().await.map_err(|e| Failure::while_doing("registry", e))?;
+        let endpoint = Endpoint {
+            installation: installation.to_string(),
+            management_url: format!("http://{management_at}"),
+            gateway_url,
+            admin_url: format!("http://{admin_at}"),
+            pid: std::process::id(),
+        };
+        Ok(Built { state, postgres, store, gateway, control, admin, endpoint })
+    }
+}
+
+/// Everything that is bound and connected. Fields are dropped in this order: what uses the database goes
+/// before it.
+struct Built {
+    gateway: Gateway,
+    control: ControlPlane,
+    admin: TcpListener,
+    store: Store,
+    postgres: Option<Postgres>,
+    endpoint: Endpoint,
+    state: State,
 }
