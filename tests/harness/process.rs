@@ -40,6 +40,8 @@ impl Davit {
         // Unix socket paths are limited to 107 bytes, so the directory lies directly under /tmp.
         let state =
             tempfile::Builder::new().prefix("davit-e2e-").tempdir_in("/tmp").expect("a state directory");
+        // Only loopback is spoken to, but the HTTP client wants to know how it would do TLS; a second call is refused.
+        let _ = rustls::crypto::ring::default_provider().install_default();
         let mut davit = Self {
             state,
             binary: binary(),
