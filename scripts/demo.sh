@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
 # From a fresh clone to functions that answer: installs what is missing, builds davit, starts it in the background, deploys
 # three examples, calls them, shows the clock and scale to zero, and leaves it all running. Safe to run again: then it
-# takes seconds. `make stop` stops what this started.
+# takes seconds. `make stop` stops what this started. With DAVIT_BIN that binary is used and none is built.
 source "$(dirname "$0")/lib.sh"
 cd "$ROOT"
 
-DAVIT=$ROOT/target/release/davit
+DAVIT=${DAVIT_BIN:-$ROOT/target/release/davit}
 PID_FILE=$WORK_DIR/davit.pid
 LOG=$WORK_DIR/davit.log
 STATE=${DAVIT_STATE_DIR:-$([[ $(id -u) == 0 ]] && echo /var/lib/davit || echo "${XDG_DATA_HOME:-$HOME/.local/share}/davit")}
@@ -43,6 +43,10 @@ prepare() {
 }
 
 build() {
+    if [[ -n ${DAVIT_BIN:-} ]]; then
+        say "using $DAVIT_BIN"
+        return
+    fi
     say "the first time this compiles everything and takes some minutes"
     cargo build --release --bin davit
 }
@@ -138,7 +142,7 @@ printf '%-44s %10s\n' "all of it" "$(seconds_since "$BEGAN")"
 cat << END
 
 It keeps running. To go on:
-  export PATH=$ROOT/target/release:\$PATH
+  export PATH=$(dirname "$DAVIT"):\$PATH
   davit list                                    what there is, and what runs of it
   davit init hello && cd hello && davit deploy  a function of your own
   davit schedule pause nightly-report demo      the demo's clock fires every minute until then

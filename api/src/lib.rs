@@ -24,8 +24,8 @@ pub use digest::Digest;
 pub use error::{ApiError, ErrorBody, ErrorCode, ErrorSource};
 pub use function::{FunctionDetail, FunctionSummary, InstanceCounts};
 pub use id::{
-    ArtifactUploadId, FunctionId, GatewayId, InstallationId, InstanceId, InvocationId, NamespaceId, RequestId,
-    ScheduleId, TokenId, VersionId,
+    ArtifactUploadId, FunctionId, GatewayId, InstallationId, InstanceId, InvocationId, NamespaceId,
+    RequestId, ScheduleId, TokenId, VersionId,
 };
 pub use instance::{InstanceState, NetworkClass, PoolKey};
 pub use invocation::{
@@ -33,8 +33,8 @@ pub use invocation::{
     PhaseTimings,
 };
 pub use management::{
-    ArtifactAccepted, AuditView, Info, InstanceView, NewNamespace, NewSchedule, NewVersion, Preview, PreviewRequest,
-    Rollback, SecretValue, SecretView,
+    ArtifactAccepted, AuditView, Info, InstanceView, NewNamespace, NewSchedule, NewVersion, Preview,
+    PreviewRequest, Rollback, SecretValue, SecretView,
 };
 pub use manifest::{Manifest, ManifestError, ManifestRoute, ManifestSchedule};
 pub use name::{AliasName, EnvName, FunctionName, NameError, NamespaceName, ScheduleName, SecretName};

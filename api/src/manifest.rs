@@ -9,8 +9,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     Access, EnvName, FunctionKind, FunctionName, HostPattern, MethodMatch, MissedPolicy, NamespaceName,
-    NetworkClass, PathPattern, PayloadFormat, RetryPolicy, RouteSpec, RuntimeName, ScheduleName, ScheduleSpec,
-    SecretName, VersionSpec,
+    NetworkClass, PathPattern, PayloadFormat, RetryPolicy, RouteSpec, RuntimeName, ScheduleName,
+    ScheduleSpec, SecretName, VersionSpec,
 };
 
 /// The settings of a davit function, as written in its davit.toml.
@@ -242,7 +242,10 @@ impl Manifest {
                 return named("handler", "write module.function, such as \"app.handler\"");
             }
             if !self.command.is_empty() {
-                return named("command", "is for provided and server functions; this runtime calls the handler");
+                return named(
+                    "command",
+                    "is for provided and server functions; this runtime calls the handler",
+                );
             }
         }
         if spec.kind == FunctionKind::Server && interpreted && self.command.is_empty() {
@@ -260,7 +263,8 @@ impl Manifest {
 fn explain(text: &str, error: &toml::de::Error) -> ManifestError {
     let line = error.span().map(|span| text[..span.start.min(text.len())].matches('\n').count() + 1);
     let message = error.message().trim().replace('\n', ", ");
-    let quoted = |part: &str| -> Vec<String> { part.split('`').skip(1).step_by(2).map(str::to_owned).collect() };
+    let quoted =
+        |part: &str| -> Vec<String> { part.split('`').skip(1).step_by(2).map(str::to_owned).collect() };
     if let Some(rest) = message.strip_prefix("unknown field ") {
         let mut words = quoted(rest).into_iter();
         let field = words.next().unwrap_or_default();
@@ -298,7 +302,8 @@ fn key_of_line(line: &str) -> Option<&str> {
 }
 
 fn line_of_key(text: &str, field: &str) -> Option<usize> {
-    let table = |line: &str| line.trim().trim_matches(|c| c == '[' || c == ']') == field && line.contains('[');
+    let table =
+        |line: &str| line.trim().trim_matches(|c| c == '[' || c == ']') == field && line.contains('[');
     text.lines().position(|line| key_of_line(line) == Some(field) || table(line)).map(|index| index + 1)
 }
 

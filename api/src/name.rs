@@ -79,7 +79,8 @@ macro_rules! names {
     )*};
 }
 
-const LABEL_RULE: &str = "use 1 to 63 lower-case letters, digits and hyphens, starting and ending with a letter or digit";
+const LABEL_RULE: &str =
+    "use 1 to 63 lower-case letters, digits and hyphens, starting and ending with a letter or digit";
 
 names! {
     /// A namespace's name: a DNS label, because it is the first segment of every function address.
@@ -116,8 +117,16 @@ fn is_env(text: &str) -> bool {
         && !bytes[0].is_ascii_digit();
     // Variables which the runtimes, the loader or the interpreter read before any of the user's code runs:
     // setting them would change what the platform executes, not what the function sees.
-    const EXACT: [&str; 8] =
-        ["PATH", "HOME", "PORT", "_HANDLER", "PYTHONHOME", "PYTHONSTARTUP", "LAMBDA_TASK_ROOT", "LAMBDA_RUNTIME_DIR"];
+    const EXACT: [&str; 8] = [
+        "PATH",
+        "HOME",
+        "PORT",
+        "_HANDLER",
+        "PYTHONHOME",
+        "PYTHONSTARTUP",
+        "LAMBDA_TASK_ROOT",
+        "LAMBDA_RUNTIME_DIR",
+    ];
     const PREFIX: [&str; 4] = ["AWS_LAMBDA_", "DAVIT_", "LD_", "_LAMBDA_"];
     shape && !EXACT.contains(&text) && !PREFIX.iter().any(|p| text.starts_with(p))
 }

@@ -6,7 +6,9 @@ use serde::{Deserialize, Serialize};
 
 /// How often, and for how long, an asynchronous invocation is tried. Stamped on the invocation when it is
 /// accepted, so a later change of the function does not change what was promised.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema, schemars::JsonSchema)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema, schemars::JsonSchema,
+)]
 #[serde(deny_unknown_fields, default)]
 pub struct RetryPolicy {
     /// Attempts in all, the first one included; 1 to 100.
@@ -30,14 +32,19 @@ impl Default for RetryPolicy {
 impl RetryPolicy {
     /// The delay after attempt `attempt` (1 is the first) failed, before any jitter.
     pub fn delay_after(&self, attempt: u32) -> Duration {
-        let doubled = u64::from(self.base_delay_seconds).saturating_mul(1 << attempt.saturating_sub(1).min(32));
+        let doubled =
+            u64::from(self.base_delay_seconds).saturating_mul(1 << attempt.saturating_sub(1).min(32));
         Duration::from_secs(doubled.min(u64::from(self.max_delay_seconds)))
     }
 
     /// Checks the bounds; the error names the field.
     pub fn check(&self) -> Result<(), String> {
         let within = |field: &str, value: u32, low: u32, high: u32| {
-            if (low..=high).contains(&value) { Ok(()) } else { Err(format!("{field} must be {low} to {high}")) }
+            if (low..=high).contains(&value) {
+                Ok(())
+            } else {
+                Err(format!("{field} must be {low} to {high}"))
+            }
         };
         within("max_attempts", self.max_attempts, 1, 100)?;
         within("base_delay_seconds", self.base_delay_seconds, 0, 3_600)?;

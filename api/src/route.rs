@@ -6,7 +6,19 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 
 /// What a *handler* function receives for an HTTP request. `server` functions get the request itself.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize, utoipa::ToSchema, schemars::JsonSchema)]
+#[derive(
+    Debug,
+    Clone,
+    Copy,
+    PartialEq,
+    Eq,
+    Hash,
+    Default,
+    Serialize,
+    Deserialize,
+    utoipa::ToSchema,
+    schemars::JsonSchema,
+)]
 pub enum PayloadFormat {
     /// API Gateway payload format 2.0 (HTTP API, function URL).
     #[default]
@@ -21,7 +33,21 @@ pub enum PayloadFormat {
 }
 
 /// An HTTP method, or any.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default, Serialize, Deserialize, utoipa::ToSchema, schemars::JsonSchema)]
+#[derive(
+    Debug,
+    Clone,
+    Copy,
+    PartialEq,
+    Eq,
+    Hash,
+    PartialOrd,
+    Ord,
+    Default,
+    Serialize,
+    Deserialize,
+    utoipa::ToSchema,
+    schemars::JsonSchema,
+)]
 #[serde(rename_all = "UPPERCASE")]
 #[expect(missing_docs, reason = "each variant is the method of its name")]
 pub enum MethodMatch {
@@ -67,7 +93,9 @@ impl FromStr for MethodMatch {
         [Any, Get, Head, Post, Put, Patch, Delete, Options]
             .into_iter()
             .find(|m| m.as_str() == text)
-            .ok_or_else(|| format!("{text:?} is not a method; use GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS or ANY"))
+            .ok_or_else(|| {
+                format!("{text:?} is not a method; use GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS or ANY")
+            })
     }
 }
 
@@ -75,7 +103,18 @@ impl FromStr for MethodMatch {
 ///
 /// Segments are literal or one parameter; the last may be `{name+}`, which takes one or more segments.
 /// Literals use the unreserved characters of RFC 3986, so that no encoding can spell the same path twice.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, utoipa::ToSchema, schemars::JsonSchema)]
+#[derive(
+    Clone,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Hash,
+    Serialize,
+    Deserialize,
+    utoipa::ToSchema,
+    schemars::JsonSchema,
+)]
 #[serde(try_from = "String", into = "String")]
 #[schema(value_type = String, example = "/orders/{id}")]
 #[schemars(with = "String")]
@@ -90,7 +129,15 @@ impl PathPattern {
     pub fn shape(&self) -> String {
         self.0
             .split('/')
-            .map(|s| if s.ends_with("+}") { "{+}" } else if s.starts_with('{') { "{}" } else { s })
+            .map(|s| {
+                if s.ends_with("+}") {
+                    "{+}"
+                } else if s.starts_with('{') {
+                    "{}"
+                } else {
+                    s
+                }
+            })
             .collect::<Vec<_>>()
             .join("/")
     }
@@ -98,7 +145,8 @@ impl PathPattern {
 impl FromStr for PathPattern {
     type Err = String;
     fn from_str(text: &str) -> Result<Self, String> {
-        let bad = |why: &str| Err(format!("path pattern {:?}: {why}", text.chars().take(80).collect::<String>()));
+        let bad =
+            |why: &str| Err(format!("path pattern {:?}: {why}", text.chars().take(80).collect::<String>()));
         let Some(rest) = text.strip_prefix('/') else { return bad("must start with /") };
         if text.len() > 512 {
             return bad("longer than 512 characters");
@@ -136,7 +184,18 @@ impl FromStr for PathPattern {
 }
 
 /// A host name for a route: lower-case DNS name, optionally with `*.` in front.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, utoipa::ToSchema, schemars::JsonSchema)]
+#[derive(
+    Clone,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Hash,
+    Serialize,
+    Deserialize,
+    utoipa::ToSchema,
+    schemars::JsonSchema,
+)]
 #[serde(try_from = "String", into = "String")]
 #[schema(value_type = String, example = "api.example.com")]
 #[schemars(with = "String")]
@@ -161,7 +220,10 @@ impl FromStr for HostPattern {
         if text.len() <= 253 && name.split('.').all(label) {
             Ok(Self(text.into()))
         } else {
-            Err(format!("host {:?}: use a lower-case DNS name such as api.example.com", text.chars().take(80).collect::<String>()))
+            Err(format!(
+                "host {:?}: use a lower-case DNS name such as api.example.com",
+                text.chars().take(80).collect::<String>()
+            ))
         }
     }
 }
@@ -217,7 +279,10 @@ mod tests {
 
     #[test]
     fn patterns_that_could_be_spelt_two_ways_are_refused() {
-        for bad in ["", "a", "//", "/a//b", "/a/", "/../b", "/a/./b", "/%41", "/a b", "/{a}/{a}", "/{a+}/b", "/{}", "/v1/x", "/healthz"] {
+        for bad in [
+            "", "a", "//", "/a//b", "/a/", "/../b", "/a/./b", "/%41", "/a b", "/{a}/{a}", "/{a+}/b", "/{}",
+            "/v1/x", "/healthz",
+        ] {
             assert!(bad.parse::<PathPattern>().is_err(), "{bad}");
         }
         for good in ["/", "/orders", "/orders/{id}", "/files/{rest+}", "/a-b/~c.d_e"] {

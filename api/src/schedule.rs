@@ -6,7 +6,9 @@ use serde::{Deserialize, Serialize};
 use crate::{InvocationId, ScheduleId, ScheduleName};
 
 /// What happens to instants that passed while nobody could ring.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, utoipa::ToSchema, schemars::JsonSchema)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, utoipa::ToSchema, schemars::JsonSchema,
+)]
 #[serde(rename_all = "snake_case")]
 pub enum MissedPolicy {
     /// The latest one runs, late; earlier ones are recorded as missed.

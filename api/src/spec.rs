@@ -6,7 +6,9 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{ApiError, EnvName, NetworkClass, PathPattern, PayloadFormat, RetryPolicy, RouteSpec, SecretName};
+use crate::{
+    ApiError, EnvName, NetworkClass, PathPattern, PayloadFormat, RetryPolicy, RouteSpec, SecretName,
+};
 
 /// Bounds of a version's settings. Where AWS Lambda has a bound its value is taken (Lambda quotas page), so
 /// that what fits there fits here.
@@ -48,7 +50,18 @@ pub mod limits {
 }
 
 /// The folder name of a runtime under `runtime-images/`, such as `python3.13` or `provided`.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, utoipa::ToSchema, schemars::JsonSchema)]
+#[derive(
+    Clone,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Hash,
+    Serialize,
+    Deserialize,
+    utoipa::ToSchema,
+    schemars::JsonSchema,
+)]
 #[serde(try_from = "String", into = "String")]
 #[schema(value_type = String, example = "python3.13")]
 #[schemars(with = "String")]
@@ -83,7 +96,8 @@ impl FromStr for RuntimeName {
         if good {
             Ok(Self(text.into()))
         } else {
-            Err("a runtime is named like python3.13: 1 to 32 lower-case letters, digits, dots and hyphens".into())
+            Err("a runtime is named like python3.13: 1 to 32 lower-case letters, digits, dots and hyphens"
+                .into())
         }
     }
 }
@@ -100,7 +114,9 @@ impl From<RuntimeName> for String {
 }
 
 /// How a function is spoken to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, utoipa::ToSchema, schemars::JsonSchema)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, utoipa::ToSchema, schemars::JsonSchema,
+)]
 #[serde(rename_all = "snake_case")]
 pub enum FunctionKind {
     /// Event in, result out: the Lambda programming model.
@@ -110,7 +126,19 @@ pub enum FunctionKind {
 }
 
 /// Who may call a function's HTTP address.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize, utoipa::ToSchema, schemars::JsonSchema)]
+#[derive(
+    Debug,
+    Clone,
+    Copy,
+    PartialEq,
+    Eq,
+    Hash,
+    Default,
+    Serialize,
+    Deserialize,
+    utoipa::ToSchema,
+    schemars::JsonSchema,
+)]
 #[serde(rename_all = "snake_case")]
 pub enum Access {
     /// Nobody: it has no HTTP address. `davit invoke`, schedules and the queue reach it.
@@ -204,7 +232,10 @@ impl VersionSpec {
             if range.contains(&value) {
                 Ok(())
             } else {
-                Err(ApiError::field(field, format!("must be {} to {}, not {value}", range.start(), range.end())))
+                Err(ApiError::field(
+                    field,
+                    format!("must be {} to {}, not {value}", range.start(), range.end()),
+                ))
             }
         };
         within("memory_mb", self.memory_mb, limits::MEMORY_MB)?;
@@ -222,7 +253,10 @@ impl VersionSpec {
 
     fn check_text(&self) -> Result<(), ApiError> {
         if self.handler.chars().count() > limits::HANDLER_CHARS || self.handler.contains(char::is_control) {
-            return Err(ApiError::field("handler", "at most 128 characters, none of them control characters"));
+            return Err(ApiError::field(
+                "handler",
+                "at most 128 characters, none of them control characters",
+            ));
         }
         if self.command.len() > 64 || self.command.iter().any(|a| a.len() > 4096 || a.contains('\0')) {
             return Err(ApiError::field("command", "at most 64 arguments of 4,096 bytes, without NUL"));
@@ -254,7 +288,10 @@ impl VersionSpec {
         let mut seen = std::collections::HashSet::new();
         for route in &self.routes {
             if !seen.insert((route.host.as_ref(), route.method, PathPattern::shape(&route.path))) {
-                return Err(ApiError::field("routes", format!("{} {} is listed twice", route.method, route.path)));
+                return Err(ApiError::field(
+                    "routes",
+                    format!("{} {} is listed twice", route.method, route.path),
+                ));
             }
         }
         Ok(())

@@ -6,7 +6,9 @@ use serde::{Deserialize, Serialize};
 use crate::{NamespaceName, TokenId};
 
 /// What a token may do in its namespace. Ordered: each role includes those before it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, utoipa::ToSchema)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, utoipa::ToSchema,
+)]
 #[serde(rename_all = "snake_case")]
 pub enum Role {
     /// Look at everything but secrets' values.

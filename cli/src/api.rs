@@ -3,9 +3,10 @@
 use std::time::Duration;
 
 use davit_api::{
-    BuildEvent, Digest, EnqueueAccepted, FireView, FunctionDetail, FunctionName, FunctionSummary, Info, InvocationId,
-    InvocationView, LogLine, NamespaceName, NewSchedule, NewToken, NewVersion, Rollback, ScheduleName, ScheduleView,
-    SecretName, SecretValue, SecretView, TokenCreated, TokenId, TokenView, VersionView,
+    BuildEvent, Digest, EnqueueAccepted, FireView, FunctionDetail, FunctionName, FunctionSummary, Info,
+    InvocationId, InvocationView, LogLine, NamespaceName, NewSchedule, NewToken, NewVersion, Rollback,
+    ScheduleName, ScheduleView, SecretName, SecretValue, SecretView, TokenCreated, TokenId, TokenView,
+    VersionView,
 };
 use reqwest::Method;
 use reqwest::header::HeaderMap;
@@ -59,7 +60,9 @@ impl Api {
     /// The gateway's client.
     pub(crate) fn gateway(&self) -> Result<&Client> {
         self.gateway.as_ref().ok_or_else(|| {
-            Failure::Usage("no gateway is known for that davit; give --gateway-url or set DAVIT_GATEWAY_URL".into())
+            Failure::Usage(
+                "no gateway is known for that davit; give --gateway-url or set DAVIT_GATEWAY_URL".into(),
+            )
         })
     }
 
@@ -100,7 +103,11 @@ impl Api {
         self.management.send(request).await.map(|_| ())
     }
 
-    pub(crate) async fn create_version(&self, function: &FunctionName, new: &NewVersion) -> Result<VersionView> {
+    pub(crate) async fn create_version(
+        &self,
+        function: &FunctionName,
+        new: &NewVersion,
+    ) -> Result<VersionView> {
         self.management.post(&self.of_function(function, "/versions"), new).await
     }
 
@@ -112,12 +119,22 @@ impl Api {
         self.management.get(&self.of_function(function, "/versions")).await
     }
 
-    pub(crate) async fn build_events(&self, function: &FunctionName, number: u32, after: i64, wait: u32) -> Result<Vec<BuildEvent>> {
+    pub(crate) async fn build_events(
+        &self,
+        function: &FunctionName,
+        number: u32,
+        after: i64,
+        wait: u32,
+    ) -> Result<Vec<BuildEvent>> {
         let rest = format!("/versions/{number}/events?after={after}&wait={wait}");
         self.management.get(&self.of_function(function, &rest)).await
     }
 
-    pub(crate) async fn rollback(&self, function: &FunctionName, version: Option<u32>) -> Result<VersionView> {
+    pub(crate) async fn rollback(
+        &self,
+        function: &FunctionName,
+        version: Option<u32>,
+    ) -> Result<VersionView> {
         self.management.post(&self.of_function(function, "/rollback"), &Rollback { to: version }).await
     }
 
@@ -141,11 +158,19 @@ impl Api {
         self.management.get(&self.of_function(function, "/schedules")).await
     }
 
-    pub(crate) async fn add_schedule(&self, function: &FunctionName, new: &NewSchedule) -> Result<ScheduleView> {
+    pub(crate) async fn add_schedule(
+        &self,
+        function: &FunctionName,
+        new: &NewSchedule,
+    ) -> Result<ScheduleView> {
         self.management.post(&self.of_function(function, "/schedules"), new).await
     }
 
-    pub(crate) async fn remove_schedule(&self, function: &FunctionName, schedule: &ScheduleName) -> Result<()> {
+    pub(crate) async fn remove_schedule(
+        &self,
+        function: &FunctionName,
+        schedule: &ScheduleName,
+    ) -> Result<()> {
         self.management.delete(&self.of_schedule(function, schedule, "")).await
     }
 
@@ -179,7 +204,8 @@ impl Api {
 
     pub(crate) async fn set_secret(&self, name: &SecretName, value: &str) -> Result<()> {
         let path = self.in_namespace(&format!("secrets/{name}"));
-        let request = self.management.request(Method::PUT, &path).json(&SecretValue { value: value.to_owned() });
+        let request =
+            self.management.request(Method::PUT, &path).json(&SecretValue { value: value.to_owned() });
         self.management.send(request).await.map(|_| ())
     }
 

@@ -25,14 +25,17 @@ impl Client {
         let parsed = reqwest::Url::parse(&base)
             .ok()
             .filter(|u| matches!(u.scheme(), "http" | "https") && u.has_host())
-            .ok_or_else(|| Failure::Usage(format!("{url:?} is not an address such as http://127.0.0.1:7481")))?;
+            .ok_or_else(|| {
+                Failure::Usage(format!("{url:?} is not an address such as http://127.0.0.1:7481"))
+            })?;
         let mut builder = reqwest::Client::builder()
             .user_agent(concat!("davit/", env!("CARGO_PKG_VERSION")))
             .connect_timeout(Duration::from_secs(5))
             .redirect(reqwest::redirect::Policy::none());
         // A proxy that the environment names is for the outside world, not for this machine.
         let host = parsed.host_str().unwrap_or_default();
-        let loopback = host.trim_matches(['[', ']']).parse().is_ok_and(|ip: std::net::IpAddr| ip.is_loopback());
+        let loopback =
+            host.trim_matches(['[', ']']).parse().is_ok_and(|ip: std::net::IpAddr| ip.is_loopback());
         if host == "localhost" || loopback {
             builder = builder.no_proxy();
         }
@@ -52,7 +55,8 @@ impl Client {
 
     /// A request that carries the token and waits at most a minute, unless the caller says otherwise.
     pub(crate) fn request(&self, method: Method, path: &str) -> RequestBuilder {
-        let request = self.http.request(method, format!("{}{path}", self.base)).timeout(Duration::from_secs(60));
+        let request =
+            self.http.request(method, format!("{}{path}", self.base)).timeout(Duration::from_secs(60));
         match &self.token {
             Some(token) => request.bearer_auth(token),
             None => request,

@@ -93,12 +93,19 @@ impl Globals {
             )));
         };
         // The local gateway belongs to the local davit, not to a remote one that --url names.
-        let gateway = self.gateway_url.clone().or_else(|| if self.url.is_none() { local(|e| &e.gateway_url) } else { None });
+        let gateway = self
+            .gateway_url
+            .clone()
+            .or_else(|| if self.url.is_none() { local(|e| &e.gateway_url) } else { None });
         let token = match &self.token {
             Some(token) => Some(token.clone()),
             None => read_token(&state_dir)?,
         };
-        Ok(Api::new(Client::new(&url, token.clone())?, gateway.map(|g| Client::new(&g, token)).transpose()?, namespace))
+        Ok(Api::new(
+            Client::new(&url, token.clone())?,
+            gateway.map(|g| Client::new(&g, token)).transpose()?,
+            namespace,
+        ))
     }
 }
 
@@ -121,9 +128,10 @@ fn read_token(state_dir: &Path) -> Result<Option<String>> {
     let path = state_dir.join("token");
     match std::fs::read_to_string(&path) {
         Ok(text) => Ok(Some(text.trim().to_owned())),
-        Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => {
-            Err(Failure::Failed(format!("{} belongs to another user; give --token or set DAVIT_TOKEN", path.display())))
-        }
+        Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => Err(Failure::Failed(format!(
+            "{} belongs to another user; give --token or set DAVIT_TOKEN",
+            path.display()
+        ))),
         Err(_) => Ok(None),
     }
 }

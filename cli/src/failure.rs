@@ -45,7 +45,9 @@ impl Failure {
     /// What the user might do about it.
     pub(crate) fn hint(&self) -> Option<&'static str> {
         match self {
-            Self::Unreachable(_) => Some("is davit running? `davit up` starts one, `davit doctor` looks for problems"),
+            Self::Unreachable(_) => {
+                Some("is davit running? `davit up` starts one, `davit doctor` looks for problems")
+            }
             Self::Refused(body) => match body.code {
                 ErrorCode::Unauthenticated => Some("set DAVIT_TOKEN, or give --token"),
                 ErrorCode::Forbidden => Some("this token's role or namespace does not reach that"),

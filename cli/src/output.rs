@@ -108,8 +108,11 @@ impl Table {
         let widths: Vec<usize> = (0..columns).map(width).collect();
         let mut text = String::new();
         for (index, row) in self.rows.iter().enumerate() {
-            let cells: Vec<String> =
-                row.iter().zip(&widths).map(|(c, w)| format!("{c}{}", " ".repeat(w - c.chars().count()))).collect();
+            let cells: Vec<String> = row
+                .iter()
+                .zip(&widths)
+                .map(|(c, w)| format!("{c}{}", " ".repeat(w - c.chars().count())))
+                .collect();
             let line = cells.join("  ");
             let line = line.trim_end();
             text += &if index == 0 { paint(Colour::Dim, line, terminal) } else { line.to_owned() };
@@ -151,7 +154,10 @@ mod tests {
     #[test]
     fn moments_read_like_speech() {
         let ago = |s| when(Utc::now() - chrono::Duration::seconds(s));
-        assert_eq!([ago(5), ago(300), ago(7_200), ago(200_000)], ["5 s ago", "5 min ago", "2 h ago", "2 days ago"]);
+        assert_eq!(
+            [ago(5), ago(300), ago(7_200), ago(200_000)],
+            ["5 s ago", "5 min ago", "2 h ago", "2 days ago"]
+        );
         assert!(when(Utc::now() + chrono::Duration::seconds(400)).starts_with("in 6 min"));
     }
 }

@@ -29,7 +29,10 @@ pub(crate) struct Packed {
 pub(crate) fn pack(root: &Path) -> Result<Packed> {
     let mut files = list(root)?;
     if files.is_empty() {
-        return Err(Failure::Usage(format!("{}: there is no file to pack, or all are ignored", root.display())));
+        return Err(Failure::Usage(format!(
+            "{}: there is no file to pack, or all are ignored",
+            root.display()
+        )));
     }
     if files.len() > limits::ARCHIVE_ENTRIES {
         return Err(too_much(format!("{} files; the limit is {}", files.len(), limits::ARCHIVE_ENTRIES)));
@@ -46,7 +49,11 @@ pub(crate) fn pack(root: &Path) -> Result<Packed> {
     let finish = |e| Failure::while_doing("archive", e);
     let bytes = archive.into_inner().and_then(GzEncoder::finish).map_err(finish)?;
     if bytes.len() > limits::SOURCE_BYTES {
-        return Err(too_much(format!("{} MiB packed; the limit is {}", bytes.len() >> 20, limits::SOURCE_BYTES >> 20)));
+        return Err(too_much(format!(
+            "{} MiB packed; the limit is {}",
+            bytes.len() >> 20,
+            limits::SOURCE_BYTES >> 20
+        )));
     }
     let digest = Digest::from_bytes(Sha256::digest(&bytes).into());
     Ok(Packed { bytes, digest, files: files.len() })
@@ -83,7 +90,9 @@ fn list(root: &Path) -> Result<Vec<(String, PathBuf)>> {
             let target = entry.path().canonicalize().map_err(|e| problem(&format!("dead link: {e}")))?;
             let root = root.canonicalize().map_err(|e| problem(&e.to_string()))?;
             if !target.is_file() || !target.starts_with(&root) {
-                return Err(problem("a link to a folder or out of the function's folder; copy the files instead"));
+                return Err(problem(
+                    "a link to a folder or out of the function's folder; copy the files instead",
+                ));
             }
             files.push((name_of(relative)?, target));
         } else if !kind.is_dir() {

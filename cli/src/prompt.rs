@@ -32,7 +32,11 @@ pub(crate) fn secret(question: &str, bound: usize) -> Result<String> {
         ask("\n");
     } else {
         let limit = bound as u64 + 2;
-        stdin.lock().take(limit).read_to_string(&mut text).map_err(|e| Failure::while_doing("standard input", e))?;
+        stdin
+            .lock()
+            .take(limit)
+            .read_to_string(&mut text)
+            .map_err(|e| Failure::while_doing("standard input", e))?;
     }
     Ok(without_line_end(text))
 }

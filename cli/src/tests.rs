@@ -41,9 +41,14 @@ fn what_users_type_is_understood() {
         let words = words.split(' ').map(|w| w.replace('+', " "));
         assert!(Davit::try_parse_from(std::iter::once("davit".to_owned()).chain(words)).is_ok(), "{line}");
     }
-    for line in
-        ["invoke Hello", "invoke hello {} --file x", "invoke hello {} --async --logs", "deploy -n v1", "token create x", "list -o yaml"]
-    {
+    for line in [
+        "invoke Hello",
+        "invoke hello {} --file x",
+        "invoke hello {} --async --logs",
+        "deploy -n v1",
+        "token create x",
+        "list -o yaml",
+    ] {
         let words = std::iter::once("davit").chain(line.split(' '));
         let error = Davit::try_parse_from(words).err().unwrap_or_else(|| panic!("{line} was taken"));
         assert_eq!(error.exit_code(), 2, "{line}");

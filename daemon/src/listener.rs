@@ -155,14 +155,20 @@ async fn serve_connection(
 }
 
 /// One request. A panic in a handler is answered like any other failure; the panic hook has logged it.
-async fn answer(app: Router, peer: SocketAddr, request: Request<Incoming>) -> Result<Response<Body>, Infallible> {
+async fn answer(
+    app: Router,
+    peer: SocketAddr,
+    request: Request<Incoming>,
+) -> Result<Response<Body>, Infallible> {
     let mut request = request.map(Body::new);
     request.extensions_mut().insert(ConnectInfo(peer));
     let answered = AssertUnwindSafe(app.oneshot(request)).catch_unwind().await;
     answered.unwrap_or_else(|_| {
         let mut response = Response::new(Body::from(PANICKED));
         *response.status_mut() = StatusCode::INTERNAL_SERVER_ERROR;
-        response.headers_mut().insert(header::CONTENT_TYPE, header::HeaderValue::from_static("application/json"));
+        response
+            .headers_mut()
+            .insert(header::CONTENT_TYPE, header::HeaderValue::from_static("application/json"));
         Ok(response)
     })
 }

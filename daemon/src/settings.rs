@@ -135,7 +135,10 @@ mod tests {
         settings.duration("C", Duration::ZERO);
         let _: Option<String> = settings.required("D");
         let text = settings.finish().unwrap_err().to_string();
-        assert!(text.contains("A \"x\"") && text.contains("C \"soon\"") && text.contains("D is not set"), "{text}");
+        assert!(
+            text.contains("A \"x\"") && text.contains("C \"soon\"") && text.contains("D is not set"),
+            "{text}"
+        );
         assert!(!text.contains("B "), "{text}");
     }
 

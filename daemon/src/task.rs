@@ -58,12 +58,19 @@ impl Tasks {
         self.tracker.spawn(async move {
             let fault = match AssertUnwindSafe(work).catch_unwind().await {
                 Err(_) => Some(format!("task {name} panicked")),
-                Ok(()) if endless && !tasks.stop.is_cancelled() => Some(format!("task {name} ended by itself")),
+                Ok(()) if endless && !tasks.stop.is_cancelled() => {
+                    Some(format!("task {name} ended by itself"))
+                }
                 Ok(()) => None,
             };
             if let Some(fault) = fault {
                 tracing::error!("{fault}");
-                tasks.fault.send_if_modified(|first| first.is_none() && { *first = Some(fault); true });
+                tasks.fault.send_if_modified(|first| {
+                    first.is_none() && {
+                        *first = Some(fault);
+                        true
+                    }
+                });
             }
             let mut running = tasks.lock();
             if let Some(count) = running.get_mut(name) {

@@ -19,7 +19,10 @@ pub fn line_bound(spec: &VersionSpec, most: usize) -> usize {
 pub fn line_full(version: &LiveVersion) -> ApiError {
     ApiError::new(
         ErrorCode::TooManyRequests,
-        format!("{}/{}: all {} instances are busy and the waiting line is full", version.namespace, version.function, version.spec.max_instances),
+        format!(
+            "{}/{}: all {} instances are busy and the waiting line is full",
+            version.namespace, version.function, version.spec.max_instances
+        ),
     )
 }
 
@@ -27,7 +30,10 @@ pub fn line_full(version: &LiveVersion) -> ApiError {
 pub fn no_capacity(version: &LiveVersion) -> ApiError {
     ApiError::new(
         ErrorCode::NoCapacity,
-        format!("{}/{}: no instance became free or ready within {} s", version.namespace, version.function, version.spec.timeout_seconds),
+        format!(
+            "{}/{}: no instance became free or ready within {} s",
+            version.namespace, version.function, version.spec.timeout_seconds
+        ),
     )
 }
 
@@ -89,7 +95,10 @@ impl Parked {
         // Counted before it is judged: whichever way this goes, dropping gives it back.
         let held = ParkedBytes { parked: self, bytes };
         if used > self.most {
-            return Err(ApiError::new(ErrorCode::Unavailable, "too many request bodies are waiting; try again"));
+            return Err(ApiError::new(
+                ErrorCode::Unavailable,
+                "too many request bodies are waiting; try again",
+            ));
         }
         Ok(held)
     }

@@ -30,7 +30,13 @@ impl Demand {
     }
 
     /// Writes until told to stop.
-    pub async fn run(self, registry: Registry, gateway: GatewayId, instances: Instances, stop: CancellationToken) {
+    pub async fn run(
+        self,
+        registry: Registry,
+        gateway: GatewayId,
+        instances: Instances,
+        stop: CancellationToken,
+    ) {
         let mut written: HashMap<PoolKey, (u32, u32, Instant)> = HashMap::new();
         let mut tick = tokio::time::interval(Duration::from_secs(1));
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -65,6 +71,8 @@ impl Demand {
 fn due(written: Option<&(u32, u32, Instant)>, waiting: u32, recent: u32) -> bool {
     match written {
         None => waiting > 0 || recent > 0,
-        Some(&(w, r, at)) => (w, r) != (waiting, recent) || ((waiting, recent) != (0, 0) && at.elapsed() > AGAIN),
+        Some(&(w, r, at)) => {
+            (w, r) != (waiting, recent) || ((waiting, recent) != (0, 0) && at.elapsed() > AGAIN)
+        }
     }
 }

@@ -8,7 +8,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use chrono::{DateTime, Utc};
-use davit_api::{Digest, FunctionId, FunctionName, InstanceId, InstanceState, InvocationId, LogStream, NamespaceName, VersionId};
+use davit_api::{
+    Digest, FunctionId, FunctionName, InstanceId, InstanceState, InvocationId, LogStream, NamespaceName,
+    VersionId,
+};
 use tokio::sync::mpsc;
 
 /// A call that ended, however it ended.
@@ -115,7 +118,8 @@ impl Recorder {
         let (instances, instances_out) = mpsc::unbounded_channel();
         let (logs, logs_out) = mpsc::channel(LOGS);
         let dropped = Arc::new(Dropped::default());
-        let feeds = Feeds { calls: calls_out, instances: instances_out, logs: logs_out, dropped: dropped.clone() };
+        let feeds =
+            Feeds { calls: calls_out, instances: instances_out, logs: logs_out, dropped: dropped.clone() };
         (Self { calls, instances, logs, dropped }, feeds)
     }
 

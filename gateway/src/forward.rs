@@ -51,9 +51,16 @@ impl Exchange {
     }
 
     /// Sends a request whose headers are prepared, and waits for the response's head until `deadline`.
-    pub async fn send(&self, mut slot: Slot, mut request: Request<Body>, deadline: Instant) -> Result<Response<Body>, Failed> {
+    pub async fn send(
+        &self,
+        mut slot: Slot,
+        mut request: Request<Body>,
+        deadline: Instant,
+    ) -> Result<Response<Body>, Failed> {
         let instance = slot.instance().clone();
-        let Some(version) = instance.version().cloned() else { return Err(Failed::Unsent(Box::new(request), lost())) };
+        let Some(version) = instance.version().cloned() else {
+            return Err(Failed::Unsent(Box::new(request), lost()));
+        };
         let wants_upgrade = headers::wants_websocket(request.method(), request.headers());
         let client = wants_upgrade.then(|| hyper::upgrade::on(&mut request));
         let mut fresh = false;
@@ -65,7 +72,8 @@ impl Exchange {
                     return Err(not_connected(error, request, &version));
                 }
             };
-            let sent = tokio::time::timeout_at(deadline.into(), upstream.send.try_send_request(request)).await;
+            let sent =
+                tokio::time::timeout_at(deadline.into(), upstream.send.try_send_request(request)).await;
             let Ok(sent) = sent else { return Err(Failed::Final(timed_out(&version))) };
             match sent {
                 Ok(response) => return Ok(self.answer(slot, instance, upstream.send, response, client)?),
@@ -76,7 +84,10 @@ impl Exchange {
                         fresh = true;
                     }
                     Some(back) => {
-                        return Err(Failed::Unsent(Box::new(back), bad_response("the server closed the connection at once")));
+                        return Err(Failed::Unsent(
+                            Box::new(back),
+                            bad_response("the server closed the connection at once"),
+                        ));
                     }
                     None => {
                         let error = error.into_error();
@@ -98,7 +109,9 @@ impl Exchange {
     ) -> Result<Response<Body>, Failed> {
         if response.status() == StatusCode::SWITCHING_PROTOCOLS {
             let Some(client) = client.filter(|_| headers::is_websocket(response.headers())) else {
-                return Err(Failed::Final(bad_response("the server switched protocols without being asked to")));
+                return Err(Failed::Final(bad_response(
+                    "the server switched protocols without being asked to",
+                )));
             };
             let server = hyper::upgrade::on(&mut response);
             let open = upgrade::Open { slot, instance, send, metrics: self.metrics.clone() };
@@ -154,9 +167,13 @@ fn spoils(error: &OpenError) -> bool {
 
 fn not_connected(error: OpenError, request: Request<Body>, version: &LiveVersion) -> Failed {
     match error {
-        OpenError::Link(davit_link::LinkError::Failure(failure)) => Failed::Final(outcome::call_failure(failure)),
+        OpenError::Link(davit_link::LinkError::Failure(failure)) => {
+            Failed::Final(outcome::call_failure(failure))
+        }
         OpenError::Link(davit_link::LinkError::Deadline) => Failed::Final(timed_out(version)),
-        OpenError::Link(_) | OpenError::Io(_) | OpenError::Http(_) => Failed::Unsent(Box::new(request), lost()),
+        OpenError::Link(_) | OpenError::Io(_) | OpenError::Http(_) => {
+            Failed::Unsent(Box::new(request), lost())
+        }
     }
 }
 
@@ -164,16 +181,27 @@ fn not_connected(error: OpenError, request: Request<Body>, version: &LiveVersion
 fn failed_exchange(error: &hyper::Error, instance: &Instance) -> CallError {
     if instance.link.is_closed() {
         return CallError {
-            error: ApiError::new(ErrorCode::FunctionExited, "the function's process ended during the request"),
+            error: ApiError::new(
+                ErrorCode::FunctionExited,
+                "the function's process ended during the request",
+            ),
             function_error: None,
             started: true,
         };
     }
-    bad_response(if error.is_parse() { "the server's answer is not HTTP" } else { "the server closed the connection without an answer" })
+    bad_response(if error.is_parse() {
+        "the server's answer is not HTTP"
+    } else {
+        "the server closed the connection without an answer"
+    })
 }
 
 fn bad_response(why: &str) -> CallError {
-    CallError { error: ApiError::new(ErrorCode::FunctionBadResponse, why), function_error: None, started: true }
+    CallError {
+        error: ApiError::new(ErrorCode::FunctionBadResponse, why),
+        function_error: None,
+        started: true,
+    }
 }
 
 /// An event as a server function gets it.
@@ -189,15 +217,26 @@ pub(crate) fn event_request(event: Bytes, request_id: InvocationId) -> Request<B
 }
 
 /// A server function's response as the result of an event: any 2xx is one.
-pub(crate) async fn event_answer(response: Response<Body>, version: &LiveVersion, deadline: Instant) -> Result<Answer, CallError> {
+pub(crate) async fn event_answer(
+    response: Response<Body>,
+    version: &LiveVersion,
+    deadline: Instant,
+) -> Result<Answer, CallError> {
     let status = response.status();
     let content_type = response.headers().get(header::CONTENT_TYPE).and_then(|v| v.to_str().ok());
     let content_type = content_type.unwrap_or("application/octet-stream").to_owned();
-    let collected = tokio::time::timeout_at(deadline.into(), collect(response.into_body(), davit_api::limits::PAYLOAD_BYTES)).await;
+    let collected = tokio::time::timeout_at(
+        deadline.into(),
+        collect(response.into_body(), davit_api::limits::PAYLOAD_BYTES),
+    )
+    .await;
     let body = match collected {
         Err(_) => return Err(timed_out(version)),
         Ok(Err(CollectError::TooLarge(limit))) => {
-            let error = ApiError::new(ErrorCode::FunctionResponseTooLarge, format!("the result is larger than {limit} bytes"));
+            let error = ApiError::new(
+                ErrorCode::FunctionResponseTooLarge,
+                format!("the result is larger than {limit} bytes"),
+            );
             return Err(CallError { error, function_error: None, started: true });
         }
         Ok(Err(CollectError::Broken(_))) => return Err(bad_response("the server broke off its answer")),
@@ -206,6 +245,7 @@ pub(crate) async fn event_answer(response: Response<Body>, version: &LiveVersion
     if status.is_success() {
         return Ok(Answer::Event { content_type, body });
     }
-    let error = ApiError::new(ErrorCode::FunctionError, format!("the server answered {EVENTS_PATH} with {status}"));
+    let error =
+        ApiError::new(ErrorCode::FunctionError, format!("the server answered {EVENTS_PATH} with {status}"));
     Err(CallError { error, function_error: serde_json::from_slice(&body).ok(), started: true })
 }

@@ -116,7 +116,13 @@ impl Gateway {
             wake: wake.clone(),
         };
         let doors = vec![
-            tokio::spawn(http::serve(self.listener, public, self.config.http, stops.doors.clone(), stops.hard.clone())),
+            tokio::spawn(http::serve(
+                self.listener,
+                public,
+                self.config.http,
+                stops.doors.clone(),
+                stops.hard.clone(),
+            )),
             tokio::spawn(dispatch::run(dispatcher, changes.clone(), stops.doors.clone())),
             tokio::spawn(cron::run(registry.clone(), changes.clone(), wake, stops.doors.clone())),
         ];
@@ -137,7 +143,19 @@ impl Gateway {
         ];
         let last = Last::spawn(&registry, self.id, self.config.public_url.clone(), feeds, &stops);
         tracing::info!(gateway = %self.id, address = %self.address, "gateway serves");
-        Running { id: self.id, address: self.address, routes, instances, corridor, exchange, metrics, stops, doors, upkeep, last }
+        Running {
+            id: self.id,
+            address: self.address,
+            routes,
+            instances,
+            corridor,
+            exchange,
+            metrics,
+            stops,
+            doors,
+            upkeep,
+            last,
+        }
     }
 }
 
@@ -281,7 +299,12 @@ impl Running {
     }
     /// What the admin listener shows.
     pub fn admin(&self) -> Admin {
-        Admin { id: self.id, routes: self.routes.clone(), instances: self.instances.clone(), metrics: self.metrics.clone() }
+        Admin {
+            id: self.id,
+            routes: self.routes.clone(),
+            instances: self.instances.clone(),
+            metrics: self.metrics.clone(),
+        }
     }
 
     /// Ends in order: no new calls, let those under way end until `limit`, cut the rest, let the instances go,

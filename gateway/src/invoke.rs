@@ -174,9 +174,17 @@ impl Corridor {
         Outcome { result, cold, timings, version: version.number }
     }
 
-    async fn carry_out(&self, version: &Arc<LiveVersion>, call: Call, progress: &mut Progress) -> Result<Answer, CallError> {
+    async fn carry_out(
+        &self,
+        version: &Arc<LiveVersion>,
+        call: Call,
+        progress: &mut Progress,
+    ) -> Result<Answer, CallError> {
         if !version.missing_secrets.is_empty() {
-            let message = format!("the function needs secrets that do not exist: {}", version.missing_secrets.join(", "));
+            let message = format!(
+                "the function needs secrets that do not exist: {}",
+                version.missing_secrets.join(", ")
+            );
             return Err(CallError::refused(ApiError::new(ErrorCode::FunctionInitFailed, message)));
         }
         match (version.spec.kind, call.payload) {
@@ -191,7 +199,9 @@ impl Corridor {
                     match self.exchange.send(slot, request, call.deadline).await {
                         Ok(response) => return Ok(Answer::Http(Box::new(response))),
                         Err(forward::Failed::Unsent(back, _)) if !last => request = *back,
-                        Err(forward::Failed::Unsent(_, error) | forward::Failed::Final(error)) => return Err(error),
+                        Err(forward::Failed::Unsent(_, error) | forward::Failed::Final(error)) => {
+                            return Err(error);
+                        }
                     }
                 }
                 unreachable_instances()
@@ -202,13 +212,21 @@ impl Corridor {
             }
             (FunctionKind::Handler, Payload::Http(_)) => {
                 // The HTTP door turns requests into events before they get here.
-                Err(CallError::refused(ApiError::new(ErrorCode::Internal, "a handler was sent an HTTP request")))
+                Err(CallError::refused(ApiError::new(
+                    ErrorCode::Internal,
+                    "a handler was sent an HTTP request",
+                )))
             }
         }
     }
 
     /// A running instance for one call.
-    async fn slot(&self, version: &Arc<LiveVersion>, deadline: Instant, progress: &mut Progress) -> Result<Slot, CallError> {
+    async fn slot(
+        &self,
+        version: &Arc<LiveVersion>,
+        deadline: Instant,
+        progress: &mut Progress,
+    ) -> Result<Slot, CallError> {
         let from = Instant::now();
         let fleet = self.instances.fleet(version);
         let mut tries = 0;
@@ -230,7 +248,13 @@ impl Corridor {
         }
     }
 
-    async fn call_handler(&self, version: &Arc<LiveVersion>, call: &Call, event: Bytes, progress: &mut Progress) -> Result<Answer, CallError> {
+    async fn call_handler(
+        &self,
+        version: &Arc<LiveVersion>,
+        call: &Call,
+        event: Bytes,
+        progress: &mut Progress,
+    ) -> Result<Answer, CallError> {
         let slot = self.slot(version, call.deadline, progress).await?;
         let tap = call.log_tail.as_ref().map(|tail| slot.instance().tap(call.request_id, tail.clone()));
         let link = slot.instance().link.clone();
@@ -244,7 +268,8 @@ impl Corridor {
         // A task of its own: cancelling a handler ends its instance, so one whose caller hangs up gets a moment to
         // finish by itself. `here` tells the task, by being dropped, that the caller is gone.
         let (here, gone) = oneshot::channel::<()>();
-        let running = tokio::spawn(run_handler(slot, head, event, call.deadline + AGENT_MARGIN, gone, self.grace));
+        let running =
+            tokio::spawn(run_handler(slot, head, event, call.deadline + AGENT_MARGIN, gone, self.grace));
         let answered = running.await;
         drop(here);
         if let (Some(_tap), Some(tail)) = (tap, &call.log_tail)
@@ -254,7 +279,9 @@ impl Corridor {
             let _ = link.ping(Instant::now() + LOG_PATIENCE).await;
         }
         let error = match answered {
-            Ok(Some(Ok(result))) => return Ok(Answer::Event { content_type: result.content_type, body: result.body }),
+            Ok(Some(Ok(result))) => {
+                return Ok(Answer::Event { content_type: result.content_type, body: result.body });
+            }
             Ok(Some(Err(error))) => error,
             Ok(None) | Err(_) => return Err(lost()),
         };
@@ -266,12 +293,22 @@ impl Corridor {
     }
 
     /// A server function gets an event as a POST, like Lambda's web adapter does it.
-    async fn post_event(&self, version: &Arc<LiveVersion>, call: &Call, event: Bytes, progress: &mut Progress) -> Result<Answer, CallError> {
+    async fn post_event(
+        &self,
+        version: &Arc<LiveVersion>,
+        call: &Call,
+        event: Bytes,
+        progress: &mut Progress,
+    ) -> Result<Answer, CallError> {
         let mut tries = 0;
         let response = loop {
             let slot = self.slot(version, call.deadline, progress).await?;
             tries += 1;
-            match self.exchange.send(slot, forward::event_request(event.clone(), call.request_id), call.deadline).await {
+            match self
+                .exchange
+                .send(slot, forward::event_request(event.clone(), call.request_id), call.deadline)
+                .await
+            {
                 Ok(response) => break response,
                 Err(forward::Failed::Unsent(..)) if tries < TRIES => {}
                 Err(forward::Failed::Unsent(_, error) | forward::Failed::Final(error)) => return Err(error),
@@ -327,18 +364,27 @@ impl Drop for Open<'_> {
 }
 
 fn unreachable_instances<T>() -> Result<T, CallError> {
-    Err(CallError::refused(ApiError::new(ErrorCode::NoCapacity, "instances were lost before the call could be sent")))
+    Err(CallError::refused(ApiError::new(
+        ErrorCode::NoCapacity,
+        "instances were lost before the call could be sent",
+    )))
 }
 
 /// The instance went away while it had the call.
 pub(crate) fn lost() -> CallError {
-    let error = ApiError::new(ErrorCode::InstanceLost, "the instance was lost during the call; it may have been started");
+    let error = ApiError::new(
+        ErrorCode::InstanceLost,
+        "the instance was lost during the call; it may have been started",
+    );
     CallError { error, function_error: None, started: true }
 }
 
 /// The budget ended while the function had the call.
 pub(crate) fn timed_out(version: &LiveVersion) -> CallError {
-    let error = ApiError::new(ErrorCode::FunctionTimeout, format!("the function did not answer within {} s", version.spec.timeout_seconds));
+    let error = ApiError::new(
+        ErrorCode::FunctionTimeout,
+        format!("the function did not answer within {} s", version.spec.timeout_seconds),
+    );
     CallError { error, function_error: None, started: true }
 }
 

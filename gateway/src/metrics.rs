@@ -118,14 +118,32 @@ impl Metrics {
         line("davit_requests_total", "counter", "HTTP requests received.", self.requests.get());
         line("davit_calls_open", "gauge", "Calls being carried out now.", self.calls_open.get());
         line("davit_calls_ok_total", "counter", "Calls that succeeded.", self.calls_ok.get());
-        line("davit_calls_cold_total", "counter", "Calls that had to start an instance.", self.calls_cold.get());
-        line("davit_calls_abandoned_total", "counter", "Calls whose client went away.", self.calls_abandoned.get());
+        line(
+            "davit_calls_cold_total",
+            "counter",
+            "Calls that had to start an instance.",
+            self.calls_cold.get(),
+        );
+        line(
+            "davit_calls_abandoned_total",
+            "counter",
+            "Calls whose client went away.",
+            self.calls_abandoned.get(),
+        );
         line("davit_pool_claims_total", "counter", "Pool instances claimed.", self.claims.get());
-        line("davit_instances_lost_total", "counter", "Instances lost while held.", self.instances_lost.get());
+        line(
+            "davit_instances_lost_total",
+            "counter",
+            "Instances lost while held.",
+            self.instances_lost.get(),
+        );
         line("davit_freezes_total", "counter", "Instances frozen.", self.freezes.get());
         line("davit_parked_bytes", "gauge", "Bytes of event bodies held now.", self.parked_bytes.get());
         line("davit_upgrades_open", "gauge", "Upgraded connections open now.", self.upgrades_open.get());
-        let _ = writeln!(out, "# HELP davit_calls_failed_total Calls that failed.\n# TYPE davit_calls_failed_total counter");
+        let _ = writeln!(
+            out,
+            "# HELP davit_calls_failed_total Calls that failed.\n# TYPE davit_calls_failed_total counter"
+        );
         for (code, number) in ErrorCode::ALL.iter().zip(&self.failed.0).filter(|(_, n)| n.get() > 0) {
             let _ = writeln!(out, "davit_calls_failed_total{{code=\"{}\"}} {}", code.as_str(), number.get());
         }

@@ -20,14 +20,26 @@ fn code(kind: FailureKind) -> ErrorCode {
 
 /// A failure during a call.
 pub fn call_failure(failure: Failure) -> CallError {
-    CallError { error: ApiError::new(code(failure.kind), failure.message), function_error: reported(failure.error), started: true }
+    CallError {
+        error: ApiError::new(code(failure.kind), failure.message),
+        function_error: reported(failure.error),
+        started: true,
+    }
 }
 
 /// A failure while the version was loading: whatever happened, the function could not be started. Only memory
 /// keeps its own name, because it says what to change.
 pub fn init_failure(failure: Failure) -> CallError {
-    let code = if failure.kind == FailureKind::OutOfMemory { ErrorCode::FunctionOutOfMemory } else { ErrorCode::FunctionInitFailed };
-    CallError { error: ApiError::new(code, failure.message), function_error: reported(failure.error), started: false }
+    let code = if failure.kind == FailureKind::OutOfMemory {
+        ErrorCode::FunctionOutOfMemory
+    } else {
+        ErrorCode::FunctionInitFailed
+    };
+    CallError {
+        error: ApiError::new(code, failure.message),
+        function_error: reported(failure.error),
+        started: false,
+    }
 }
 
 /// Whether the instance can take another call after this failure.
@@ -35,7 +47,11 @@ pub fn spoils(kind: FailureKind) -> bool {
     match kind {
         FailureKind::FunctionError | FailureKind::ResponseTooLarge => false,
         // A runtime that answers nonsense is not asked again.
-        FailureKind::BadResponse | FailureKind::Exited | FailureKind::OutOfMemory | FailureKind::Timeout | FailureKind::InitFailed => true,
+        FailureKind::BadResponse
+        | FailureKind::Exited
+        | FailureKind::OutOfMemory
+        | FailureKind::Timeout
+        | FailureKind::InitFailed => true,
     }
 }
 

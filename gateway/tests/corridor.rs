@@ -129,7 +129,8 @@ async fn a_handler_whose_caller_hung_up_may_finish_and_keeps_its_instance() {
     let v = version(|s| s.max_instances = 1);
     let seen = world.container(&v).await;
     for _ in 0..5 {
-        let gone = tokio::time::timeout(Duration::from_millis(20), world.call(&v, json!({"sleep": 60}))).await;
+        let gone =
+            tokio::time::timeout(Duration::from_millis(20), world.call(&v, json!({"sleep": 60}))).await;
         assert!(gone.is_err());
     }
     assert!(world.call(&v, json!({})).await.is_ok());
@@ -142,7 +143,8 @@ async fn a_caller_who_hangs_up_frees_the_slot_and_the_instance_serves_nobody_els
     let world = World::new(|l| l.abandon_grace = Duration::from_millis(50));
     let v = version(|s| s.max_instances = 1);
     let first = world.container(&v).await;
-    let gone = tokio::time::timeout(Duration::from_millis(50), world.call(&v, json!({"sleep": 10_000}))).await;
+    let gone =
+        tokio::time::timeout(Duration::from_millis(50), world.call(&v, json!({"sleep": 10_000}))).await;
     assert!(gone.is_err());
     until("the agent is told", || first.closed.load(SeqCst)).await;
     let second = world.container(&v).await;
@@ -154,7 +156,8 @@ async fn a_caller_who_hangs_up_frees_the_slot_and_the_instance_serves_nobody_els
 async fn a_thousand_callers_who_hang_up_while_waiting_leave_nothing() {
     let world = World::new(|l| l.waiting = 2_000);
     let v = version(|s| s.max_instances = 1_000);
-    let calls = (0..1_000).map(|_| tokio::time::timeout(Duration::from_millis(30), world.call(&v, json!({}))));
+    let calls =
+        (0..1_000).map(|_| tokio::time::timeout(Duration::from_millis(30), world.call(&v, json!({}))));
     futures_util::future::join_all(calls).await;
     let fleet = world.instances.fleet(&v);
     until("nothing waits", || fleet.counts() == Default::default()).await;
@@ -171,7 +174,10 @@ async fn idle_instances_freeze_thaw_for_the_next_call_and_go_in_the_end() {
     for _ in 0..3 {
         assert!(world.call(&v, json!({})).await.is_ok());
         let before = seen.freezes.load(SeqCst);
-        until("it freezes", || world.instances.fleet(&v).counts().frozen == 1 && seen.freezes.load(SeqCst) > before).await;
+        until("it freezes", || {
+            world.instances.fleet(&v).counts().frozen == 1 && seen.freezes.load(SeqCst) > before
+        })
+        .await;
     }
     until("it goes", || seen.closed.load(SeqCst)).await;
     assert_eq!(world.instances.fleet(&v).counts(), Default::default());

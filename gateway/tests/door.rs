@@ -36,8 +36,14 @@ async fn no_registry() -> Registry {
 async fn door(versions: &[Arc<LiveVersion>], change: impl FnOnce(&mut HttpLimits)) -> Door {
     let world = World::new(|_| {});
     let routes = Routes::empty();
-    let token = |namespace: &str| TokenEntry { id: TokenId::new(), namespace: Some(namespace.parse().unwrap()), role: Role::Invoke, expires_at: None };
-    let tokens = HashMap::from([(hash_token("dvt_shop"), token("shop")), (hash_token("dvt_other"), token("other"))]);
+    let token = |namespace: &str| TokenEntry {
+        id: TokenId::new(),
+        namespace: Some(namespace.parse().unwrap()),
+        role: Role::Invoke,
+        expires_at: None,
+    };
+    let tokens =
+        HashMap::from([(hash_token("dvt_shop"), token("shop")), (hash_token("dvt_other"), token("other"))]);
     routes.store(Table::build(versions.to_vec(), tokens));
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
@@ -63,7 +69,8 @@ impl Door {
         stream.write_all(bytes).await.unwrap();
         let mut answer = Vec::new();
         let mut buffer = [0; 16 * 1024];
-        while let Ok(Ok(n)) = tokio::time::timeout(Duration::from_millis(400), stream.read(&mut buffer)).await {
+        while let Ok(Ok(n)) = tokio::time::timeout(Duration::from_millis(400), stream.read(&mut buffer)).await
+        {
             if n == 0 {
                 break;
             }
@@ -135,8 +142,14 @@ async fn two_lengths_in_one_request_never_leave_a_usable_connection() {
     let v = public(|_| {});
     let door = door(&[v.clone()], |_| {}).await;
     door.world.container(&v).await;
-    for order in [["content-length: 3", "transfer-encoding: chunked"], ["transfer-encoding: chunked", "content-length: 3"]] {
-        let smuggled = format!("POST /shop/orders HTTP/1.1\r\nhost: a\r\n{}\r\n{}\r\n\r\n0\r\n\r\nGET /healthz HTTP/1.1\r\nhost: a\r\n\r\n", order[0], order[1]);
+    for order in [
+        ["content-length: 3", "transfer-encoding: chunked"],
+        ["transfer-encoding: chunked", "content-length: 3"],
+    ] {
+        let smuggled = format!(
+            "POST /shop/orders HTTP/1.1\r\nhost: a\r\n{}\r\n{}\r\n\r\n0\r\n\r\nGET /healthz HTTP/1.1\r\nhost: a\r\n\r\n",
+            order[0], order[1]
+        );
         let answer = door.raw(smuggled.as_bytes()).await;
         assert_eq!(answer.matches("HTTP/1.1 200").count(), 1, "{answer}");
         assert!(answer.contains("connection: close"));
@@ -145,15 +158,26 @@ async fn two_lengths_in_one_request_never_leave_a_usable_connection() {
 
 #[tokio::test]
 async fn access_decides_who_reaches_a_function() {
-    for (access, expected) in [(Access::Private, [404, 404, 404]), (Access::Token, [401, 403, 200]), (Access::Public, [200, 200, 200])] {
+    for (access, expected) in [
+        (Access::Private, [404, 404, 404]),
+        (Access::Token, [401, 403, 200]),
+        (Access::Public, [200, 200, 200]),
+    ] {
         let v = version(|s| s.access = access);
         let door = door(&[v.clone()], |_| {}).await;
         door.world.container(&v).await;
-        for (headers, expected) in ["", "authorization: Bearer dvt_other\r\n", "authorization: Bearer dvt_shop\r\n"].iter().zip(expected) {
+        for (headers, expected) in
+            ["", "authorization: Bearer dvt_other\r\n", "authorization: Bearer dvt_shop\r\n"]
+                .iter()
+                .zip(expected)
+        {
             let answer = door.get("/shop/orders/x", headers).await;
             assert_eq!(status(&answer), expected, "{access:?} {headers:?}");
             if expected == 200 {
-                assert!(body(&answer)["event"]["headers"]["authorization"].is_null(), "a function sees no token of ours");
+                assert!(
+                    body(&answer)["event"]["headers"]["authorization"].is_null(),
+                    "a function sees no token of ours"
+                );
             }
         }
     }
@@ -163,8 +187,18 @@ async fn access_decides_who_reaches_a_function() {
 async fn handlers_get_the_path_below_their_address_and_routes_their_parameters() {
     let v = public(|s| {
         s.routes = vec![
-            RouteSpec { host: None, method: "GET".parse().unwrap(), path: "/items/{id}".parse().unwrap(), payload: PayloadFormat::V2 },
-            RouteSpec { host: Some("api.example.com".parse().unwrap()), method: Default::default(), path: "/{rest+}".parse().unwrap(), payload: PayloadFormat::V2 },
+            RouteSpec {
+                host: None,
+                method: "GET".parse().unwrap(),
+                path: "/items/{id}".parse().unwrap(),
+                payload: PayloadFormat::V2,
+            },
+            RouteSpec {
+                host: Some("api.example.com".parse().unwrap()),
+                method: Default::default(),
+                path: "/{rest+}".parse().unwrap(),
+                payload: PayloadFormat::V2,
+            },
         ];
     });
     let door = door(&[v.clone()], |_| {}).await;
@@ -191,12 +225,26 @@ async fn the_invoke_api_needs_a_token_and_says_how_the_call_went() {
     let path = "/v1/namespaces/shop/functions/orders/invocations";
     let token = "authorization: Bearer dvt_shop\r\n";
     assert_eq!(status(&door.raw(post("", path, "{}").as_bytes()).await), 401);
-    assert_eq!(status(&door.raw(post("authorization: Bearer dvt_other\r\n", path, "{}").as_bytes()).await), 403);
+    assert_eq!(
+        status(&door.raw(post("authorization: Bearer dvt_other\r\n", path, "{}").as_bytes()).await),
+        403
+    );
     assert_eq!(status(&door.raw(post(token, path, "{").as_bytes()).await), 400);
-    assert_eq!(status(&door.raw(post(token, "/v1/namespaces/shop/functions/none/invocations", "{}").as_bytes()).await), 404);
+    assert_eq!(
+        status(
+            &door.raw(post(token, "/v1/namespaces/shop/functions/none/invocations", "{}").as_bytes()).await
+        ),
+        404
+    );
     let answer = door.raw(post(token, path, "{\"log\":\"hi\"}").as_bytes()).await;
     assert_eq!(status(&answer), 200);
-    for header in ["x-davit-invocation-id: ", "x-davit-cold: true", "x-davit-version: 1", "x-davit-timing: wait=", "x-davit-log-tail: aGkK"] {
+    for header in [
+        "x-davit-invocation-id: ",
+        "x-davit-cold: true",
+        "x-davit-version: 1",
+        "x-davit-timing: wait=",
+        "x-davit-log-tail: aGkK",
+    ] {
         assert!(answer.contains(header), "{header} in {answer}");
     }
     let failed = door.raw(post(token, path, "{\"fail\":true}").as_bytes()).await;
@@ -254,12 +302,16 @@ async fn answer(stream: &mut TcpStream, head: &str) -> bool {
             false
         }
         "/unasked" => {
-            let switch = "HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\n";
+            let switch =
+                "HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\n";
             stream.write_all(switch.as_bytes()).await.unwrap();
             false
         }
         "/drip" => {
-            stream.write_all(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n3\r\none\r\n").await.unwrap();
+            stream
+                .write_all(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n3\r\none\r\n")
+                .await
+                .unwrap();
             tokio::time::sleep(Duration::from_millis(150)).await;
             stream.write_all(b"3\r\ntwo\r\n0\r\n\r\n").await.is_ok()
         }
@@ -273,7 +325,10 @@ async fn answer(stream: &mut TcpStream, head: &str) -> bool {
             false
         }
         _ => {
-            let response = format!("HTTP/1.1 200 OK\r\nx-hop: 1\r\nconnection: x-hop\r\nx-mine: yes\r\ncontent-length: {}\r\n\r\n{head}", head.len());
+            let response = format!(
+                "HTTP/1.1 200 OK\r\nx-hop: 1\r\nconnection: x-hop\r\nx-mine: yes\r\ncontent-length: {}\r\n\r\n{head}",
+                head.len()
+            );
             stream.write_all(response.as_bytes()).await.is_ok()
         }
     }
@@ -292,12 +347,20 @@ async fn serving() -> (Door, Arc<LiveVersion>, Arc<Seen>) {
 #[tokio::test]
 async fn servers_get_the_request_itself_without_the_address_and_the_hops() {
     let (door, v, seen) = serving().await;
-    let answer = door.get("/shop/orders/a%20b/?x=%2F&y", "x-keep: 1\r\nconnection: keep-alive, x-drop\r\nx-drop: 1\r\nx-forwarded-for: 9.9.9.9\r\n").await;
+    let answer = door
+        .get(
+            "/shop/orders/a%20b/?x=%2F&y",
+            "x-keep: 1\r\nconnection: keep-alive, x-drop\r\nx-drop: 1\r\nx-forwarded-for: 9.9.9.9\r\n",
+        )
+        .await;
     assert_eq!(status(&answer), 200);
     let told = answer.split_once("\r\n\r\n").unwrap().1;
     assert!(told.starts_with("GET /a%20b/?x=%2F&y HTTP/1.1\r\n"), "{told}");
     assert!(told.contains("host: x.example.com\r\n") && told.contains("x-keep: 1\r\n"));
-    assert!(told.contains("x-forwarded-for: 127.0.0.1\r\n") && told.contains("x-forwarded-prefix: /shop/orders\r\n"));
+    assert!(
+        told.contains("x-forwarded-for: 127.0.0.1\r\n")
+            && told.contains("x-forwarded-prefix: /shop/orders\r\n")
+    );
     assert!(!told.contains("x-drop") && !told.contains("9.9.9.9"));
     let head = answer.split_once("\r\n\r\n").unwrap().0;
     assert!(head.contains("x-mine: yes") && !head.contains("x-hop"), "{head}");
@@ -347,7 +410,10 @@ async fn websockets_pass_and_hold_their_slot() {
 async fn a_server_that_never_answers_is_given_up_at_the_deadline() {
     let (door, v, _) = serving().await;
     let mut stream = TcpStream::connect(door.address).await.unwrap();
-    stream.write_all(b"GET /shop/orders/never HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n").await.unwrap();
+    stream
+        .write_all(b"GET /shop/orders/never HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n")
+        .await
+        .unwrap();
     let mut answer = String::new();
     tokio::time::timeout(Duration::from_secs(3), stream.read_to_string(&mut answer)).await.unwrap().unwrap();
     assert_eq!(status(&answer), 504);
@@ -358,14 +424,23 @@ async fn a_server_that_never_answers_is_given_up_at_the_deadline() {
 async fn a_connection_that_the_server_closed_is_not_an_error_of_the_next_request() {
     let (door, _, _) = serving().await;
     for _ in 0..20 {
-        assert_eq!(status(&door.raw(b"GET /shop/orders/once HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n").await), 200);
+        assert_eq!(
+            status(
+                &door.raw(b"GET /shop/orders/once HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n").await
+            ),
+            200
+        );
     }
 }
 
 #[tokio::test]
 async fn an_event_reaches_a_server_as_a_post() {
     let (door, v, _) = serving().await;
-    let outcome = door.world.corridor.invoke(davit_gateway::invoke::Target { version: v.clone() }, support::call(&v, json!({}))).await;
+    let outcome = door
+        .world
+        .corridor
+        .invoke(davit_gateway::invoke::Target { version: v.clone() }, support::call(&v, json!({})))
+        .await;
     let Ok(davit_gateway::invoke::Answer::Event { body, .. }) = outcome.result else { panic!("no answer") };
     assert!(body.starts_with(b"POST /events HTTP/1.1\r\n"), "{body:?}");
 }

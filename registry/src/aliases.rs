@@ -1,6 +1,8 @@
 //! The alias `live`: which version answers, and with it the routes and schedules in force.
 
-use davit_api::{FunctionId, FunctionName, NamespaceName, ScheduleName, ScheduleSpec, VersionId, VersionSpec, VersionView};
+use davit_api::{
+    FunctionId, FunctionName, NamespaceName, ScheduleName, ScheduleSpec, VersionId, VersionSpec, VersionView,
+};
 use sqlx::Row;
 use sqlx::postgres::PgConnection;
 
@@ -45,7 +47,12 @@ impl Registry {
     }
 
     /// Moves `live` to the version of that number, or to the ready one before the live one.
-    pub async fn rollback(&self, namespace: &NamespaceName, name: &FunctionName, to: Option<u32>) -> Result<VersionView> {
+    pub async fn rollback(
+        &self,
+        namespace: &NamespaceName,
+        name: &FunctionName,
+        to: Option<u32>,
+    ) -> Result<VersionView> {
         let (namespace, name) = (namespace.clone(), name.clone());
         self.transact(move |conn| {
             Box::pin(async move {
@@ -108,24 +115,26 @@ async fn go_live(conn: &mut PgConnection, function: FunctionId, version: Version
 async fn put_routes(conn: &mut PgConnection, function: FunctionId, spec: &VersionSpec) -> Result<()> {
     sqlx::query("delete from routes where function_id = $1").bind(function.0).execute(&mut *conn).await?;
     for route in &spec.routes {
-        sqlx::query("insert into routes (function_id, host, method, path, shape) values ($1, $2, $3, $4, $5)")
-            .bind(function.0)
-            .bind(route.host.as_ref().map_or("", |h| h.as_str()))
-            .bind(route.method.as_str())
-            .bind(route.path.as_str())
-            .bind(route.path.shape())
-            .execute(&mut *conn)
-            .await
-            .map_err(|error| {
-                let taken = error.as_database_error().and_then(|e| e.constraint()) == Some("routes_taken");
-                match taken {
-                    true => RegistryError::conflict(format!(
-                        "another function has a route like {} {}",
-                        route.method, route.path
-                    )),
-                    false => error.into(),
-                }
-            })?;
+        sqlx::query(
+            "insert into routes (function_id, host, method, path, shape) values ($1, $2, $3, $4, $5)",
+        )
+        .bind(function.0)
+        .bind(route.host.as_ref().map_or("", |h| h.as_str()))
+        .bind(route.method.as_str())
+        .bind(route.path.as_str())
+        .bind(route.path.shape())
+        .execute(&mut *conn)
+        .await
+        .map_err(|error| {
+            let taken = error.as_database_error().and_then(|e| e.constraint()) == Some("routes_taken");
+            match taken {
+                true => RegistryError::conflict(format!(
+                    "another function has a route like {} {}",
+                    route.method, route.path
+                )),
+                false => error.into(),
+            }
+        })?;
     }
     Ok(())
 }

@@ -52,13 +52,18 @@ impl ArtifactReader {
                 .bind(self.seq)
                 .fetch_optional(&self.registry.pool)
                 .await?;
-        let data = data.ok_or_else(|| RegistryError::damaged("artifact", format_args!("{} lacks a chunk", self.digest)))?;
+        let data = data.ok_or_else(|| {
+            RegistryError::damaged("artifact", format_args!("{} lacks a chunk", self.digest))
+        })?;
         self.hash.update(&data);
         self.seq += 1;
         self.done += data.len() as u64;
         let whole = self.done == self.size;
         if self.done > self.size || (whole && finished(&self.hash) != self.digest) {
-            return Err(RegistryError::damaged("artifact", format_args!("{} has other content", self.digest)));
+            return Err(RegistryError::damaged(
+                "artifact",
+                format_args!("{} has other content", self.digest),
+            ));
         }
         Ok(Some(data.into()))
     }
@@ -85,7 +90,10 @@ impl Registry {
         S: Stream<Item = std::io::Result<Bytes>> + Send + Unpin,
     {
         let upload = ArtifactUploadId::new();
-        sqlx::query("insert into artifact_uploads (id) values ($1)").bind(upload.0).execute(&self.pool).await?;
+        sqlx::query("insert into artifact_uploads (id) values ($1)")
+            .bind(upload.0)
+            .execute(&self.pool)
+            .await?;
         let (mut hash, mut size, mut seq, mut buffer) = (Sha256::new(), 0_u64, 0_i32, BytesMut::new());
         loop {
             let chunk = chunks.next().await.transpose().map_err(|e| {
@@ -139,7 +147,10 @@ impl Registry {
     }
 
     async fn drop_upload(&self, upload: ArtifactUploadId) {
-        let done = sqlx::query("delete from artifact_uploads where id = $1").bind(upload.0).execute(&self.pool).await;
+        let done = sqlx::query("delete from artifact_uploads where id = $1")
+            .bind(upload.0)
+            .execute(&self.pool)
+            .await;
         if let Err(error) = done {
             tracing::debug!(%error, "an unused upload stays until it is collected");
         }
@@ -174,10 +185,11 @@ impl Registry {
 
     /// The artifact cached under a key, such as the dependencies of one lock file.
     pub async fn get_cache(&self, key: &str) -> Result<Option<Digest>> {
-        let row = sqlx::query("update dep_cache set used_at = clock_timestamp() where key = $1 returning digest")
-            .bind(key)
-            .fetch_optional(&self.pool)
-            .await?;
+        let row =
+            sqlx::query("update dep_cache set used_at = clock_timestamp() where key = $1 returning digest")
+                .bind(key)
+                .fetch_optional(&self.pool)
+                .await?;
         row.map_or(Ok(None), |row| digest_opt(&row, "digest"))
     }
 

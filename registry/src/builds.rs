@@ -26,7 +26,12 @@ pub struct BuildJob {
 }
 
 /// Records a change of state in the build's log.
-pub(crate) async fn event(conn: &mut PgConnection, version: VersionId, state: &str, line: &str) -> Result<()> {
+pub(crate) async fn event(
+    conn: &mut PgConnection,
+    version: VersionId,
+    state: &str,
+    line: &str,
+) -> Result<()> {
     sqlx::query("insert into build_logs (version_id, state, line) values ($1, $2, $3)")
         .bind(version.0)
         .bind(state)

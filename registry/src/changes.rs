@@ -122,7 +122,8 @@ async fn hear(listener: &mut PgListener, counters: &[watch::Sender<u64>]) {
             Ok(Ok(None)) => return tracing::warn!("lost the connection that listens for changes"),
             Ok(Err(error)) => return tracing::warn!(%error, "lost the connection that listens for changes"),
             Err(_) => {
-                let alive = tokio::time::timeout(HEARTBEAT, sqlx::query("select 1").execute(&mut *listener)).await;
+                let alive =
+                    tokio::time::timeout(HEARTBEAT, sqlx::query("select 1").execute(&mut *listener)).await;
                 if !matches!(alive, Ok(Ok(_))) {
                     return tracing::warn!("the connection that listens for changes fell silent");
                 }

@@ -26,7 +26,8 @@ pub struct DemandRow {
 impl Registry {
     /// Replaces a gateway's demand: keys that are not in the list have none.
     pub async fn write_demand(&self, gateway: GatewayId, demand: &[(PoolKey, u32, u32)]) -> Result<()> {
-        let column = |f: &dyn Fn(&(PoolKey, u32, u32)) -> u32| demand.iter().map(|d| int(f(d))).collect::<Vec<_>>();
+        let column =
+            |f: &dyn Fn(&(PoolKey, u32, u32)) -> u32| demand.iter().map(|d| int(f(d))).collect::<Vec<_>>();
         sqlx::query(
             "with new as (
                 select * from unnest($2::text[], $3::int[], $4::int[], $5::int[], $6::text[], $7::int[], $8::int[])

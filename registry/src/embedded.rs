@@ -106,7 +106,8 @@ impl Postgres {
                 Ok(mut connection) => {
                     let made = connection.execute("create database davit").await;
                     let there = |e: &sqlx::Error| {
-                        e.as_database_error().is_some_and(|d| matches!(d.code().as_deref(), Some("42P04" | "23505")))
+                        e.as_database_error()
+                            .is_some_and(|d| matches!(d.code().as_deref(), Some("42P04" | "23505")))
                     };
                     return match made {
                         Err(error) if !there(&error) => Err(Error::other(error)),
@@ -115,7 +116,9 @@ impl Postgres {
                 }
                 Err(error) if Instant::now() > deadline || lock(&self.shared).ended => {
                     let log = tail(&self.shared.place.log);
-                    return Err(Error::other(format!("Postgres does not start: {error}; its log ends:\n{log}")));
+                    return Err(Error::other(format!(
+                        "Postgres does not start: {error}; its log ends:\n{log}"
+                    )));
                 }
                 Err(_) => tokio::time::sleep(Duration::from_millis(25)).await,
             }
@@ -132,10 +135,13 @@ impl Postgres {
         let mut state = lock(&self.shared);
         state.stopping = true;
         self.shared.changed.notify_all();
-        for (signal, patience) in [(Signal::INT, STOP), (Signal::QUIT, Duration::from_secs(5)), (Signal::KILL, STOP)] {
+        for (signal, patience) in
+            [(Signal::INT, STOP), (Signal::QUIT, Duration::from_secs(5)), (Signal::KILL, STOP)]
+        {
             // The number is ours as long as it stands here: the watcher reaps under the same lock.
             if let Some(pid) = state.pid {
-                let signal = if self.shared.place.durable || signal == Signal::KILL { signal } else { Signal::QUIT };
+                let signal =
+                    if self.shared.place.durable || signal == Signal::KILL { signal } else { Signal::QUIT };
                 let _ = rustix::process::kill_process(pid, signal);
             }
             let waited = self.shared.changed.wait_timeout_while(state, patience, |s| !s.ended);
@@ -167,7 +173,9 @@ fn url(socket: &Path, database: &str) -> String {
     let mut host = String::new();
     for byte in socket.as_os_str().as_encoded_bytes() {
         match byte {
-            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'/' | b'.' | b'-' | b'_' => host.push(char::from(*byte)),
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'/' | b'.' | b'-' | b'_' => {
+                host.push(char::from(*byte))
+            }
             other => host.push_str(&format!("%{other:02X}")),
         }
     }
@@ -183,9 +191,17 @@ fn prepare(state_dir: &Path, durable: bool) -> io::Result<Postgres> {
         let mode = fs::metadata(state_dir)?.mode();
         fs::set_permissions(state_dir, fs::Permissions::from_mode(mode & 0o7777 | 0o711))?;
     }
-    let lock = OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(state_dir.join("pg.lock"))?;
+    let lock = OpenOptions::new()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .mode(0o600)
+        .open(state_dir.join("pg.lock"))?;
     rustix::fs::flock(&lock, rustix::fs::FlockOperation::NonBlockingLockExclusive).map_err(|_| {
-        Error::new(ErrorKind::AddrInUse, format!("another davit uses the state directory {}", state_dir.display()))
+        Error::new(
+            ErrorKind::AddrInUse,
+            format!("another davit uses the state directory {}", state_dir.display()),
+        )
     })?;
     let place = Place {
         programs: programs()?,
@@ -196,7 +212,10 @@ fn prepare(state_dir: &Path, durable: bool) -> io::Result<Postgres> {
         durable,
     };
     if place.socket.as_os_str().len() > 90 {
-        let message = format!("{} is too long for a Unix socket; choose a shorter state directory", place.socket.display());
+        let message = format!(
+            "{} is too long for a Unix socket; choose a shorter state directory",
+            place.socket.display()
+        );
         return Err(Error::new(ErrorKind::InvalidInput, message));
     }
     stop_orphan(&place.data)?;
@@ -209,7 +228,8 @@ fn prepare(state_dir: &Path, durable: bool) -> io::Result<Postgres> {
     // The first start happens here, so that a missing program is an error and not a log line.
     let child = spawn(&shared)?;
     let watched = shared.clone();
-    let watcher = std::thread::Builder::new().name("postgres-watch".into()).spawn(move || watch(&watched, child))?;
+    let watcher =
+        std::thread::Builder::new().name("postgres-watch".into()).spawn(move || watch(&watched, child))?;
     Ok(Postgres { shared, watcher: Some(watcher), url, _lock: lock })
 }
 
@@ -240,7 +260,9 @@ fn unprivileged_user() -> io::Result<(u32, u32)> {
         let fields = users.lines().map(|l| l.split(':').collect::<Vec<_>>()).find(|f| f[0] == name)?;
         Some((fields.get(2)?.parse().ok()?, fields.get(3)?.parse().ok()?))
     };
-    find("postgres").or_else(|| find("nobody")).ok_or_else(|| Error::other("there is no user postgres or nobody"))
+    find("postgres")
+        .or_else(|| find("nobody"))
+        .ok_or_else(|| Error::other("there is no user postgres or nobody"))
 }
 
 /// A directory for the server alone.
@@ -308,7 +330,11 @@ pub(crate) fn stop_orphan(data: &Path) -> io::Result<()> {
             std::thread::sleep(Duration::from_millis(20));
         }
     }
-    Err(Error::other(format!("processes {:?} of a Postgres on {} do not stop", working_in(data), data.display())))
+    Err(Error::other(format!(
+        "processes {:?} of a Postgres on {} do not stop",
+        working_in(data),
+        data.display()
+    )))
 }
 
 fn working_in(data: &Path) -> Vec<i32> {
@@ -328,8 +354,18 @@ fn spawn(shared: &Shared) -> io::Result<Child> {
     }
     // A bound on the log: it starts anew when it has grown.
     let grown = fs::metadata(&place.log).is_ok_and(|m| m.len() > 8 << 20);
-    let log = OpenOptions::new().create(true).append(!grown).write(true).truncate(grown).mode(0o600).open(&place.log)?;
-    let (fsync, commit) = if place.durable { ("fsync=on", "synchronous_commit=on") } else { ("fsync=off", "synchronous_commit=off") };
+    let log = OpenOptions::new()
+        .create(true)
+        .append(!grown)
+        .write(true)
+        .truncate(grown)
+        .mode(0o600)
+        .open(&place.log)?;
+    let (fsync, commit) = if place.durable {
+        ("fsync=on", "synchronous_commit=on")
+    } else {
+        ("fsync=off", "synchronous_commit=off")
+    };
     let mut command = command(place, "postgres");
     command.arg("-D").arg(&place.data);
     let socket = format!("unix_socket_directories=\"{}\"", place.socket.display());
@@ -364,7 +400,9 @@ fn watch(shared: &Shared, mut child: Child) {
         // See that it ended without reaping it: until `wait` the number cannot become somebody else's.
         if let Some(pid) = i32::try_from(child.id()).ok().and_then(Pid::from_raw) {
             let options = WaitIdOptions::EXITED | WaitIdOptions::NOWAIT;
-            while rustix::process::waitid(WaitId::Pid(pid), options).is_err_and(|e| e == rustix::io::Errno::INTR) {}
+            while rustix::process::waitid(WaitId::Pid(pid), options)
+                .is_err_and(|e| e == rustix::io::Errno::INTR)
+            {}
         }
         let mut state = lock(shared);
         state.pid = None;

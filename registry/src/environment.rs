@@ -30,7 +30,8 @@ impl Registry {
                 .await?;
             match row {
                 Some(row) => {
-                    let value = key.open(id, secret.as_str(), row.try_get("nonce")?, row.try_get("sealed")?)?;
+                    let value =
+                        key.open(id, secret.as_str(), row.try_get("nonce")?, row.try_get("sealed")?)?;
                     env.insert(variable.as_str().to_owned(), value);
                 }
                 None => missing.push(secret.clone()),

@@ -24,9 +24,10 @@ impl RegistryError {
     pub fn into_api(self) -> ApiError {
         match self {
             Self::Refused(error) => error,
-            Self::Unavailable(_) => {
-                ApiError::new(ErrorCode::Unavailable, "the registry is not available at the moment; try again")
-            }
+            Self::Unavailable(_) => ApiError::new(
+                ErrorCode::Unavailable,
+                "the registry is not available at the moment; try again",
+            ),
             Self::Damaged(_) | Self::Database(_) => ApiError::new(ErrorCode::Internal, "internal error"),
         }
     }
@@ -52,16 +53,27 @@ impl From<RegistryError> for ApiError {
 fn meaning(constraint: &str) -> Option<(ErrorCode, &'static str)> {
     use ErrorCode::{Conflict, InvalidRequest, NotFound};
     Some(match constraint {
-        "namespaces_name_shape" | "functions_name_shape" | "aliases_name_shape" | "schedules_name_shape"
-        | "secrets_name_shape" => (InvalidRequest, "a name uses 1 to 63 lower-case letters, digits and hyphens"),
+        "namespaces_name_shape"
+        | "functions_name_shape"
+        | "aliases_name_shape"
+        | "schedules_name_shape"
+        | "secrets_name_shape" => {
+            (InvalidRequest, "a name uses 1 to 63 lower-case letters, digits and hyphens")
+        }
         "namespaces_name_taken" => (Conflict, "a namespace of that name exists"),
         "functions_name_taken" => (Conflict, "a function of that name exists"),
-        "functions_namespace" | "secrets_namespace" | "tokens_namespace" => (NotFound, "there is no such namespace"),
-        "versions_function" | "schedules_function" | "invocations_function" | "usage_function" | "routes_function" => {
-            (NotFound, "there is no such function")
+        "functions_namespace" | "secrets_namespace" | "tokens_namespace" => {
+            (NotFound, "there is no such namespace")
         }
+        "versions_function"
+        | "schedules_function"
+        | "invocations_function"
+        | "usage_function"
+        | "routes_function" => (NotFound, "there is no such function"),
         "versions_number_taken" => (Conflict, "another deployment of this function came first; try again"),
-        "versions_source_uploaded" => (Conflict, "the source archive is not uploaded, or was collected; upload it again"),
+        "versions_source_uploaded" => {
+            (Conflict, "the source archive is not uploaded, or was collected; upload it again")
+        }
         "versions_bundle_stored" | "dep_cache_artifact" => (Conflict, "the artifact is not stored"),
         "versions_immutable" => (Conflict, "a ready version never changes"),
         "versions_input_fixed" => (Conflict, "what a version was made from never changes"),
@@ -70,14 +82,18 @@ fn meaning(constraint: &str) -> Option<(ErrorCode, &'static str)> {
         "aliases_version_of_function" => (Conflict, "an alias points to a version of its own function"),
         "aliases_version_ready" => (Conflict, "an alias points to a ready version"),
         "routes_taken" => (Conflict, "another function has a route for the same host, method and path"),
-        "routes_method" | "routes_host_shape" | "routes_path_shape" => (InvalidRequest, "routes: not a valid route"),
+        "routes_method" | "routes_host_shape" | "routes_path_shape" => {
+            (InvalidRequest, "routes: not a valid route")
+        }
         "schedules_name_taken" => (Conflict, "a schedule of that name exists"),
         "fires_once" => (Conflict, "this instant was recorded already"),
         "instances_version_once" => (Conflict, "an instance serves one version"),
         "instances_forward" => (Conflict, "an instance never goes back to an earlier state"),
         "instances_version" => (NotFound, "there is no such version"),
         "invocations_final" => (Conflict, "the invocation has ended already"),
-        "invocations_payload_size" => (ErrorCode::TooLarge, "the payload of an asynchronous call is at most 1 MiB"),
+        "invocations_payload_size" => {
+            (ErrorCode::TooLarge, "the payload of an asynchronous call is at most 1 MiB")
+        }
         "secrets_size" => (ErrorCode::TooLarge, "a secret's value is at most 64 KiB"),
         "tokens_description_length" => (InvalidRequest, "description: 1 to 100 characters"),
         "tokens_role" => (InvalidRequest, "role: use read, invoke, deploy or admin"),
@@ -91,7 +107,9 @@ impl From<sqlx::Error> for RegistryError {
         use sqlx::Error::{Io, PoolClosed, PoolTimedOut, Tls, WorkerCrashed};
         let Some(database) = error.as_database_error() else {
             return match error {
-                Io(_) | Tls(_) | PoolTimedOut | PoolClosed | WorkerCrashed => Self::Unavailable(error.to_string()),
+                Io(_) | Tls(_) | PoolTimedOut | PoolClosed | WorkerCrashed => {
+                    Self::Unavailable(error.to_string())
+                }
                 sqlx::Error::Protocol(_) => Self::Unavailable(error.to_string()),
                 other => Self::Database(other),
             };

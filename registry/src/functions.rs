@@ -1,6 +1,8 @@
 //! Functions, over all of their versions.
 
-use davit_api::{FunctionDetail, FunctionId, FunctionName, FunctionSummary, InstanceCounts, NamespaceName, VersionSpec};
+use davit_api::{
+    FunctionDetail, FunctionId, FunctionName, FunctionSummary, InstanceCounts, NamespaceName, VersionSpec,
+};
 use sqlx::Row;
 use sqlx::postgres::PgRow;
 
@@ -27,7 +29,8 @@ const SUMMARY: &str = "select f.id, n.name as namespace, f.name, f.created_at, v
 
 fn summary(row: &PgRow) -> Result<FunctionSummary> {
     let spec: Option<VersionSpec> = json_opt(row, "spec")?;
-    let count = |column: &str| Ok::<_, RegistryError>(u32::try_from(row.try_get::<i64, _>(column)?).unwrap_or(0));
+    let count =
+        |column: &str| Ok::<_, RegistryError>(u32::try_from(row.try_get::<i64, _>(column)?).unwrap_or(0));
     Ok(FunctionSummary {
         id: FunctionId(row.try_get("id")?),
         namespace: parsed(row, "namespace")?,
@@ -52,7 +55,11 @@ impl Registry {
     }
 
     /// Everything about one function.
-    pub async fn function_detail(&self, namespace: &NamespaceName, name: &FunctionName) -> Result<FunctionDetail> {
+    pub async fn function_detail(
+        &self,
+        namespace: &NamespaceName,
+        name: &FunctionName,
+    ) -> Result<FunctionDetail> {
         let row = sqlx::query(SUMMARY)
             .bind(namespace.as_str())
             .bind(name.as_str())

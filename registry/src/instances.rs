@@ -108,17 +108,19 @@ impl Registry {
 
     /// What a gateway owns.
     pub async fn gateway_instances(&self, gateway: GatewayId) -> Result<Vec<InstanceRow>> {
-        let rows = sqlx::query("select * from instances where gateway_id = $1 and state <> 'removed' order by id")
-            .bind(gateway.0)
-            .fetch_all(&self.pool)
-            .await?;
+        let rows =
+            sqlx::query("select * from instances where gateway_id = $1 and state <> 'removed' order by id")
+                .bind(gateway.0)
+                .fetch_all(&self.pool)
+                .await?;
         rows.iter().map(read).collect()
     }
 
     /// Every instance that is not gone.
     pub async fn live_instances(&self) -> Result<Vec<InstanceRow>> {
-        let rows =
-            sqlx::query("select * from instances where state <> 'removed' order by id").fetch_all(&self.pool).await?;
+        let rows = sqlx::query("select * from instances where state <> 'removed' order by id")
+            .fetch_all(&self.pool)
+            .await?;
         rows.iter().map(read).collect()
     }
 

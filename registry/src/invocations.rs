@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use davit_api::{
-    ErrorBody, FunctionId, FunctionName, GatewayId, InvocationId, InvocationSource, InvocationView, NamespaceName,
-    RetryPolicy,
+    ErrorBody, FunctionId, FunctionName, GatewayId, InvocationId, InvocationSource, InvocationView,
+    NamespaceName, RetryPolicy,
 };
 use sqlx::Row;
 use sqlx::postgres::{PgConnection, PgRow};
@@ -191,7 +191,11 @@ impl Registry {
     }
 
     /// Extends the leases of jobs that still run, and answers which of them are still the gateway's.
-    pub async fn heartbeat_jobs(&self, gateway: GatewayId, jobs: &[(InvocationId, u32)]) -> Result<Vec<InvocationId>> {
+    pub async fn heartbeat_jobs(
+        &self,
+        gateway: GatewayId,
+        jobs: &[(InvocationId, u32)],
+    ) -> Result<Vec<InvocationId>> {
         if jobs.is_empty() {
             return Ok(Vec::new());
         }
@@ -213,7 +217,9 @@ impl Registry {
     pub async fn settle(&self, id: InvocationId, attempt: u32, settlement: Settlement) -> Result<bool> {
         let (state, result, error, delay) = match &settlement {
             Settlement::Succeeded { result } => ("succeeded", Some(result.as_slice()), None, None),
-            Settlement::RetryAt { delay, error } => ("queued", None, Some(storable(error)?), Some(delay.as_secs_f64())),
+            Settlement::RetryAt { delay, error } => {
+                ("queued", None, Some(storable(error)?), Some(delay.as_secs_f64()))
+            }
             Settlement::Dead { error } => ("dead", None, Some(storable(error)?), None),
         };
         let done = sqlx::query(
@@ -313,8 +319,10 @@ fn storable(error: &ErrorBody) -> Result<serde_json::Value> {
             serde_json::Value::Array(items) => items.iter_mut().for_each(clean),
             serde_json::Value::Object(fields) => {
                 if fields.keys().any(|k| k.contains('\0')) {
-                    *fields =
-                        std::mem::take(fields).into_iter().map(|(k, v)| (k.replace('\0', "\u{fffd}"), v)).collect();
+                    *fields = std::mem::take(fields)
+                        .into_iter()
+                        .map(|(k, v)| (k.replace('\0', "\u{fffd}"), v))
+                        .collect();
                 }
                 fields.values_mut().for_each(clean);
             }

@@ -51,12 +51,14 @@ impl Registry {
 
     /// Lets go, so that another can take it at once.
     pub async fn release_lease(&self, fence: &Fence) -> Result<()> {
-        sqlx::query("update leases set expires_at = clock_timestamp() where name = $1 and holder = $2 and fence = $3")
-            .bind(&fence.name)
-            .bind(fence.holder)
-            .bind(fence.number)
-            .execute(&self.pool)
-            .await?;
+        sqlx::query(
+            "update leases set expires_at = clock_timestamp() where name = $1 and holder = $2 and fence = $3",
+        )
+        .bind(&fence.name)
+        .bind(fence.holder)
+        .bind(fence.number)
+        .execute(&self.pool)
+        .await?;
         Ok(())
     }
 }

@@ -23,8 +23,8 @@ mod lease;
 mod logs;
 mod namespaces;
 mod poke;
-mod rows;
 mod routing;
+mod rows;
 mod schedules;
 mod secrets;
 #[cfg(feature = "testing")]
@@ -96,7 +96,11 @@ impl Registry {
             .map_err(RegistryError::from)?
             .application_name("davit")
             // A second fence behind `transact`: whatever forgets a transaction loses it.
-            .options([("idle_in_transaction_session_timeout", "30s"), ("lock_timeout", "10s"), ("statement_timeout", "60s")]);
+            .options([
+                ("idle_in_transaction_session_timeout", "30s"),
+                ("lock_timeout", "10s"),
+                ("statement_timeout", "60s"),
+            ]);
         let pool = PgPoolOptions::new()
             .max_connections(settings.max_connections)
             .acquire_timeout(settings.acquire_timeout)
@@ -164,5 +168,7 @@ impl Registry {
 }
 
 fn joined<T>(outcome: std::result::Result<Result<T>, tokio::task::JoinError>) -> Result<T> {
-    outcome.unwrap_or_else(|error| Err(RegistryError::Unavailable(format!("the transaction's task ended: {error}"))))
+    outcome.unwrap_or_else(|error| {
+        Err(RegistryError::Unavailable(format!("the transaction's task ended: {error}")))
+    })
 }

@@ -4,7 +4,8 @@ use std::collections::{BTreeMap, HashMap};
 
 use chrono::{DateTime, Utc};
 use davit_api::{
-    Digest, FunctionId, FunctionName, NamespaceId, NamespaceName, Role, SecretName, TokenId, VersionId, VersionSpec,
+    Digest, FunctionId, FunctionName, NamespaceId, NamespaceName, Role, SecretName, TokenId, VersionId,
+    VersionSpec,
 };
 use sqlx::Row;
 
@@ -112,7 +113,9 @@ impl Registry {
                 let hash: &[u8] = row.try_get("hash")?;
                 Ok(TokenHash {
                     id: TokenId(row.try_get("id")?),
-                    hash: hash.try_into().map_err(|_| RegistryError::damaged("tokens.hash", "not 32 bytes"))?,
+                    hash: hash
+                        .try_into()
+                        .map_err(|_| RegistryError::damaged("tokens.hash", "not 32 bytes"))?,
                     namespace: parsed_opt(row, "namespace")?,
                     role: parsed(row, "role")?,
                     expires_at: row.try_get("expires_at")?,
@@ -131,11 +134,12 @@ fn routed(row: &sqlx::postgres::PgRow, sealed: &Sealed, key: &MasterKey) -> Resu
     let mut missing = Vec::new();
     for (variable, secret) in &spec.secrets {
         // One secret that does not open must not take every function's routes away.
-        let value = sealed.get(&namespace_id).and_then(|of| of.get(secret.as_str())).and_then(|(nonce, sealed)| {
-            key.open(namespace_id, secret.as_str(), nonce, sealed)
-                .inspect_err(|error| tracing::error!(%error, "cannot open a secret"))
-                .ok()
-        });
+        let value =
+            sealed.get(&namespace_id).and_then(|of| of.get(secret.as_str())).and_then(|(nonce, sealed)| {
+                key.open(namespace_id, secret.as_str(), nonce, sealed)
+                    .inspect_err(|error| tracing::error!(%error, "cannot open a secret"))
+                    .ok()
+            });
         match value {
             Some(value) => drop(env.insert(variable.as_str().to_owned(), value)),
             None => missing.push(secret.clone()),

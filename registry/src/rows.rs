@@ -52,7 +52,9 @@ pub(crate) fn digest(row: &PgRow, column: &str) -> Result<Digest> {
 pub(crate) fn digest_opt(row: &PgRow, column: &str) -> Result<Option<Digest>> {
     let bytes: Option<&[u8]> = row.try_get(column)?;
     bytes
-        .map(|b| b.try_into().map(Digest::from_bytes).map_err(|_| RegistryError::damaged(column, "not 32 bytes")))
+        .map(|b| {
+            b.try_into().map(Digest::from_bytes).map_err(|_| RegistryError::damaged(column, "not 32 bytes"))
+        })
         .transpose()
 }
 

@@ -3,7 +3,8 @@
 
 use chrono::{DateTime, Utc};
 use davit_api::{
-    FunctionId, FunctionName, InvocationId, NamespaceName, ScheduleId, ScheduleName, ScheduleSpec, ScheduleView,
+    FunctionId, FunctionName, InvocationId, NamespaceName, ScheduleId, ScheduleName, ScheduleSpec,
+    ScheduleView,
 };
 use sqlx::Row;
 use sqlx::postgres::PgRow;
@@ -126,7 +127,11 @@ impl Registry {
     }
 
     /// A function's schedules, by name.
-    pub async fn list_schedules(&self, namespace: &NamespaceName, function: &FunctionName) -> Result<Vec<ScheduleView>> {
+    pub async fn list_schedules(
+        &self,
+        namespace: &NamespaceName,
+        function: &FunctionName,
+    ) -> Result<Vec<ScheduleView>> {
         let mut conn = self.pool.acquire().await?;
         let (_, id) = function_of(&mut conn, namespace, function).await?;
         let rows = sqlx::query(

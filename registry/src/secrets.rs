@@ -41,7 +41,8 @@ impl MasterKey {
         rand::fill(&mut bytes);
         let hex: String = bytes.iter().map(|b| format!("{b:02x}")).collect();
         let draft = path.with_extension(format!("new-{}", std::process::id()));
-        let mut file = fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&draft)?;
+        let mut file =
+            fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&draft)?;
         file.write_all(hex.as_bytes())?;
         file.sync_all()?;
         let linked = fs::hard_link(&draft, path);
@@ -61,7 +62,12 @@ impl MasterKey {
             Err(error) => return Err(error),
         };
         let text = text.trim();
-        let bad = || std::io::Error::new(ErrorKind::InvalidData, format!("{} does not hold 64 hex digits", path.display()));
+        let bad = || {
+            std::io::Error::new(
+                ErrorKind::InvalidData,
+                format!("{} does not hold 64 hex digits", path.display()),
+            )
+        };
         if text.len() != 64 || !text.is_ascii() {
             return Err(bad());
         }
@@ -82,14 +88,22 @@ impl MasterKey {
         Ok((nonce, sealed))
     }
 
-    pub(crate) fn open(&self, namespace: NamespaceId, name: &str, nonce: &[u8], sealed: &[u8]) -> Result<String> {
+    pub(crate) fn open(
+        &self,
+        namespace: NamespaceId,
+        name: &str,
+        nonce: &[u8],
+        sealed: &[u8],
+    ) -> Result<String> {
         let nonce: [u8; 24] = nonce.try_into().map_err(|_| RegistryError::damaged("secret", "nonce"))?;
         let place = place(namespace, name);
         self.0
             .decrypt(&XNonce::from(nonce), Payload { msg: sealed, aad: place.as_bytes() })
             .ok()
             .and_then(|bytes| String::from_utf8(bytes).ok())
-            .ok_or_else(|| RegistryError::damaged("secret", format_args!("{name} does not open with this master key")))
+            .ok_or_else(|| {
+                RegistryError::damaged("secret", format_args!("{name} does not open with this master key"))
+            })
     }
 }
 
@@ -139,10 +153,12 @@ impl Registry {
     /// A namespace's secrets, by name.
     pub async fn list_secrets(&self, namespace: &NamespaceName) -> Result<Vec<SecretRow>> {
         let id = self.namespace_id(namespace).await?;
-        let rows = sqlx::query("select name, created_at, updated_at from secrets where namespace_id = $1 order by name")
-            .bind(id.0)
-            .fetch_all(&self.pool)
-            .await?;
+        let rows = sqlx::query(
+            "select name, created_at, updated_at from secrets where namespace_id = $1 order by name",
+        )
+        .bind(id.0)
+        .fetch_all(&self.pool)
+        .await?;
         rows.iter()
             .map(|row| {
                 Ok(SecretRow {

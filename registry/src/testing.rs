@@ -58,7 +58,8 @@ impl TestDatabase {
             admin.close().await?;
         }
         let url = postgres.url_of(&name);
-        let registry = Registry::connect(&ConnectSettings { max_connections: 6, ..ConnectSettings::new(&url) }).await?;
+        let registry =
+            Registry::connect(&ConnectSettings { max_connections: 6, ..ConnectSettings::new(&url) }).await?;
         Ok(Self { registry, url, _server: server })
     }
 
@@ -95,7 +96,9 @@ fn sweep() {
     let entries = fs::read_dir(std::env::temp_dir()).into_iter().flatten().flatten();
     for entry in entries {
         let name = entry.file_name().to_string_lossy().into_owned();
-        let Some(pid) = name.strip_prefix("davit-test-pg-").and_then(|rest| rest.split('-').next()) else { continue };
+        let Some(pid) = name.strip_prefix("davit-test-pg-").and_then(|rest| rest.split('-').next()) else {
+            continue;
+        };
         if !PathBuf::from(format!("/proc/{pid}")).exists() {
             let left: io::Result<()> = crate::embedded::stop_orphan(&entry.path().join("pg"));
             if left.is_ok() {

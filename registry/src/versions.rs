@@ -1,7 +1,8 @@
 //! Versions: what was handed in, and how far it has come.
 
 use davit_api::{
-    Digest, FunctionId, FunctionName, NamespaceName, ScheduleName, ScheduleSpec, VersionId, VersionSpec, VersionView,
+    Digest, FunctionId, FunctionName, NamespaceName, ScheduleName, ScheduleSpec, VersionId, VersionSpec,
+    VersionView,
 };
 use sqlx::Row;
 use sqlx::postgres::{PgConnection, PgRow};
@@ -11,7 +12,8 @@ use crate::rows::{count32, digest, digest_opt, json, parsed, to_json};
 use crate::{Registry, RegistryError, Result};
 
 /// Start of every statement that reads [`VersionView`]s.
-const VIEW: &str = "select v.id, v.number, v.state, (a.version_id is not null) as live, v.spec, v.source, v.bundle,
+const VIEW: &str =
+    "select v.id, v.number, v.state, (a.version_id is not null) as live, v.spec, v.source, v.bundle,
         v.bundle_size, v.git_commit, v.error, v.created_at, v.ready_at
     from versions v
     join functions f on f.id = v.function_id
@@ -101,7 +103,11 @@ impl Registry {
     }
 
     /// A function's versions, newest first.
-    pub async fn list_versions(&self, namespace: &NamespaceName, name: &FunctionName) -> Result<Vec<VersionView>> {
+    pub async fn list_versions(
+        &self,
+        namespace: &NamespaceName,
+        name: &FunctionName,
+    ) -> Result<Vec<VersionView>> {
         let mut conn = self.pool.acquire().await?;
         let (_, function) = crate::namespaces::function_of(&mut conn, namespace, name).await?;
         let rows = sqlx::query(select("where v.function_id = $1 order by v.number desc limit 1000"))
@@ -112,19 +118,32 @@ impl Registry {
     }
 
     /// One version by its number.
-    pub async fn version(&self, namespace: &NamespaceName, name: &FunctionName, number: u32) -> Result<VersionView> {
-        let row = sqlx::query(select("where n.name = $1 and f.name = $2 and f.deleted_at is null and v.number = $3"))
-            .bind(namespace.as_str())
-            .bind(name.as_str())
-            .bind(i64::from(number))
-            .fetch_optional(&self.pool)
-            .await?;
-        view(&row.ok_or_else(|| RegistryError::not_found("version", format_args!("{namespace}/{name}:{number}")))?)
+    pub async fn version(
+        &self,
+        namespace: &NamespaceName,
+        name: &FunctionName,
+        number: u32,
+    ) -> Result<VersionView> {
+        let row = sqlx::query(select(
+            "where n.name = $1 and f.name = $2 and f.deleted_at is null and v.number = $3",
+        ))
+        .bind(namespace.as_str())
+        .bind(name.as_str())
+        .bind(i64::from(number))
+        .fetch_optional(&self.pool)
+        .await?;
+        view(&row.ok_or_else(|| {
+            RegistryError::not_found("version", format_args!("{namespace}/{name}:{number}"))
+        })?)
     }
 }
 
 /// Finds or makes the function and locks its row, so that deployments of one function take turns.
-async fn ensure_function(conn: &mut PgConnection, namespace: &NamespaceName, name: &FunctionName) -> Result<FunctionId> {
+async fn ensure_function(
+    conn: &mut PgConnection,
+    namespace: &NamespaceName,
+    name: &FunctionName,
+) -> Result<FunctionId> {
     let namespace = id_of(conn, namespace).await?;
     sqlx::query(
         "insert into functions (id, namespace_id, name) values ($1, $2, $3)

@@ -7,7 +7,9 @@ use crate::failure::Result;
 
 /// Print a completion script for a shell
 #[derive(Args)]
-#[command(after_help = "Example:\n  davit completion bash > ~/.local/share/bash-completion/completions/davit")]
+#[command(
+    after_help = "Example:\n  davit completion bash > ~/.local/share/bash-completion/completions/davit"
+)]
 pub(crate) struct Completion {
     /// The shell
     shell: Shell,

@@ -45,7 +45,11 @@ impl Deploy {
         let api = globals.api_in(namespace)?;
         let progress = Progress::start(&format!("packing {}", self.folder.display()));
         let packed = pack(&self.folder)?;
-        progress.step(&format!("uploading {} files, {} KiB", packed.files, packed.bytes.len().div_ceil(1024)));
+        progress.step(&format!(
+            "uploading {} files, {} KiB",
+            packed.files,
+            packed.bytes.len().div_ceil(1024)
+        ));
         api.put_artifact(&packed.digest, packed.bytes).await?;
         let new = NewVersion {
             spec: manifest.version_spec(),
@@ -105,7 +109,9 @@ impl Deploy {
             return output::json(version);
         }
         let spec = &version.spec;
-        if let (false, Some(address)) = (spec.access == davit_api::Access::Private, api.address(&manifest.name)) {
+        if let (false, Some(address)) =
+            (spec.access == davit_api::Access::Private, api.address(&manifest.name))
+        {
             output::line(&address);
         } else if spec.routes.is_empty() {
             output::note(format!("private: call it with `davit invoke {}`", manifest.name));
@@ -120,7 +126,11 @@ impl Deploy {
 fn read_manifest(folder: &Path) -> Result<Manifest> {
     let path = folder.join("davit.toml");
     let text = std::fs::read_to_string(&path).map_err(|error| {
-        let hint = if error.kind() == std::io::ErrorKind::NotFound { "; `davit init` makes a new function" } else { "" };
+        let hint = if error.kind() == std::io::ErrorKind::NotFound {
+            "; `davit init` makes a new function"
+        } else {
+            ""
+        };
         Failure::Usage(format!("{}: {error}{hint}", path.display()))
     })?;
     Manifest::parse(&text).map_err(|e| Failure::Usage(e.to_string()))

@@ -22,7 +22,11 @@ impl Describe {
     pub(crate) async fn run(self, globals: &Globals) -> Result<()> {
         let api = globals.api()?.with_gateway().await?;
         let detail = api.function(&self.function).await?;
-        if globals.json() { json(&detail) } else { print(&detail, &api) }
+        if globals.json() {
+            json(&detail)
+        } else {
+            print(&detail, &api)
+        }
         Ok(())
     }
 }
@@ -75,6 +79,9 @@ fn print(detail: &FunctionDetail, api: &Api) {
     }
     for schedule in &detail.schedules {
         let next = schedule.next_due_at.map_or("paused".to_owned(), when);
-        field("schedule", &format!("{}: {} ({}), next {next}", schedule.name, schedule.spec.cron, schedule.spec.timezone));
+        field(
+            "schedule",
+            &format!("{}: {} ({}), next {next}", schedule.name, schedule.spec.cron, schedule.spec.timezone),
+        );
     }
 }

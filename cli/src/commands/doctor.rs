@@ -66,7 +66,11 @@ impl Doctor {
         }
         findings.extend([postgres(), disk(&state_dir), socket_path(&state_dir)]);
         findings.push(running(globals, &state_dir).await);
-        if globals.json() { json(&findings) } else { print(&findings) }
+        if globals.json() {
+            json(&findings)
+        } else {
+            print(&findings)
+        }
         match findings.iter().filter(|f| f.verdict == Verdict::Missing).count() {
             0 => Ok(()),
             n => Err(Failure::Failed(format!("{n} of {} checks failed", findings.len()))),
@@ -112,10 +116,15 @@ fn engine(socket: &Path) -> Finding {
     let version = match ask(socket, "/version") {
         Ok(version) => version,
         Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => {
-            return Finding::missing(WHAT, format!("{}: {error}", socket.display()), "run as root, or join the group docker");
+            return Finding::missing(
+                WHAT,
+                format!("{}: {error}", socket.display()),
+                "run as root, or join the group docker",
+            );
         }
         Err(error) => {
-            let advice = "install Docker (Debian: apt-get install docker.io) and start it: systemctl start docker";
+            let advice =
+                "install Docker (Debian: apt-get install docker.io) and start it: systemctl start docker";
             return Finding::missing(WHAT, format!("{}: {error}", socket.display()), advice);
         }
     };
@@ -149,13 +158,19 @@ fn images(socket: &Path) -> Finding {
     match (there.is_empty(), lacking.is_empty()) {
         (_, true) => Finding::good(WHAT, there.join(", ")),
         (true, false) => Finding::missing(WHAT, "none", advice),
-        (false, false) => Finding::warning(WHAT, format!("{}; not {}", there.join(", "), lacking.join(", ")), advice),
+        (false, false) => {
+            Finding::warning(WHAT, format!("{}; not {}", there.join(", "), lacking.join(", ")), advice)
+        }
     }
 }
 
 fn postgres() -> Finding {
     const WHAT: &str = "Postgres";
-    let installed = std::fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten().map(|e| e.path().join("bin"));
+    let installed = std::fs::read_dir("/usr/lib/postgresql")
+        .into_iter()
+        .flatten()
+        .flatten()
+        .map(|e| e.path().join("bin"));
     let path = std::env::var_os("PATH").unwrap_or_default();
     let mut places = std::env::split_paths(&path).chain(installed);
     match places.find(|dir| dir.join("postgres").exists() && dir.join("initdb").exists()) {
@@ -173,7 +188,9 @@ fn disk(state_dir: &Path) -> Finding {
     let place = state_dir.ancestors().find(|p| p.exists()).unwrap_or(Path::new("/"));
     let free = match rustix::fs::statvfs(place) {
         Ok(stat) => (stat.f_bavail * stat.f_frsize) >> 20,
-        Err(error) => return Finding::warning(WHAT, format!("{}: {error}", place.display()), "look at it by hand"),
+        Err(error) => {
+            return Finding::warning(WHAT, format!("{}: {error}", place.display()), "look at it by hand");
+        }
     };
     let found = format!("{:.1} GiB free at {}", free as f64 / 1024.0, state_dir.display());
     if free >= DISK_MIB {
@@ -192,7 +209,11 @@ fn socket_path(state_dir: &Path) -> Finding {
     if length <= 107 {
         Finding::good(WHAT, state_dir.display().to_string())
     } else {
-        Finding::missing(WHAT, format!("{}: too long by {} bytes", state_dir.display(), length - 107), "choose a shorter one with --state-dir")
+        Finding::missing(
+            WHAT,
+            format!("{}: too long by {} bytes", state_dir.display(), length - 107),
+            "choose a shorter one with --state-dir",
+        )
     }
 }
 
@@ -202,7 +223,10 @@ async fn running(globals: &Globals, state_dir: &Path) -> Finding {
     if globals.url.is_some() || read_endpoint(state_dir).is_some() {
         let answered = async { globals.api()?.info().await }.await;
         return match answered {
-            Ok(info) => Finding::good(WHAT, format!("version {} answers; functions at {}", info.version, info.gateway_url)),
+            Ok(info) => Finding::good(
+                WHAT,
+                format!("version {} answers; functions at {}", info.version, info.gateway_url),
+            ),
             Err(failure) => Finding::warning(WHAT, failure.to_string(), "start it: davit up"),
         };
     }

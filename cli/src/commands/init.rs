@@ -11,7 +11,9 @@ use crate::output::{line, note};
 
 /// Make a new function from a template
 #[derive(Args)]
-#[command(after_help = "Examples:\n  davit init hello --template python\n  davit init api --template server --dir services/api")]
+#[command(
+    after_help = "Examples:\n  davit init hello --template python\n  davit init api --template server --dir services/api"
+)]
 pub(crate) struct Init {
     /// Its name
     name: FunctionName,
@@ -70,7 +72,10 @@ impl Init {
         fs::create_dir_all(&dir).map_err(|e| Failure::while_doing(dir.display(), e))?;
         let files = self.template.files();
         if let Some(File(name, ..)) = files.iter().find(|f| dir.join(f.0).exists()) {
-            return Err(Failure::Usage(format!("{} is already there; nothing was written", dir.join(name).display())));
+            return Err(Failure::Usage(format!(
+                "{} is already there; nothing was written",
+                dir.join(name).display()
+            )));
         }
         for File(name, text, program) in files {
             let path = dir.join(name);

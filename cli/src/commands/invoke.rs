@@ -90,7 +90,9 @@ impl Invoke {
 
     fn payload(&self) -> Result<Vec<u8>> {
         let read = |path: &std::path::Path| {
-            std::fs::File::open(path).and_then(bounded).map_err(|e| Failure::Usage(format!("{}: {e}", path.display())))
+            std::fs::File::open(path)
+                .and_then(bounded)
+                .map_err(|e| Failure::Usage(format!("{}: {e}", path.display())))
         };
         let bytes = match (&self.file, self.payload.as_deref()) {
             (Some(path), _) if path.as_os_str() != "-" => read(path)?,
@@ -117,7 +119,11 @@ impl Invoke {
         let text = |name: &str| headers.get(name).and_then(|v| v.to_str().ok()).unwrap_or("-");
         if self.verbose && headers.contains_key("x-davit-invocation-id") {
             let start = if text("x-davit-cold") == "true" { "cold" } else { "warm" };
-            note(format!("request {}, version {}, {start}", text("x-davit-invocation-id"), text("x-davit-version")));
+            note(format!(
+                "request {}, version {}, {start}",
+                text("x-davit-invocation-id"),
+                text("x-davit-version")
+            ));
         }
         if (self.timing || self.verbose) && headers.contains_key("x-davit-timing") {
             let parts: Vec<String> =
@@ -125,7 +131,9 @@ impl Invoke {
             note(format!("time: {}", visible(&parts.join(", "))));
         }
         if self.logs {
-            let tail = base64::engine::general_purpose::STANDARD.decode(text("x-davit-log-tail")).unwrap_or_default();
+            let tail = base64::engine::general_purpose::STANDARD
+                .decode(text("x-davit-log-tail"))
+                .unwrap_or_default();
             for line in String::from_utf8_lossy(&tail).lines() {
                 note(format!("| {}", visible(line)));
             }

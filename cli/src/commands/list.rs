@@ -20,7 +20,16 @@ impl List {
             return Ok(());
         }
         let mut table = Table::new(&[
-            "NAME", "VERSION", "RUNTIME", "ACCESS", "INSTANCES", "CALLS", "ERRORS", "COLD", "LAST COLD", "LAST CALL",
+            "NAME",
+            "VERSION",
+            "RUNTIME",
+            "ACCESS",
+            "INSTANCES",
+            "CALLS",
+            "ERRORS",
+            "COLD",
+            "LAST COLD",
+            "LAST CALL",
         ]);
         for f in &functions {
             table.row(&[

@@ -38,7 +38,8 @@ impl Logs {
     pub(crate) async fn run(self, globals: &Globals) -> Result<()> {
         let api = globals.api()?;
         let terminal = std::io::stdout().is_terminal();
-        let mut query = LogQuery { invocation_id: self.invocation, limit: Some(self.lines), ..LogQuery::default() };
+        let mut query =
+            LogQuery { invocation_id: self.invocation, limit: Some(self.lines), ..LogQuery::default() };
         let mut quiet = 0;
         loop {
             let found = match api.logs(&self.function, &query).await {
@@ -77,11 +78,14 @@ impl Logs {
             return;
         }
         let at = entry.at.with_timezone(&chrono::Local).format("%H:%M:%S%.3f");
-        let call = entry.invocation_id.map_or_else(|| "-".repeat(8), |id| {
-            // The end of an id differs between calls of one moment; its beginning is the time.
-            let id = id.to_string();
-            id[id.len() - 8..].to_owned()
-        });
+        let call = entry.invocation_id.map_or_else(
+            || "-".repeat(8),
+            |id| {
+                // The end of an id differs between calls of one moment; its beginning is the time.
+                let id = id.to_string();
+                id[id.len() - 8..].to_owned()
+            },
+        );
         let head = paint(Colour::Dim, &format!("{at} v{} {call}", entry.version), terminal);
         let text = if terminal { visible(&entry.line) } else { entry.line.as_str().into() };
         let text = match entry.stream {

@@ -9,7 +9,9 @@ use crate::output::{json, line};
 
 /// Make an earlier version live again
 #[derive(Args)]
-#[command(after_help = "Examples:\n  davit rollback hello             the version before\n  davit rollback hello --version 3")]
+#[command(
+    after_help = "Examples:\n  davit rollback hello             the version before\n  davit rollback hello --version 3"
+)]
 pub(crate) struct Rollback {
     /// The function
     function: FunctionName,

@@ -82,14 +82,22 @@ impl Schedule {
             Verb::Add(add) => add.run(&api, globals.json()).await,
             Verb::List { function } => {
                 let schedules = api.schedules(&function).await?;
-                if globals.json() { json(&schedules) } else { print(&schedules) }
+                if globals.json() {
+                    json(&schedules)
+                } else {
+                    print(&schedules)
+                }
                 Ok(())
             }
             Verb::Pause(w) => switch(&api, &w, "pause", "paused").await,
             Verb::Resume(w) => switch(&api, &w, "resume", "resumed").await,
             Verb::Run(w) => {
                 let accepted = api.run_schedule(&w.function, &w.schedule).await?;
-                if globals.json() { json(&accepted) } else { line(accepted.invocation_id) }
+                if globals.json() {
+                    json(&accepted)
+                } else {
+                    line(accepted.invocation_id)
+                }
                 Ok(())
             }
             Verb::Remove(w) => {
@@ -145,14 +153,22 @@ async fn switch(api: &Api, which: &Which, verb: &str, done: &str) -> Result<()> 
 }
 
 fn next(view: &ScheduleView) -> String {
-    view.next_due_at.map_or("paused".into(), |at| format!("{} ({})", at.format("%Y-%m-%d %H:%M:%SZ"), when(at)))
+    view.next_due_at
+        .map_or("paused".into(), |at| format!("{} ({})", at.format("%Y-%m-%d %H:%M:%SZ"), when(at)))
 }
 
 fn print(schedules: &[ScheduleView]) {
     let mut table = Table::new(&["NAME", "CRON", "TIME ZONE", "FROM", "LAST", "NEXT"]);
     for s in schedules {
         let from = if s.from_manifest { "davit.toml" } else { "hand" };
-        table.row(&[&s.name, &s.spec.cron, &s.spec.timezone, &from, &or_dash(s.last_due_at.map(when)), &next(s)]);
+        table.row(&[
+            &s.name,
+            &s.spec.cron,
+            &s.spec.timezone,
+            &from,
+            &or_dash(s.last_due_at.map(when)),
+            &next(s),
+        ]);
     }
     table.print("no schedules");
 }

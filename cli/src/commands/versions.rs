@@ -25,7 +25,11 @@ impl Versions {
         let mut table = Table::new(&["VERSION", "STATE", "LIVE", "MADE", "COMMIT", "SIZE", "ERROR"]);
         for v in &versions {
             let commit = v.git_commit.as_ref().map(|c| c.chars().take(10).collect::<String>());
-            let error = v.error.as_ref().and_then(|e| e.lines().next()).map(|e| e.chars().take(80).collect::<String>());
+            let error = v
+                .error
+                .as_ref()
+                .and_then(|e| e.lines().next())
+                .map(|e| e.chars().take(80).collect::<String>());
             table.row(&[
                 &v.number,
                 &v.state.as_str(),

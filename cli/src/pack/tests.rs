@@ -53,7 +53,10 @@ fn ignored_files_stay_at_home() {
         ("lib/x", ""),
         ("lib/y", ""),
     ]);
-    assert_eq!(names(&root), [".env.example", ".gitignore", "KEEP.md", "app.py", "davit.toml", "lib/.gitignore", "lib/y"]);
+    assert_eq!(
+        names(&root),
+        [".env.example", ".gitignore", "KEEP.md", "app.py", "davit.toml", "lib/.gitignore", "lib/y"]
+    );
 }
 
 #[test]

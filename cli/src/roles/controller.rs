@@ -51,7 +51,8 @@ impl Controller {
         state.first_token(&store.registry).await?;
         let gateway_url = globals.gateway_url.clone().unwrap_or_else(|| "http://127.0.0.1:7480".into());
         let mut control =
-            parts::control_plane(management, gateway_url, state.dir(), &store, &settings, &process.tasks).await?;
+            parts::control_plane(management, gateway_url, state.dir(), &store, &settings, &process.tasks)
+                .await?;
         process.serve_admin(admin, control.show(Admin::new(process.readiness.clone())));
         line(format!("management  http://{management_at}"));
 

@@ -53,7 +53,8 @@ impl Gateway {
         let store = process.start(parts::store(&self.database_url, state.dir(), &settings)).await?;
         let gateway = parts::data_plane(self.public, self.public_url.clone(), state.dir(), &store).await?;
         let gateway = gateway.spawn(process.readiness.latch("routes"));
-        process.serve_admin(admin, parts::show_gateway(Admin::new(process.readiness.clone()), gateway.admin()));
+        process
+            .serve_admin(admin, parts::show_gateway(Admin::new(process.readiness.clone()), gateway.admin()));
         line(format!("functions   http://{}", gateway.address()));
 
         let stop = process.stop().await;

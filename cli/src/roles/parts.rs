@@ -101,7 +101,8 @@ pub(super) async fn control_plane(
     let registry = store.registry.clone();
     let installation = registry.installation().await.map_err(|e| Failure::while_doing("registry", e))?;
     let docker = DockerSettings { state_dir: state_dir.to_owned(), installation };
-    let backend = DockerBackend::connect(docker).await.map_err(|e| Failure::while_doing("container engine", e))?;
+    let backend =
+        DockerBackend::connect(docker).await.map_err(|e| Failure::while_doing("container engine", e))?;
     let backend = Arc::new(backend);
     let holder = davit_controller::acting::stable_holder(state_dir)
         .map_err(|e| Failure::while_doing(state_dir.display(), e))?;
@@ -113,8 +114,13 @@ pub(super) async fn control_plane(
     if let Some(base) = settings.pool_base {
         world_settings.pool.base = base;
     }
-    let world =
-        World::new(registry.clone(), store.changes.clone(), store.key.clone(), backend.clone(), world_settings);
+    let world = World::new(
+        registry.clone(),
+        store.changes.clone(),
+        store.key.clone(),
+        backend.clone(),
+        world_settings,
+    );
     let status = spawn_loops(world, tasks);
     let stop_api = CancellationToken::new();
     let state = ApiState::new(registry, store.key.clone(), ApiSettings::new(gateway_url), stop_api.clone());
@@ -160,7 +166,8 @@ pub(super) async fn data_plane(
     if let Some(url) = public_url {
         config.public_url = url;
     }
-    let deps = Deps { registry: store.registry.clone(), changes: store.changes.clone(), key: store.key.clone() };
+    let deps =
+        Deps { registry: store.registry.clone(), changes: store.changes.clone(), key: store.key.clone() };
     Gateway::bind(config, deps).await.map_err(|e| Failure::Failed(e.to_string()))
 }
 

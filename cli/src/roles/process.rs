@@ -33,7 +33,12 @@ impl Process {
     /// Subscribes to the signals, so that from here on none of them ends the process half-way.
     pub(super) fn new() -> Result<Self> {
         let signals = Signals::subscribe().map_err(|e| Failure::while_doing("signals", e))?;
-        Ok(Self { tasks: Tasks::new(), readiness: Readiness::new(), signals, admin: CancellationToken::new() })
+        Ok(Self {
+            tasks: Tasks::new(),
+            readiness: Readiness::new(),
+            signals,
+            admin: CancellationToken::new(),
+        })
     }
 
     /// Serves the admin routes until the process ends.
@@ -71,7 +76,9 @@ impl Process {
         self.admin.cancel();
         match stop {
             Stop::Fault(fault) => Err(Failure::Failed(fault)),
-            Stop::Asked if !in_time => Err(Failure::Failed("stopped, but not everything ended in time".into())),
+            Stop::Asked if !in_time => {
+                Err(Failure::Failed("stopped, but not everything ended in time".into()))
+            }
             Stop::Asked => {
                 tracing::info!("stopped");
                 Ok(())

@@ -28,9 +28,10 @@ impl State {
         let lock = lock.map_err(|e| Failure::while_doing(path.display(), e))?;
         match lock.try_lock() {
             Ok(()) => Ok(Self { dir, _lock: lock }),
-            Err(TryLockError::WouldBlock) => {
-                Err(Failure::Failed(format!("another davit runs on {}; stop it, or choose another --state-dir", dir.display())))
-            }
+            Err(TryLockError::WouldBlock) => Err(Failure::Failed(format!(
+                "another davit runs on {}; stop it, or choose another --state-dir",
+                dir.display()
+            ))),
             Err(TryLockError::Error(e)) => Err(Failure::while_doing(path.display(), e)),
         }
     }

@@ -62,7 +62,10 @@ impl Up {
             process.start(self.build(globals, &settings, &tasks)).await?;
 
         let gateway = gateway.spawn(readiness.latch("routes"));
-        process.serve_admin(admin, parts::show_gateway(control.show(Admin::new(readiness.clone())), gateway.admin()));
+        process.serve_admin(
+            admin,
+            parts::show_gateway(control.show(Admin::new(readiness.clone())), gateway.admin()),
+        );
         state.write_endpoint(&endpoint)?;
         line(format!("functions   {}", endpoint.gateway_url));
         line(format!("management  {}", endpoint.management_url));
@@ -77,7 +80,9 @@ impl Up {
             drain.step("management API", control.close()).await;
             let calls = drain.left().saturating_sub(Duration::from_secs(10));
             drain.step("gateway", gateway.drain(calls)).await;
-            drain.step("containers", tokio::time::timeout(Duration::from_secs(5), control.until_empty())).await;
+            drain
+                .step("containers", tokio::time::timeout(Duration::from_secs(5), control.until_empty()))
+                .await;
             parts::stop_tasks(&mut drain, &tasks).await;
             drain.step("container engine", control.uninstall()).await;
             drain.step("registry", store.registry.close()).await;
@@ -99,7 +104,9 @@ impl Up {
         let (admin, admin_at) = bind("admin", self.admin).await?;
         let postgres = match &self.database_url {
             Some(_) => None,
-            None => Some(Postgres::start(state.dir()).await.map_err(|e| Failure::while_doing("Postgres", e))?),
+            None => {
+                Some(Postgres::start(state.dir()).await.map_err(|e| Failure::while_doing("Postgres", e))?)
+            }
         };
         let url = postgres.as_ref().map(Postgres::url).or(self.database_url.as_deref()).unwrap_or_default();
         let store = parts::store(url, state.dir(), settings).await?;
@@ -107,8 +114,10 @@ impl Up {
         let gateway = parts::data_plane(self.public, self.public_url.clone(), state.dir(), &store).await?;
         let gateway_url = self.public_url.clone().unwrap_or_else(|| format!("http://{}", gateway.address()));
         let control =
-            parts::control_plane(management, gateway_url.clone(), state.dir(), &store, settings, tasks).await?;
-        let installation = store.registry.installation().await.map_err(|e| Failure::while_doing("registry", e))?;
+            parts::control_plane(management, gateway_url.clone(), state.dir(), &store, settings, tasks)
+                .await?;
+        let installation =
+            store.registry.installation().await.map_err(|e| Failure::while_doing("registry", e))?;
         let endpoint = Endpoint {
             installation: installation.to_string(),
             management_url: format!("http://{management_at}"),

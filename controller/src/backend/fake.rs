@@ -61,7 +61,9 @@ impl Backend for FakeBackend {
     fn resolve(&self, image: &str) -> Reply<'_, ImageId> {
         self.answer(|s| {
             let known = s.images.iter().any(|i| i == image);
-            known.then(|| ImageId(format!("sha256:{image}"))).ok_or_else(|| BackendError::NoImage(image.into()))
+            known
+                .then(|| ImageId(format!("sha256:{image}")))
+                .ok_or_else(|| BackendError::NoImage(image.into()))
         })
     }
     fn runtime_images(&self) -> Reply<'_, Vec<String>> {

@@ -129,8 +129,10 @@ fn hardened(common: &Common, memory_mb: u32, cpu_millis: u32, pids: i64) -> Host
 }
 
 fn log_config(max_size: &str) -> HostConfigLogConfig {
-    let config =
-        HashMap::from([("max-size".to_owned(), max_size.to_owned()), ("max-file".to_owned(), "1".to_owned())]);
+    let config = HashMap::from([
+        ("max-size".to_owned(), max_size.to_owned()),
+        ("max-file".to_owned(), "1".to_owned()),
+    ]);
     HostConfigLogConfig { typ: Some("json-file".into()), config: Some(config) }
 }
 

@@ -61,11 +61,14 @@ fn check_entry<R: io::Read>(entry: &tar::Entry<'_, R>) -> Result<(), String> {
         Kind::Regular | Kind::Continuous | Kind::Directory | Kind::XGlobalHeader => Ok(()),
         Kind::Symlink => {
             let target = entry.link_name().ok().flatten();
-            let parents = path.components().filter(|c| matches!(c, Component::Normal(_))).count().saturating_sub(1);
+            let parents =
+                path.components().filter(|c| matches!(c, Component::Normal(_))).count().saturating_sub(1);
             let inside = target.is_some_and(|target| depth(&target, parents).is_some());
             inside.then_some(()).ok_or_else(|| format!("the bundle has a link that leads out of it: {name}"))
         }
-        other => Err(format!("the bundle has an entry that is neither file, folder nor link: {name} ({other:?})")),
+        other => {
+            Err(format!("the bundle has an entry that is neither file, folder nor link: {name} ({other:?})"))
+        }
     }
 }
 

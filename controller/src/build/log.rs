@@ -19,7 +19,10 @@ pub(super) struct BuildLog(mpsc::Sender<String>);
 
 impl BuildLog {
     /// Starts the task that writes. It ends, and gives the last lines, when every sender is dropped.
-    pub(super) fn start(registry: Registry, version: VersionId) -> (Self, tokio::task::JoinHandle<VecDeque<String>>) {
+    pub(super) fn start(
+        registry: Registry,
+        version: VersionId,
+    ) -> (Self, tokio::task::JoinHandle<VecDeque<String>>) {
         let (sender, receiver) = mpsc::channel(1_000);
         (Self(sender), tokio::spawn(write(registry, version, receiver)))
     }
@@ -33,7 +36,11 @@ impl BuildLog {
     }
 }
 
-async fn write(registry: Registry, version: VersionId, mut lines: mpsc::Receiver<String>) -> VecDeque<String> {
+async fn write(
+    registry: Registry,
+    version: VersionId,
+    mut lines: mpsc::Receiver<String>,
+) -> VecDeque<String> {
     let mut last = VecDeque::new();
     let mut written = 0;
     loop {

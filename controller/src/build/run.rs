@@ -36,7 +36,8 @@ pub(super) async fn run(world: &World, job: &BuildJob) -> Result<(), Failed> {
             Ok(())
         }
         Err(Failed::User(message)) if !last.is_empty() => {
-            let lines: Vec<String> = last.into_iter().filter(|line| !message.contains(line.as_str())).collect();
+            let lines: Vec<String> =
+                last.into_iter().filter(|line| !message.contains(line.as_str())).collect();
             let separator = if lines.is_empty() { "" } else { "\n" };
             Err(Failed::User(format!("{message}{separator}{}", lines.join("\n"))))
         }
@@ -78,7 +79,11 @@ async fn steps(world: &World, job: &BuildJob, dir: &Path, log: &BuildLog) -> Res
     if let (Some(key), true, false) = (cache_key, outcome.deps_written, cached) {
         keep(&world.registry, &key, &deps_path).await;
     }
-    world.registry.finish_build(job.version_id, bundle.digest, bundle.size, &image.0).await.map_err(refused)?;
+    world
+        .registry
+        .finish_build(job.version_id, bundle.digest, bundle.size, &image.0)
+        .await
+        .map_err(refused)?;
     first_start(world, job, image, &bundle_path, bundle, log).await
 }
 
@@ -170,7 +175,8 @@ async fn cached(world: &World, key: &str, to: &Path) -> Option<PathBuf> {
 async fn keep(registry: &Registry, key: &str, path: &Path) {
     let kept = async {
         let path_of_measure = path.to_owned();
-        let measured = blocking(move || bundle::measure(&path_of_measure)).await?.map_err(Failed::platform)?;
+        let measured =
+            blocking(move || bundle::measure(&path_of_measure)).await?.map_err(Failed::platform)?;
         store(registry, measured.digest, path).await?;
         registry.put_cache(key, measured.digest).await.map_err(refused)
     };

@@ -73,7 +73,9 @@ impl BuildSettings {
             .filter_map(|name| settings.text(name).map(|value| ((*name).to_owned(), value)))
             .collect();
         if ca_bundle.is_some() {
-            env.extend(CERTIFICATE_NAMES.iter().map(|name| ((*name).to_owned(), CERTIFICATES_INSIDE.to_owned())));
+            env.extend(
+                CERTIFICATE_NAMES.iter().map(|name| ((*name).to_owned(), CERTIFICATES_INSIDE.to_owned())),
+            );
         }
         let limits = BuildLimits {
             memory_mb,
@@ -98,7 +100,8 @@ mod tests {
 
     #[test]
     fn proxies_and_indexes_reach_the_build_and_nothing_else_does() {
-        let pairs = [("PIP_INDEX_URL", "https://index.test/simple"), ("DAVIT_TOKEN", "secret"), ("HOME", "/root")];
+        let pairs =
+            [("PIP_INDEX_URL", "https://index.test/simple"), ("DAVIT_TOKEN", "secret"), ("HOME", "/root")];
         let build = BuildSettings::read(&mut Settings::from_pairs(pairs));
         let value = |name: &str| build.env.iter().find(|(n, _)| n == name).map(|(_, v)| v.as_str());
         assert_eq!(value("PIP_INDEX_URL"), Some("https://index.test/simple"));

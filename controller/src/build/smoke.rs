@@ -29,7 +29,12 @@ pub(super) struct First {
 }
 
 /// Starts the version, waits until it is ready for a call, and removes it again.
-pub(super) async fn start(world: &World, job: &BuildJob, first: First, log: &BuildLog) -> Result<Duration, Failed> {
+pub(super) async fn start(
+    world: &World,
+    job: &BuildJob,
+    first: First,
+    log: &BuildLog,
+) -> Result<Duration, Failed> {
     let instance = InstanceId::new();
     // Left in place when this future is dropped: the collector then finds a container nobody is busy with.
     let _errand = world.errands.enter(instance);

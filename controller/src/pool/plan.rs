@@ -104,7 +104,9 @@ mod tests {
 
     #[test]
     fn names_that_are_no_runtime_are_not_kept_warm() {
-        for image in ["debian:trixie-slim", "davit/runtime-:latest", "davit/runtime-x", "evil/runtime-x:latest"] {
+        for image in
+            ["debian:trixie-slim", "davit/runtime-:latest", "davit/runtime-x", "evil/runtime-x:latest"]
+        {
             assert_eq!(standing_key(image), None, "{image}");
         }
     }

@@ -72,7 +72,8 @@ impl Applier {
         for (instance, container) in plan.watch {
             let busy = self.world.starting.enter(instance);
             let this = self.clone();
-            self.tasks.spawn("watch-instance", async move { this.watch(instance, None, &container, busy).await });
+            self.tasks
+                .spawn("watch-instance", async move { this.watch(instance, None, &container, busy).await });
         }
         for (gateway, key, image) in plan.start {
             if !self.start(gateway, key, image).await {
@@ -112,7 +113,9 @@ impl Applier {
                         this.close(instance, &removal.reason).await;
                     }
                 }
-                Err(error) => tracing::warn!(%error, container = %removal.container, "cannot remove a container"),
+                Err(error) => {
+                    tracing::warn!(%error, container = %removal.container, "cannot remove a container")
+                }
             }
             this.dirty.store(true, Ordering::Release);
             this.removing.lock().remove(&removal.container);
@@ -135,7 +138,8 @@ impl Applier {
             let started = {
                 let _permit = this.starts.acquire().await;
                 if this.tasks.stopping().is_cancelled() {
-                    let _ = this.world.registry.set_removed(instance, "davit stopped before it started").await;
+                    let _ =
+                        this.world.registry.set_removed(instance, "davit stopped before it started").await;
                     return;
                 }
                 this.world.backend.start(request).await
@@ -155,7 +159,13 @@ impl Applier {
     }
 
     /// Waits until an instance is ready and says so; one that never is gets removed.
-    async fn watch(&self, instance: InstanceId, image: Option<&str>, container: &ContainerId, busy: BusyGuard) {
+    async fn watch(
+        &self,
+        instance: InstanceId,
+        image: Option<&str>,
+        container: &ContainerId,
+        busy: BusyGuard,
+    ) {
         let stopping = self.tasks.stopping();
         let ready = tokio::select! {
             ready = probe::wait_ready(&*self.world.backend, instance, container) => ready,

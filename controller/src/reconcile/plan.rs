@@ -240,7 +240,8 @@ fn current(world: &World, row: &Instance) -> bool {
 fn shrink(world: &World, doomed: &mut HashSet<InstanceId>, plan: &mut Plan) {
     let mut spare: BTreeMap<(GatewayId, PoolKey), usize> = BTreeMap::new();
     let generic = |i: &&Instance| matches!(i.state, InstanceState::Pooled | InstanceState::Starting);
-    for row in world.instances.iter().filter(generic).filter(|i| !doomed.contains(&i.id) && current(world, i)) {
+    for row in world.instances.iter().filter(generic).filter(|i| !doomed.contains(&i.id) && current(world, i))
+    {
         *spare.entry(slot(row)).or_insert(0) += 1;
     }
     let mut waiting: Vec<_> = world.instances.iter().filter(|i| i.state == InstanceState::Pooled).collect();
@@ -282,7 +283,8 @@ fn grow(world: &World, doomed: &HashSet<InstanceId>, plan: &mut Plan) {
         }
     }
     let mut room = |key: &PoolKey| {
-        let fits = memory + u64::from(key.memory_mb) <= world.bounds.memory_mb && count < world.bounds.instances;
+        let fits =
+            memory + u64::from(key.memory_mb) <= world.bounds.memory_mb && count < world.bounds.instances;
         if fits {
             memory += u64::from(key.memory_mb);
             count += 1;

@@ -102,7 +102,8 @@ impl Reader {
         self.fresh = applier.dirty.swap(false, Ordering::AcqRel) || old;
         if self.fresh {
             let at = Instant::now();
-            self.containers = self.world.backend.observe().await.inspect_err(|_| self.containers_at = None)?;
+            self.containers =
+                self.world.backend.observe().await.inspect_err(|_| self.containers_at = None)?;
             self.containers_at = Some(at);
         }
         Ok(())
@@ -114,8 +115,12 @@ impl Reader {
             return Ok(());
         }
         self.standing = self.world.backend.runtime_images().await?;
-        let names: HashSet<&str> =
-            self.standing.iter().map(String::as_str).chain(demand.iter().map(|d| d.key.image.as_str())).collect();
+        let names: HashSet<&str> = self
+            .standing
+            .iter()
+            .map(String::as_str)
+            .chain(demand.iter().map(|d| d.key.image.as_str()))
+            .collect();
         let mut images = HashMap::new();
         for name in names {
             match self.world.backend.resolve(name).await {

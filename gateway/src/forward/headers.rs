@@ -105,7 +105,9 @@ fn strip_hop_by_hop(headers: &mut HeaderMap) {
         .filter_map(|name| name.trim().parse().ok())
         .collect();
     // A client may not use this to take away what the message needs, or what the gateway vouches for.
-    for name in named.iter().filter(|n| !matches!(**n, header::HOST | header::CONTENT_LENGTH | header::AUTHORIZATION | header::COOKIE)) {
+    for name in named.iter().filter(|n| {
+        !matches!(**n, header::HOST | header::CONTENT_LENGTH | header::AUTHORIZATION | header::COOKIE)
+    }) {
         headers.remove(name);
     }
     for name in &HOP {
@@ -118,7 +120,8 @@ pub(crate) fn strip_ours(headers: &mut HeaderMap) {
     for name in &OURS {
         headers.remove(name);
     }
-    let platform: Vec<HeaderName> = headers.keys().filter(|n| n.as_str().starts_with("x-davit-")).cloned().collect();
+    let platform: Vec<HeaderName> =
+        headers.keys().filter(|n| n.as_str().starts_with("x-davit-")).cloned().collect();
     for name in platform {
         headers.remove(name);
     }
@@ -155,7 +158,12 @@ pub(super) fn is_websocket(headers: &HeaderMap) -> bool {
 }
 
 fn names(headers: &HeaderMap, header: &HeaderName, token: &str) -> bool {
-    headers.get_all(header).iter().filter_map(|v| v.to_str().ok()).flat_map(|v| v.split(',')).any(|t| t.trim().eq_ignore_ascii_case(token))
+    headers
+        .get_all(header)
+        .iter()
+        .filter_map(|v| v.to_str().ok())
+        .flat_map(|v| v.split(','))
+        .any(|t| t.trim().eq_ignore_ascii_case(token))
 }
 
 #[cfg(test)]
@@ -177,16 +185,38 @@ mod tests {
 
     #[test]
     fn what_connection_names_goes_with_it_but_not_what_matters() {
-        let mut r = request("/", &[("connection", "close, x-tenant, authorization"), ("x-tenant", "a"), ("authorization", "b"), ("keep-alive", "1"), ("te", "trailers")]);
+        let mut r = request(
+            "/",
+            &[
+                ("connection", "close, x-tenant, authorization"),
+                ("x-tenant", "a"),
+                ("authorization", "b"),
+                ("keep-alive", "1"),
+                ("te", "trailers"),
+            ],
+        );
         prepare(&mut r, &origin(""));
         let h = r.headers();
-        assert!(!h.contains_key("connection") && !h.contains_key("x-tenant") && !h.contains_key("keep-alive") && !h.contains_key("te"));
+        assert!(
+            !h.contains_key("connection")
+                && !h.contains_key("x-tenant")
+                && !h.contains_key("keep-alive")
+                && !h.contains_key("te")
+        );
         assert_eq!(h["authorization"], "b");
     }
 
     #[test]
     fn clients_cannot_speak_for_the_gateway() {
-        let mut r = request("/", &[("x-forwarded-for", "1.2.3.4"), ("x-davit-request-id", "mine"), ("x-davit-anything", "x"), ("forwarded", "for=x")]);
+        let mut r = request(
+            "/",
+            &[
+                ("x-forwarded-for", "1.2.3.4"),
+                ("x-davit-request-id", "mine"),
+                ("x-davit-anything", "x"),
+                ("forwarded", "for=x"),
+            ],
+        );
         prepare(&mut r, &origin(""));
         assert_eq!(r.headers()["x-forwarded-for"], "127.0.0.1");
         assert_eq!(r.headers()["x-davit-request-id"], "id");
@@ -195,7 +225,12 @@ mod tests {
 
     #[test]
     fn only_a_whole_websocket_request_is_one() {
-        let good = [("connection", "keep-alive, Upgrade"), ("upgrade", "WebSocket"), ("sec-websocket-key", "k"), ("sec-websocket-version", "13")];
+        let good = [
+            ("connection", "keep-alive, Upgrade"),
+            ("upgrade", "WebSocket"),
+            ("sec-websocket-key", "k"),
+            ("sec-websocket-version", "13"),
+        ];
         let mut r = request("/", &good);
         prepare(&mut r, &origin(""));
         assert_eq!(r.headers()["upgrade"], "websocket");
@@ -210,7 +245,12 @@ mod tests {
 
     #[test]
     fn the_address_is_cut_off_and_the_rest_is_untouched() {
-        for (uri, seen) in [("/ns/fn", "/"), ("/ns/fn/", "/"), ("/ns/fn?a=1", "/?a=1"), ("/ns/fn/a%20b/c?x=%2F&y", "/a%20b/c?x=%2F&y")] {
+        for (uri, seen) in [
+            ("/ns/fn", "/"),
+            ("/ns/fn/", "/"),
+            ("/ns/fn?a=1", "/?a=1"),
+            ("/ns/fn/a%20b/c?x=%2F&y", "/a%20b/c?x=%2F&y"),
+        ] {
             let mut r = request(uri, &[]);
             prepare(&mut r, &origin("/ns/fn"));
             assert_eq!(r.uri(), seen, "{uri}");

@@ -21,7 +21,13 @@ use crate::config::HttpLimits;
 use crate::http::{Body, Public};
 
 /// Accepts until `stop` fires; returns when every connection has ended or `hard` fires.
-pub async fn serve(listener: TcpListener, public: Arc<Public>, limits: HttpLimits, stop: CancellationToken, hard: CancellationToken) {
+pub async fn serve(
+    listener: TcpListener,
+    public: Arc<Public>,
+    limits: HttpLimits,
+    stop: CancellationToken,
+    hard: CancellationToken,
+) {
     let connections = TaskTracker::new();
     let room = Arc::new(Semaphore::new(limits.connections));
     loop {
@@ -70,7 +76,13 @@ async fn accept_one(
     }
 }
 
-async fn connection(stream: TcpStream, peer: SocketAddr, public: &Arc<Public>, limits: HttpLimits, stop: CancellationToken) {
+async fn connection(
+    stream: TcpStream,
+    peer: SocketAddr,
+    public: &Arc<Public>,
+    limits: HttpLimits,
+    stop: CancellationToken,
+) {
     let service = service_fn(|request: Request<Incoming>| {
         let public = public.clone();
         async move { Ok::<Response<Body>, Infallible>(public.handle(request.map(Body::stream), peer).await) }

@@ -27,7 +27,9 @@ impl Public {
             match found.version.spec.access {
                 // The same answer as for a function that does not exist.
                 Access::Private => return Err(not_found()),
-                Access::Token => auth::require(&table, request.headers(), &found.version.namespace, Role::Invoke)?,
+                Access::Token => {
+                    auth::require(&table, request.headers(), &found.version.namespace, Role::Invoke)?
+                }
                 Access::Public => {}
             }
             found
@@ -49,7 +51,12 @@ impl Public {
         }
     }
 
-    async fn handler(&self, arrived: Arrived, found: &Found, mut call: Call) -> Result<Response<Body>, ApiError> {
+    async fn handler(
+        &self,
+        arrived: Arrived,
+        found: &Found,
+        mut call: Call,
+    ) -> Result<Response<Body>, ApiError> {
         let (mut parts, body) = arrived.request.into_parts();
         let body = read(body, limits::PAYLOAD_BYTES, call.deadline).await?;
         let _parked = self.parked.take(body.len())?;
@@ -84,13 +91,15 @@ impl Public {
         let mut response = match outcome.result {
             Err(failed) => return Ok(error::respond(&failed.body(request_id))),
             Ok(Answer::Http(response)) => *response,
-            Ok(Answer::Event { content_type, body }) => match event::respond(found.payload, &content_type, &body) {
-                Ok(response) => response.map(Body::full),
-                Err(bad) => {
-                    self.metrics.failed(bad.code);
-                    return Ok(error::respond(&reply::error_body(&bad, request_id)));
+            Ok(Answer::Event { content_type, body }) => {
+                match event::respond(found.payload, &content_type, &body) {
+                    Ok(response) => response.map(Body::full),
+                    Err(bad) => {
+                        self.metrics.failed(bad.code);
+                        return Ok(error::respond(&reply::error_body(&bad, request_id)));
+                    }
                 }
-            },
+            }
         };
         reply::mark(&mut response, request_id);
         Ok(response)
@@ -100,7 +109,13 @@ impl Public {
         let mut request = arrived.request;
         let prefix = request.uri().path().get(..found.prefix).unwrap_or_default().to_owned();
         let id = call.request_id.to_string();
-        let origin = Origin { ip: arrived.peer.ip(), host: &arrived.host.0, port: self.port, prefix: &prefix, request_id: &id };
+        let origin = Origin {
+            ip: arrived.peer.ip(),
+            host: &arrived.host.0,
+            port: self.port,
+            prefix: &prefix,
+            request_id: &id,
+        };
         prepare(&mut request, &origin);
         call.payload = Payload::Http(Box::new(request));
         let request_id = call.request_id;
@@ -120,9 +135,16 @@ impl Public {
 pub(super) async fn read(body: Body, limit: usize, deadline: std::time::Instant) -> Result<Bytes, ApiError> {
     match tokio::time::timeout_at(deadline.into(), collect(body, limit)).await {
         Ok(Ok(bytes)) => Ok(bytes),
-        Ok(Err(CollectError::TooLarge(limit))) => Err(ApiError::new(ErrorCode::TooLarge, format!("the body is larger than {limit} bytes"))),
-        Ok(Err(CollectError::Broken(_))) => Err(ApiError::new(ErrorCode::InvalidRequest, "the body ended early or is not well-formed")),
-        Err(_) => Err(ApiError::new(ErrorCode::InvalidRequest, "the body did not arrive within the function's time budget")),
+        Ok(Err(CollectError::TooLarge(limit))) => {
+            Err(ApiError::new(ErrorCode::TooLarge, format!("the body is larger than {limit} bytes")))
+        }
+        Ok(Err(CollectError::Broken(_))) => {
+            Err(ApiError::new(ErrorCode::InvalidRequest, "the body ended early or is not well-formed"))
+        }
+        Err(_) => Err(ApiError::new(
+            ErrorCode::InvalidRequest,
+            "the body did not arrive within the function's time budget",
+        )),
     }
 }
 
@@ -139,6 +161,8 @@ fn method_not_allowed(methods: &[&'static str]) -> Response<Body> {
 /// environment variable.
 pub(super) fn trace_id(request: &Request<Body>) -> Option<String> {
     let text = request.headers().get("x-amzn-trace-id")?.to_str().ok()?;
-    let fine = text.len() <= 256 && text.starts_with("Root=") && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"=;-:".contains(&b));
+    let fine = text.len() <= 256
+        && text.starts_with("Root=")
+        && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"=;-:".contains(&b));
     fine.then(|| text.to_owned())
 }

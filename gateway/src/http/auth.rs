@@ -11,16 +11,25 @@ use crate::routes::Table;
 const PREFIX: &str = "dvt_";
 
 /// Checks that the request carries a token which may act as `role` in `namespace`.
-pub(super) fn require(table: &Table, headers: &HeaderMap, namespace: &NamespaceName, role: Role) -> Result<(), ApiError> {
+pub(super) fn require(
+    table: &Table,
+    headers: &HeaderMap,
+    namespace: &NamespaceName,
+    role: Role,
+) -> Result<(), ApiError> {
     let unauthenticated = |why: &str| ApiError::new(ErrorCode::Unauthenticated, why);
-    let secret = bearer(headers).ok_or_else(|| unauthenticated("a token is needed: Authorization: Bearer dvt_…"))?;
+    let secret =
+        bearer(headers).ok_or_else(|| unauthenticated("a token is needed: Authorization: Bearer dvt_…"))?;
     let token = table.token(&hash_token(secret), Utc::now());
     let token = token.ok_or_else(|| unauthenticated("the token is unknown, expired or revoked"))?;
     if token.namespace.as_ref().is_some_and(|bound| bound != namespace) {
         return Err(ApiError::new(ErrorCode::Forbidden, "the token belongs to another namespace"));
     }
     if token.role < role {
-        return Err(ApiError::new(ErrorCode::Forbidden, format!("the token's role is {}, this needs {role}", token.role)));
+        return Err(ApiError::new(
+            ErrorCode::Forbidden,
+            format!("the token's role is {}, this needs {role}", token.role),
+        ));
     }
     Ok(())
 }
@@ -39,7 +48,10 @@ fn bearer(headers: &HeaderMap) -> Option<&str> {
 
 /// Takes a token of davit out of the headers: a function must not see it, whether or not it was needed.
 pub(super) fn hide_token(headers: &mut HeaderMap) {
-    let ours = headers.get_all(header::AUTHORIZATION).iter().any(|v| v.to_str().map_or(true, |text| text.contains(PREFIX)));
+    let ours = headers
+        .get_all(header::AUTHORIZATION)
+        .iter()
+        .any(|v| v.to_str().map_or(true, |text| text.contains(PREFIX)));
     if ours {
         headers.remove(header::AUTHORIZATION);
     }

@@ -45,7 +45,9 @@ fn host(request: &Request<Body>) -> Result<Host, ApiError> {
     {
         return Err(bad("the request's target and its Host header name different hosts"));
     }
-    without_port(text).map(|host| Host(host.to_ascii_lowercase())).ok_or_else(|| bad("the Host header is not a host"))
+    without_port(text)
+        .map(|host| Host(host.to_ascii_lowercase()))
+        .ok_or_else(|| bad("the Host header is not a host"))
 }
 
 /// Cuts the port off; `None` when what is left is no host.
@@ -53,12 +55,23 @@ fn without_port(text: &str) -> Option<&str> {
     let (host, port) = match text.strip_prefix('[') {
         Some(rest) => {
             let end = rest.find(']')?;
-            (&text[..end + 2], rest[end + 1..].strip_prefix(':').or(if rest[end + 1..].is_empty() { Some("") } else { None })?)
+            (
+                &text[..end + 2],
+                rest[end + 1..].strip_prefix(':').or(if rest[end + 1..].is_empty() {
+                    Some("")
+                } else {
+                    None
+                })?,
+            )
         }
         None => text.split_once(':').unwrap_or((text, "")),
     };
     let fine = |b: u8| b.is_ascii_alphanumeric() || b"-._[]:".contains(&b);
-    (port.bytes().all(|b| b.is_ascii_digit()) && port.len() <= 5 && host.len() <= 255 && host.bytes().all(fine)).then_some(host)
+    (port.bytes().all(|b| b.is_ascii_digit())
+        && port.len() <= 5
+        && host.len() <= 255
+        && host.bytes().all(fine))
+    .then_some(host)
 }
 
 /// One way to tell where the body ends. hyper refuses most other ways; it settles this one quietly.
@@ -100,7 +113,11 @@ mod tests {
 
     #[test]
     fn strange_transfer_encodings_are_refused() {
-        for (name, values) in [("transfer-encoding", &["chunked, identity"][..]), ("transfer-encoding", &["xchunked"]), ("transfer-encoding", &["chunked", "chunked"])] {
+        for (name, values) in [
+            ("transfer-encoding", &["chunked, identity"][..]),
+            ("transfer-encoding", &["xchunked"]),
+            ("transfer-encoding", &["chunked", "chunked"]),
+        ] {
             let mut headers = HeaderMap::new();
             for value in values {
                 headers.append(name, value.parse().unwrap());

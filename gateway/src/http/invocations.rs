@@ -9,7 +9,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use davit_api::{ApiError, EnqueueAccepted, ErrorCode, InvocationId, InvocationSource, NamespaceName, Role, limits};
+use davit_api::{
+    ApiError, EnqueueAccepted, ErrorCode, InvocationId, InvocationSource, NamespaceName, Role, limits,
+};
 use davit_registry::NewInvocation;
 use http::{HeaderValue, Method, Response, StatusCode, header};
 use serde::Serialize;
@@ -37,15 +39,28 @@ impl Public {
             }
             (_, ["v1", "namespaces", _, "functions", _, "invocations"]) => Ok(only("POST")),
             (_, ["v1", "namespaces", _, "invocations", _]) => Ok(only("GET")),
-            _ => Err(ApiError::new(ErrorCode::NotFound, "the gateway serves invocations under /v1; the rest of the API is the controller's")),
+            _ => Err(ApiError::new(
+                ErrorCode::NotFound,
+                "the gateway serves invocations under /v1; the rest of the API is the controller's",
+            )),
         }
     }
 
-    async fn invoke(&self, arrived: Arrived, namespace: &NamespaceName, function: &str) -> Result<Response<Body>, ApiError> {
+    async fn invoke(
+        &self,
+        arrived: Arrived,
+        namespace: &NamespaceName,
+        function: &str,
+    ) -> Result<Response<Body>, ApiError> {
         let version = {
             let table = self.routes.load();
             auth::require(&table, arrived.request.headers(), namespace, Role::Invoke)?;
-            let missing = || ApiError::new(ErrorCode::NotFound, format!("there is no function {namespace}/{function} with a live version"));
+            let missing = || {
+                ApiError::new(
+                    ErrorCode::NotFound,
+                    format!("there is no function {namespace}/{function} with a live version"),
+                )
+            };
             table.function(namespace.as_str(), function).cloned().ok_or_else(missing)?
         };
         let later = wants_later(&arrived)?;
@@ -74,7 +89,9 @@ impl Public {
             Ok(Answer::Event { content_type, body }) => {
                 let mut response = Response::new(Body::full(body));
                 let json = HeaderValue::from_static("application/json");
-                response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_str(&content_type).unwrap_or(json));
+                response
+                    .headers_mut()
+                    .insert(header::CONTENT_TYPE, HeaderValue::from_str(&content_type).unwrap_or(json));
                 response
             }
             Ok(Answer::Http(response)) => *response,
@@ -100,10 +117,16 @@ impl Public {
         Ok(response)
     }
 
-    async fn show(&self, arrived: &Arrived, namespace: &NamespaceName, id: &str) -> Result<Response<Body>, ApiError> {
+    async fn show(
+        &self,
+        arrived: &Arrived,
+        namespace: &NamespaceName,
+        id: &str,
+    ) -> Result<Response<Body>, ApiError> {
         auth::require(&self.routes.load(), arrived.request.headers(), namespace, Role::Read)?;
         let id: InvocationId = id.parse().map_err(|_| ApiError::field("invocation", "not an id"))?;
-        let view = self.registry.invocation(namespace, id).await.map_err(|error| told(error, "invocation"))?;
+        let view =
+            self.registry.invocation(namespace, id).await.map_err(|error| told(error, "invocation"))?;
         Ok(json(StatusCode::OK, &view))
     }
 }
@@ -116,7 +139,12 @@ fn wants_later(arrived: &Arrived) -> Result<bool, ApiError> {
         match pair {
             "async=true" | "async=1" | "async" => return Ok(true),
             "async=false" | "async=0" => return Ok(false),
-            _ => return Err(ApiError::new(ErrorCode::InvalidRequest, "query: only async=true or async=false is understood here")),
+            _ => {
+                return Err(ApiError::new(
+                    ErrorCode::InvalidRequest,
+                    "query: only async=true or async=false is understood here",
+                ));
+            }
         }
     }
     Ok(preferred)

@@ -94,7 +94,13 @@ impl Public {
         if last { closing(response) } else { response }
     }
 
-    async fn route(&self, request: Request<Body>, host: Host, peer: SocketAddr, at: Instant) -> Response<Body> {
+    async fn route(
+        &self,
+        request: Request<Body>,
+        host: Host,
+        peer: SocketAddr,
+        at: Instant,
+    ) -> Response<Body> {
         let path = request.uri().path();
         if path == "/healthz" {
             return Response::new(Body::full("ok\n"));

@@ -18,7 +18,11 @@ use tokio::sync::Mutex as AsyncMutex;
 /// Where bundles come from when they are not here yet.
 pub trait Source: Send + Sync {
     /// Writes the whole artifact to `to`.
-    fn fetch<'a>(&'a self, digest: Digest, to: &'a Path) -> futures_util::future::BoxFuture<'a, io::Result<()>>;
+    fn fetch<'a>(
+        &'a self,
+        digest: Digest,
+        to: &'a Path,
+    ) -> futures_util::future::BoxFuture<'a, io::Result<()>>;
 }
 
 /// A file is kept this long after its version was last live: a rollback finds it still there.
@@ -57,7 +61,10 @@ impl Bundles {
         let file = File::open(self.path(digest))?;
         if file.metadata()?.len() != size {
             self.known.lock().verified.remove(&digest);
-            return Err(io::Error::new(io::ErrorKind::InvalidData, "the bundle has another size than its version says"));
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidData,
+                "the bundle has another size than its version says",
+            ));
         }
         Ok(file)
     }
@@ -107,14 +114,23 @@ impl Bundles {
         let Ok(entries) = std::fs::read_dir(&self.dir) else { return };
         for entry in entries.flatten() {
             let name = entry.file_name();
-            let digest = name.to_str().and_then(|n| n.strip_suffix(".tar")).and_then(|hex| format!("sha256:{hex}").parse().ok());
+            let digest = name
+                .to_str()
+                .and_then(|n| n.strip_suffix(".tar"))
+                .and_then(|hex| format!("sha256:{hex}").parse().ok());
             let path = entry.path();
             if digest.is_some_and(|d| live.contains(&d)) {
                 // Its age counts from the last time it was seen live.
-                let _ = File::options().append(true).open(&path).and_then(|f| f.set_modified(std::time::SystemTime::now()));
+                let _ = File::options()
+                    .append(true)
+                    .open(&path)
+                    .and_then(|f| f.set_modified(std::time::SystemTime::now()));
                 continue;
             }
-            let old = entry.metadata().and_then(|m| m.modified()).is_ok_and(|at| at.elapsed().is_ok_and(|age| age > KEPT));
+            let old = entry
+                .metadata()
+                .and_then(|m| m.modified())
+                .is_ok_and(|at| at.elapsed().is_ok_and(|age| age > KEPT));
             if old && std::fs::remove_file(&path).is_ok() {
                 digest.map(|d| self.known.lock().verified.remove(&d));
             }

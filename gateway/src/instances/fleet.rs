@@ -106,7 +106,9 @@ impl Fleet {
         let mut place = Place { fleet: self, number, receive };
         match tokio::time::timeout_at(deadline.into(), &mut place.receive).await {
             Ok(Ok(granted)) => granted,
-            Ok(Err(_)) => Err(CallError::refused(ApiError::new(ErrorCode::Unavailable, "the gateway is shutting down"))),
+            Ok(Err(_)) => {
+                Err(CallError::refused(ApiError::new(ErrorCode::Unavailable, "the gateway is shutting down")))
+            }
             Err(_) => Err(CallError::refused(admit::no_capacity(&self.version))),
         }
     }
@@ -114,7 +116,9 @@ impl Fleet {
     /// Starts as many instances as the line can use and the version's maximum allows.
     pub(super) fn start_what_is_needed(self: &Arc<Self>, state: &mut State) {
         let most = self.version.spec.max_instances as usize;
-        while state.starting * self.concurrency() < state.line.len() && state.members.len() + state.starting < most {
+        while state.starting * self.concurrency() < state.line.len()
+            && state.members.len() + state.starting < most
+        {
             state.starting += 1;
             tokio::spawn(crate::instances::start::run(self.clone()));
         }
@@ -152,7 +156,10 @@ impl Fleet {
             self.shared.watch_idle(self, instance.id);
         }
         if let Some(member) = gone {
-            self.shared.released(&member.instance, if spoiled { "its last call did not end cleanly" } else { "superseded" });
+            self.shared.released(
+                &member.instance,
+                if spoiled { "its last call did not end cleanly" } else { "superseded" },
+            );
         }
     }
 
@@ -196,10 +203,19 @@ impl Fleet {
             state.starting -= 1;
             state.breaker.worked();
             let now = Instant::now();
-            state.members.push(Member { instance, in_use: 0, frozen: false, idle_since: now, watched: false });
+            state.members.push(Member {
+                instance,
+                in_use: 0,
+                frozen: false,
+                idle_since: now,
+                watched: false,
+            });
             let mut grants = self.hand_out(&mut state);
             // These calls waited for this very start.
-            grants.iter_mut().filter(|(_, g)| g.instance.id == id).for_each(|(_, g)| g.cold_ms = Some(init_ms));
+            grants
+                .iter_mut()
+                .filter(|(_, g)| g.instance.id == id)
+                .for_each(|(_, g)| g.cold_ms = Some(init_ms));
             if let Some(member) = state.members.iter_mut().find(|m| m.instance.id == id && m.in_use == 0) {
                 watch = !std::mem::replace(&mut member.watched, true);
             }
@@ -217,7 +233,11 @@ impl Fleet {
             let mut state = self.state.lock();
             state.starting -= 1;
             let open = state.breaker.failed(error, Instant::now());
-            let n = if open && state.members.is_empty() { state.line.len() } else { self.concurrency().min(state.line.len()) };
+            let n = if open && state.members.is_empty() {
+                state.line.len()
+            } else {
+                self.concurrency().min(state.line.len())
+            };
             let told = state.line.drain(..n).collect();
             self.start_what_is_needed(&mut state);
             told

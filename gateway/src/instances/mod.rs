@@ -80,7 +80,13 @@ impl Instances {
 
     /// Takes a fresh instance in, and follows its link until that closes.
     pub fn add(&self, instance: Arc<Instance>, events: mpsc::Receiver<LinkEvent>) {
-        tokio::spawn(follow(self.shared.clone(), Arc::downgrade(&instance), instance.id, instance.key.clone(), events));
+        tokio::spawn(follow(
+            self.shared.clone(),
+            Arc::downgrade(&instance),
+            instance.id,
+            instance.key.clone(),
+            events,
+        ));
         self.shared.pools.add(instance);
     }
 
@@ -110,9 +116,11 @@ impl Instances {
                 () = stop.cancelled() => return,
                 _ = tick.tick() => {}
             }
-            let all: Vec<(FleetKey, Arc<Fleet>)> = self.fleets.read().iter().map(|(k, f)| (*k, f.clone())).collect();
+            let all: Vec<(FleetKey, Arc<Fleet>)> =
+                self.fleets.read().iter().map(|(k, f)| (*k, f.clone())).collect();
             let now = Instant::now();
-            let empty: Vec<FleetKey> = all.into_iter().filter(|(_, fleet)| fleet.expire(now)).map(|(key, _)| key).collect();
+            let empty: Vec<FleetKey> =
+                all.into_iter().filter(|(_, fleet)| fleet.expire(now)).map(|(key, _)| key).collect();
             if empty.is_empty() {
                 continue;
             }
@@ -139,7 +147,13 @@ impl Instances {
 
 /// Passes on what an agent says, for as long as its link lives. Holds the instance weakly, because the link
 /// closes when the last user of the instance lets go of it.
-async fn follow(shared: Arc<Shared>, instance: Weak<Instance>, id: InstanceId, key: PoolKey, mut events: mpsc::Receiver<LinkEvent>) {
+async fn follow(
+    shared: Arc<Shared>,
+    instance: Weak<Instance>,
+    id: InstanceId,
+    key: PoolKey,
+    mut events: mpsc::Receiver<LinkEvent>,
+) {
     let mut reason = "its agent went away".to_owned();
     while let Some(event) = events.recv().await {
         match event {

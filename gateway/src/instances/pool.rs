@@ -89,7 +89,10 @@ impl Pools {
                     pool.next_ticket += 1;
                     let number = pool.next_ticket;
                     pool.tickets.push_back((number, send));
-                    (Claim::Wait(Ticket { pools: self, key: key.clone(), number, receive }), pool.tickets.len() == 1)
+                    (
+                        Claim::Wait(Ticket { pools: self, key: key.clone(), number, receive }),
+                        pool.tickets.len() == 1,
+                    )
                 }
             }
         };

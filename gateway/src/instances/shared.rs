@@ -49,7 +49,12 @@ impl Shared {
     }
 
     /// Stops an instance's processes. `ice` is held until the agent has said so.
-    pub(super) fn freeze(self: &Arc<Self>, fleet: &Arc<Fleet>, instance: Arc<Instance>, ice: OwnedMutexGuard<()>) {
+    pub(super) fn freeze(
+        self: &Arc<Self>,
+        fleet: &Arc<Fleet>,
+        instance: Arc<Instance>,
+        ice: OwnedMutexGuard<()>,
+    ) {
         let (shared, fleet) = (self.clone(), fleet.clone());
         tokio::spawn(async move {
             let frozen = instance.link.freeze().await;

@@ -20,7 +20,10 @@ const TRIES: usize = 3;
 /// Brings one instance into `fleet`, or tells the line why not.
 pub(super) async fn run(fleet: Arc<Fleet>) {
     let guard = Guard(Some(fleet.clone()));
-    let mut last = CallError::refused(ApiError::new(ErrorCode::Unavailable, "instances were lost before they could start"));
+    let mut last = CallError::refused(ApiError::new(
+        ErrorCode::Unavailable,
+        "instances were lost before they could start",
+    ));
     for _ in 0..TRIES {
         let Some(instance) = claim(&fleet).await else { return guard.counted_off() };
         let claimed = Instant::now();
@@ -100,7 +103,9 @@ async fn init(fleet: &Arc<Fleet>, instance: &Arc<Instance>) -> Result<(), Failed
             ErrorCode::FunctionInitFailed,
             format!("the function did not finish loading within {} s", limit.as_secs()),
         )))),
-        Err(error @ (LinkError::Closed | LinkError::Protocol(_))) => Err(Failed::Platform(unavailable(format!("instance lost: {error}")))),
+        Err(error @ (LinkError::Closed | LinkError::Protocol(_))) => {
+            Err(Failed::Platform(unavailable(format!("instance lost: {error}"))))
+        }
     }
 }
 
@@ -123,7 +128,12 @@ fn request(fleet: &Fleet, instance: &Instance, init_timeout_ms: u64) -> InitRequ
         init_timeout_ms,
         arn: version.arn(),
         log_group: format!("/davit/{}/{}", version.namespace, version.function),
-        log_stream: format!("{}/[{}]{}", Utc::now().format("%Y/%m/%d"), version.number, instance.id.0.simple()),
+        log_stream: format!(
+            "{}/[{}]{}",
+            Utc::now().format("%Y/%m/%d"),
+            version.number,
+            instance.id.0.simple()
+        ),
         bundle_digest: version.bundle.to_string(),
         bundle_size: version.bundle_size,
     }
@@ -142,7 +152,10 @@ impl Guard {
 impl Drop for Guard {
     fn drop(&mut self) {
         if let Some(fleet) = self.0.take() {
-            fleet.start_failed(&CallError::refused(ApiError::new(ErrorCode::Internal, "starting an instance failed")));
+            fleet.start_failed(&CallError::refused(ApiError::new(
+                ErrorCode::Internal,
+                "starting an instance failed",
+            )));
         }
     }
 }

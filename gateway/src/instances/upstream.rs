@@ -82,7 +82,8 @@ pub async fn open(link: &Link, deadline: Instant) -> Result<Upstream, OpenError>
     socket.set_nonblocking(true)?;
     let stream = tokio::net::TcpStream::from_std(socket)?;
     let _ = stream.set_nodelay(true);
-    let (send, connection) = http1::Builder::new().max_buf_size(256 * 1024).handshake(TokioIo::new(stream)).await?;
+    let (send, connection) =
+        http1::Builder::new().max_buf_size(256 * 1024).handshake(TokioIo::new(stream)).await?;
     tokio::spawn(async move {
         // Ends by itself when the sender is dropped or the server closes; its errors surface at the sender.
         let _ = connection.with_upgrades().await;

@@ -22,7 +22,9 @@ pub fn convert(snapshot: RoutingSnapshot, previous: &Table) -> Table {
     let tokens: HashMap<_, _> = snapshot
         .tokens
         .into_iter()
-        .map(|t| (t.hash, TokenEntry { id: t.id, namespace: t.namespace, role: t.role, expires_at: t.expires_at }))
+        .map(|t| {
+            (t.hash, TokenEntry { id: t.id, namespace: t.namespace, role: t.role, expires_at: t.expires_at })
+        })
         .collect();
     Table::build(versions, tokens)
 }

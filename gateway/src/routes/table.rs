@@ -128,7 +128,10 @@ impl Table {
     /// Who serves this request. `host` is lower-case and without port; `path` has been checked.
     pub fn lookup(&self, host: &str, method: &str, path: &str) -> Lookup {
         let by_host = self.exact_hosts.get(host).or_else(|| {
-            self.wildcard_hosts.iter().find(|(suffix, _)| host.len() > suffix.len() && host.ends_with(suffix.as_str())).map(|(_, p)| p)
+            self.wildcard_hosts
+                .iter()
+                .find(|(suffix, _)| host.len() > suffix.len() && host.ends_with(suffix.as_str()))
+                .map(|(_, p)| p)
         });
         let mut allowed = Vec::new();
         if let Some(found) = by_host.and_then(|paths| paths.at(method, path, &mut allowed)) {
@@ -201,7 +204,11 @@ impl Paths {
     }
 }
 
-fn found(hit: &matchit::Match<'_, '_, &Vec<Custom>>, method: &str, allowed: &mut Vec<&'static str>) -> Option<Box<Found>> {
+fn found(
+    hit: &matchit::Match<'_, '_, &Vec<Custom>>,
+    method: &str,
+    allowed: &mut Vec<&'static str>,
+) -> Option<Box<Found>> {
     // A route for the very method comes before one for any.
     let exact = hit.value.iter().find(|c| c.spec.method.as_str() == method);
     let Some(custom) = exact.or_else(|| hit.value.iter().find(|c| c.spec.method.matches(method))) else {

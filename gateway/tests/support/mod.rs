@@ -22,7 +22,10 @@ use davit_gateway::metrics::Metrics;
 use davit_gateway::version::LiveVersion;
 use davit_link::frame::{Frame, FrameKind, body_frames};
 use davit_link::socket::{self, Outbox};
-use davit_link::{Failure, FailureKind, Hello, InitDone, InitRequest, InvokeHead, Link, LogEntry, PROTOCOL, ResultHead, Stream};
+use davit_link::{
+    Failure, FailureKind, Hello, InitDone, InitRequest, InvokeHead, Link, LogEntry, PROTOCOL, ResultHead,
+    Stream,
+};
 use futures_util::future::BoxFuture;
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -73,18 +76,27 @@ async fn serve(stream: UnixStream, seen: Arc<Seen>, server: Option<std::net::Soc
                 match request.handler.as_str() {
                     "broken" => {
                         let failed = failure(FailureKind::InitFailed, "no such module");
-                        outbox.send([frame(FrameKind::InitFailed, stream, &failed), frame(FrameKind::Exited, 0, &failed)]);
+                        outbox.send([
+                            frame(FrameKind::InitFailed, stream, &failed),
+                            frame(FrameKind::Exited, 0, &failed),
+                        ]);
                     }
                     "dies" => break,
                     slow => {
                         if let Some(ms) = slow.strip_prefix("slow") {
                             tokio::time::sleep(Duration::from_millis(ms.parse().unwrap())).await;
                         }
-                        outbox.send([frame(FrameKind::InitDone, stream, &InitDone { unpack_ms: 0.1, start_ms: 0.1 })]);
+                        outbox.send([frame(
+                            FrameKind::InitDone,
+                            stream,
+                            &InitDone { unpack_ms: 0.1, start_ms: 0.1 },
+                        )]);
                     }
                 }
             }
-            FrameKind::Invoke => drop(calls.insert(stream, (serde_json::from_slice(&got.body).unwrap(), BytesMut::new()))),
+            FrameKind::Invoke => {
+                drop(calls.insert(stream, (serde_json::from_slice(&got.body).unwrap(), BytesMut::new())))
+            }
             FrameKind::Data => {
                 if let Some((_, event)) = calls.get_mut(&stream) {
                     event.extend_from_slice(&got.body);
@@ -98,7 +110,11 @@ async fn serve(stream: UnixStream, seen: Arc<Seen>, server: Option<std::net::Soc
                 seen.invokes.fetch_add(1, Ordering::SeqCst);
                 let event: Value = serde_json::from_slice(&event).unwrap();
                 if event["exit"] == true {
-                    outbox.send([frame(FrameKind::Exited, 0, &failure(FailureKind::Exited, "exit status 1"))]);
+                    outbox.send([frame(
+                        FrameKind::Exited,
+                        0,
+                        &failure(FailureKind::Exited, "exit status 1"),
+                    )]);
                     outbox.flushed().await;
                     break;
                 }
@@ -110,7 +126,11 @@ async fn serve(stream: UnixStream, seen: Arc<Seen>, server: Option<std::net::Soc
                     let connected = std::net::TcpStream::connect(address).unwrap();
                     outbox.send_with_descriptor(Frame::empty(FrameKind::Opened, stream), connected.into());
                 }
-                None => drop(outbox.send([frame(FrameKind::Failed, stream, &failure(FailureKind::InitFailed, "no server"))])),
+                None => drop(outbox.send([frame(
+                    FrameKind::Failed,
+                    stream,
+                    &failure(FailureKind::InitFailed, "no server"),
+                )])),
             },
             FrameKind::Cancel => {
                 seen.cancels.fetch_add(1, Ordering::SeqCst);
@@ -144,7 +164,13 @@ async fn run(outbox: Outbox, seen: Arc<Seen>, stream: u32, head: InvokeHead, eve
     }
     if let Some(line) = event["log"].as_str() {
         let request_id = Some(head.request_id.clone());
-        let entry = LogEntry { stream: Stream::Stdout, request_id, line: line.into(), at_unix_us: 1, truncated: false };
+        let entry = LogEntry {
+            stream: Stream::Stdout,
+            request_id,
+            line: line.into(),
+            at_unix_us: 1,
+            truncated: false,
+        };
         outbox.send([frame(FrameKind::Log, 0, &vec![entry])]);
     }
     seen.running.fetch_sub(1, Ordering::SeqCst);
@@ -186,7 +212,8 @@ impl World {
         let metrics = Arc::new(Metrics::default());
         let stop = CancellationToken::new();
         let bundles = Bundles::new(dir.path().join("bundles"), Box::new(Code)).unwrap();
-        let instances = Instances::new(limits, bundles, recorder, metrics.clone(), Demand::default(), stop.clone());
+        let instances =
+            Instances::new(limits, bundles, recorder, metrics.clone(), Demand::default(), stop.clone());
         let exchange = Arc::new(Exchange::new(metrics.clone(), stop.clone()));
         let corridor = Corridor::new(instances.clone(), exchange);
         Self { instances, corridor, metrics, feeds, stop, dir }
@@ -197,7 +224,11 @@ impl World {
         self.container_with(version, None).await
     }
 
-    pub async fn container_with(&self, version: &LiveVersion, server: Option<std::net::SocketAddr>) -> Arc<Seen> {
+    pub async fn container_with(
+        &self,
+        version: &LiveVersion,
+        server: Option<std::net::SocketAddr>,
+    ) -> Arc<Seen> {
         let id = InstanceId::new();
         let path = self.dir.path().join(format!("{}.sock", id.0.simple()));
         let listener = UnixListener::bind(&path).unwrap();
@@ -213,7 +244,11 @@ impl World {
     }
 
     /// Calls with a JSON event.
-    pub async fn call(&self, version: &Arc<LiveVersion>, event: Value) -> Result<Value, davit_gateway::invoke::CallError> {
+    pub async fn call(
+        &self,
+        version: &Arc<LiveVersion>,
+        event: Value,
+    ) -> Result<Value, davit_gateway::invoke::CallError> {
         let outcome = self.corridor.invoke(Target { version: version.clone() }, call(version, event)).await;
         outcome.result.map(|answer| match answer {
             davit_gateway::invoke::Answer::Event { body, .. } => serde_json::from_slice(&body).unwrap(),

@@ -78,7 +78,11 @@ async fn the_database_itself_refuses_what_must_never_be() {
             foreign.id,
             "aliases_version_of_function",
         ),
-        ("update functions set name = '../x' where id = (select function_id from versions where id = $1)", ready.id, "functions_name_shape"),
+        (
+            "update functions set name = '../x' where id = (select function_id from versions where id = $1)",
+            ready.id,
+            "functions_name_shape",
+        ),
         ("insert into namespaces (id, name) values ($1, 'davit-x')", ready.id, "namespaces_name_shape"),
         (
             "insert into routes select function_id, '', 'GET', '/a/../b', '' from versions where id = $1",
@@ -87,7 +91,11 @@ async fn the_database_itself_refuses_what_must_never_be() {
         ),
     ] {
         let error = sqlx::query(statement).bind(id.0).execute(&mut raw).await.unwrap_err();
-        assert_eq!(error.as_database_error().and_then(|e| e.constraint()), Some(rule), "{statement}: {error}");
+        assert_eq!(
+            error.as_database_error().and_then(|e| e.constraint()),
+            Some(rule),
+            "{statement}: {error}"
+        );
         let answer = davit_registry::RegistryError::from(error).into_api();
         assert!(answer.code != ErrorCode::Internal, "{rule} has no meaning for callers");
     }
@@ -107,7 +115,8 @@ async fn two_functions_cannot_hold_one_route() {
     let registry = db.registry();
     let with_route = |path: &str| {
         let mut spec = spec();
-        spec.routes = vec![serde_json::from_value(serde_json::json!({"method": "GET", "path": path})).unwrap()];
+        spec.routes =
+            vec![serde_json::from_value(serde_json::json!({"method": "GET", "path": path})).unwrap()];
         spec
     };
     deployed(registry, "first", &with_route("/orders/{id}"), b"a").await;
@@ -140,11 +149,18 @@ async fn artifacts_come_back_whole_or_not_at_all() {
     assert_eq!(code(source_missing), ErrorCode::Conflict);
 
     let mut raw = sqlx::PgConnection::connect(db.url()).await.unwrap();
-    sqlx::raw_sql("update artifact_chunks set data = set_byte(data, 5, get_byte(data, 5) # 1) where seq = 2").execute(&mut raw).await.unwrap();
-    assert!(registry.open_artifact(digest).await.unwrap().read_all().await.is_err(), "a flipped bit is noticed");
+    sqlx::raw_sql("update artifact_chunks set data = set_byte(data, 5, get_byte(data, 5) # 1) where seq = 2")
+        .execute(&mut raw)
+        .await
+        .unwrap();
+    assert!(
+        registry.open_artifact(digest).await.unwrap().read_all().await.is_err(),
+        "a flipped bit is noticed"
+    );
     sqlx::raw_sql("update artifacts set touched_at = '2020-01-01'; update artifact_uploads set started_at = '2020-01-01'").execute(&mut raw).await.unwrap();
     assert_eq!(registry.gc_artifacts().await.unwrap().artifacts, 2);
-    let left: i64 = sqlx::query_scalar("select count(*) from artifact_chunks").fetch_one(&mut raw).await.unwrap();
+    let left: i64 =
+        sqlx::query_scalar("select count(*) from artifact_chunks").fetch_one(&mut raw).await.unwrap();
     assert_eq!(left, 0);
 }
 

@@ -5,8 +5,8 @@ use std::time::Duration;
 use chrono::Utc;
 use davit_api::{ErrorCode, GatewayId, InstanceId, InstanceState, LogStream, NewToken, PoolKey, Role};
 use davit_registry::{
-    AuditEntry, Changes, ConnectSettings, InstanceUpdate, LogFilter, LogRow, MasterKey, Registry, Topic, UsageDelta,
-    embedded, hash_token,
+    AuditEntry, Changes, ConnectSettings, InstanceUpdate, LogFilter, LogRow, MasterKey, Registry, Topic,
+    UsageDelta, embedded, hash_token,
 };
 use sqlx::Connection;
 
@@ -16,7 +16,8 @@ use crate::support::*;
 async fn tokens_and_secrets_open_only_for_whom_they_are_meant() {
     let db = fresh().await;
     let registry = db.registry();
-    let new = NewToken { description: "ci".into(), namespace: Some(ns()), role: Role::Deploy, expires_at: None };
+    let new =
+        NewToken { description: "ci".into(), namespace: Some(ns()), role: Role::Deploy, expires_at: None };
     let made = registry.create_token(new.clone()).await.unwrap();
     assert_eq!(made.token.len(), 47);
     let found = registry.find_token(hash_token(&made.token)).await.unwrap().unwrap();
@@ -26,7 +27,8 @@ async fn tokens_and_secrets_open_only_for_whom_they_are_meant() {
     assert_eq!(code(registry.revoke_token(found.id, Some(&other)).await), ErrorCode::NotFound);
     registry.revoke_token(found.id, Some(&ns())).await.unwrap();
     assert!(registry.find_token(hash_token(&made.token)).await.unwrap().is_none());
-    let expired = NewToken { expires_at: Some(Utc::now() - Duration::from_secs(1)), namespace: None, ..new.clone() };
+    let expired =
+        NewToken { expires_at: Some(Utc::now() - Duration::from_secs(1)), namespace: None, ..new.clone() };
     let expired = registry.create_token(expired).await.unwrap();
     assert!(registry.find_token(hash_token(&expired.token)).await.unwrap().is_none());
     let nul = NewToken { description: "a\0b".into(), ..new.clone() };
@@ -109,13 +111,20 @@ async fn an_instance_serves_one_version_and_never_goes_back() {
         errors: 1,
     };
     registry.record_instances(stranger, std::slice::from_ref(&news)).await.unwrap();
-    assert_eq!(registry.live_instances().await.unwrap()[0].state, InstanceState::Pooled, "not the stranger's");
+    assert_eq!(
+        registry.live_instances().await.unwrap()[0].state,
+        InstanceState::Pooled,
+        "not the stranger's"
+    );
     registry.record_instances(gateway, std::slice::from_ref(&news)).await.unwrap();
     assert_eq!(registry.list_functions(&ns()).await.unwrap()[0].instances.active, 1);
     news.state = InstanceState::Frozen;
     registry.record_instances(gateway, std::slice::from_ref(&news)).await.unwrap();
     news.version_id = Some(two.id);
-    assert_eq!(code(registry.record_instances(gateway, std::slice::from_ref(&news)).await), ErrorCode::Conflict);
+    assert_eq!(
+        code(registry.record_instances(gateway, std::slice::from_ref(&news)).await),
+        ErrorCode::Conflict
+    );
     news = InstanceUpdate { version_id: None, state: InstanceState::Pooled, ..news };
     registry.record_instances(gateway, std::slice::from_ref(&news)).await.unwrap();
     let row = registry.gateway_instances(gateway).await.unwrap().remove(0);
@@ -198,7 +207,11 @@ async fn the_embedded_postgres_survives_a_kill_and_takes_over_from_an_orphan() {
     let mut routes = changes.subscribe(Topic::Routes);
 
     let pid = postgres.pid().unwrap();
-    rustix::process::kill_process(rustix::process::Pid::from_raw(pid).unwrap(), rustix::process::Signal::KILL).unwrap();
+    rustix::process::kill_process(
+        rustix::process::Pid::from_raw(pid).unwrap(),
+        rustix::process::Signal::KILL,
+    )
+    .unwrap();
     tokio::time::timeout(Duration::from_secs(30), async {
         while postgres.pid() == Some(pid) || registry.ping().await.is_err() {
             tokio::time::sleep(Duration::from_millis(50)).await;

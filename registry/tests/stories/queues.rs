@@ -65,7 +65,8 @@ async fn a_late_worker_cannot_settle_what_another_took_over() {
     let dead = registry.invocation(&ns(), id).await.unwrap();
     assert_eq!(dead.state, InvocationState::Dead);
     assert!(!registry.settle(id, 3, late).await.unwrap());
-    let rewrite = sqlx::raw_sql("update invocations set state = 'queued', ended_at = null").execute(&mut raw).await;
+    let rewrite =
+        sqlx::raw_sql("update invocations set state = 'queued', ended_at = null").execute(&mut raw).await;
     assert_eq!(code(rewrite.map_err(Into::into)), ErrorCode::Conflict);
 }
 
@@ -117,7 +118,11 @@ async fn a_loud_namespace_does_not_starve_a_quiet_one() {
     for n in 0..50 {
         registry.enqueue(work(loud, &n.to_string())).await.unwrap();
     }
-    assert_eq!(code(registry.enqueue(work(soft, "x")).await), ErrorCode::NotFound, "a foreign namespace's function");
+    assert_eq!(
+        code(registry.enqueue(work(soft, "x")).await),
+        ErrorCode::NotFound,
+        "a foreign namespace's function"
+    );
     let id = registry.enqueue(NewInvocation { namespace: quiet.clone(), ..work(soft, "x") }).await.unwrap();
     let gateway = GatewayId::new();
     let claimed = registry.claim(gateway, 2).await.unwrap();
@@ -139,7 +144,8 @@ async fn callers_that_hang_up_leave_no_transaction_open() {
         let _ = tokio::time::timeout(Duration::from_micros(n * 5), call).await;
     }
     let mut raw = sqlx::PgConnection::connect(db.url()).await.unwrap();
-    let stuck = "select count(*) from pg_stat_activity where datname = current_database() and state like 'idle in%'";
+    let stuck =
+        "select count(*) from pg_stat_activity where datname = current_database() and state like 'idle in%'";
     for _ in 0..100 {
         let open: i64 = sqlx::query_scalar(stuck).fetch_one(&mut raw).await.unwrap();
         if open == 0 {

@@ -26,7 +26,9 @@ async fn two_gateways_ring_and_one_fires() {
     assert!(!registry.set_next_due(row.id, None, Some(next)).await.unwrap(), "it moved on since");
     let rings = (0..8).map(|_| {
         let registry = registry.clone();
-        tokio::spawn(async move { registry.fire(row.id, due, Some(next), &[missed], b"{}".to_vec()).await.unwrap() })
+        tokio::spawn(async move {
+            registry.fire(row.id, due, Some(next), &[missed], b"{}".to_vec()).await.unwrap()
+        })
     });
     let mut fired = Vec::new();
     for ring in rings.collect::<Vec<_>>() {
@@ -38,7 +40,10 @@ async fn two_gateways_ring_and_one_fires() {
     let fires = registry.list_fires(&ns(), &name("f"), &tick, 10).await.unwrap();
     let outcomes: Vec<_> = fires.iter().map(|f| (f.due_at, f.outcome)).collect();
     assert_eq!(outcomes, [(due, FireOutcome::Fired), (missed, FireOutcome::Missed)]);
-    assert!(registry.fire(row.id, missed, Some(next), &[], vec![]).await.unwrap().is_none(), "recorded as missed");
+    assert!(
+        registry.fire(row.id, missed, Some(next), &[], vec![]).await.unwrap().is_none(),
+        "recorded as missed"
+    );
 
     // A pause forgets the next instant when it ends, so that nothing that passed meanwhile rings.
     registry.pause_schedule(&ns(), &name("f"), &tick).await.unwrap();
@@ -57,7 +62,8 @@ async fn schedules_of_the_manifest_come_and_go_with_the_version() {
     let source = stored(registry, b"a").await;
     let live = async |memory: u32, schedules: &[_]| {
         let spec = davit_api::VersionSpec { memory_mb: memory, ..spec() };
-        let version = registry.create_version(&ns(), &name("f"), &spec, source, None, schedules).await.unwrap();
+        let version =
+            registry.create_version(&ns(), &name("f"), &spec, source, None, schedules).await.unwrap();
         registry.claim_build(uuid::Uuid::new_v4()).await.unwrap();
         registry.finish_build(version.id, source, 1, IMAGE).await.unwrap();
         registry.version_ready_and_live(version.id).await.unwrap();

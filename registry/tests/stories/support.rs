@@ -16,7 +16,10 @@ pub(crate) fn name(text: &str) -> FunctionName {
 }
 
 pub(crate) fn spec() -> VersionSpec {
-    VersionSpec { handler: "app.handler".into(), ..VersionSpec::new("python3.13".parse().unwrap(), FunctionKind::Handler) }
+    VersionSpec {
+        handler: "app.handler".into(),
+        ..VersionSpec::new("python3.13".parse().unwrap(), FunctionKind::Handler)
+    }
 }
 
 pub(crate) fn digest_of(content: &[u8]) -> Digest {
@@ -36,7 +39,12 @@ pub(crate) async fn stored(registry: &Registry, content: &'static [u8]) -> Diges
 }
 
 /// Accepts a version and carries it to `starting`.
-pub(crate) async fn built(registry: &Registry, function: &str, spec: &VersionSpec, source: &'static [u8]) -> VersionView {
+pub(crate) async fn built(
+    registry: &Registry,
+    function: &str,
+    spec: &VersionSpec,
+    source: &'static [u8],
+) -> VersionView {
     let digest = stored(registry, source).await;
     let version = registry.create_version(&ns(), &name(function), spec, digest, None, &[]).await.unwrap();
     let job = registry.claim_build(uuid::Uuid::new_v4()).await.unwrap().unwrap();
@@ -45,7 +53,12 @@ pub(crate) async fn built(registry: &Registry, function: &str, spec: &VersionSpe
     version
 }
 
-pub(crate) async fn deployed(registry: &Registry, function: &str, spec: &VersionSpec, source: &'static [u8]) -> VersionView {
+pub(crate) async fn deployed(
+    registry: &Registry,
+    function: &str,
+    spec: &VersionSpec,
+    source: &'static [u8],
+) -> VersionView {
     let version = built(registry, function, spec, source).await;
     registry.version_ready_and_live(version.id).await.unwrap()
 }

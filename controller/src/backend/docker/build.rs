@@ -49,7 +49,8 @@ async fn steps(
     files.extend(request.ca_bundle.clone().map(|pem| ("ca-bundle.crt", Content::Bytes(pem))));
     let to_root = UploadToContainerOptionsBuilder::default().path("/").build();
     let body = body_try_stream(tarball::wrap(files));
-    within(UPLOAD, "sending the sources", backend.docker.upload_to_container(&id.0, Some(to_root), body)).await?;
+    within(UPLOAD, "sending the sources", backend.docker.upload_to_container(&id.0, Some(to_root), body))
+        .await?;
 
     let deadline = Instant::now() + request.limits.wall;
     backend.run(id).await?;
@@ -115,7 +116,8 @@ async fn exit(
 ) -> Result<(i64, bool), BackendError> {
     // The log stream may also end because the engine restarted: only its state says that the builder ended.
     loop {
-        let found = within(ITEM, "looking at the builder", backend.docker.inspect_container(&id.0, None)).await?;
+        let found =
+            within(ITEM, "looking at the builder", backend.docker.inspect_container(&id.0, None)).await?;
         let state = found.state.unwrap_or_default();
         if state.running != Some(true) {
             return Ok((state.exit_code.unwrap_or(-1), state.oom_killed.unwrap_or(false)));
@@ -135,8 +137,12 @@ async fn fetch(
     limit: u64,
 ) -> Result<bool, BackendError> {
     let probe = bollard::query_parameters::ContainerArchiveInfoOptionsBuilder::default().path(from).build();
-    match within(ITEM, "looking for the build's output", backend.docker.get_container_archive_info(&id.0, Some(probe)))
-        .await
+    match within(
+        ITEM,
+        "looking for the build's output",
+        backend.docker.get_container_archive_info(&id.0, Some(probe)),
+    )
+    .await
     {
         Ok(_) => {}
         Err(Failed::Gone(_)) => return Ok(false),
@@ -159,7 +165,8 @@ impl Drop for RemoveOnDrop {
         if let (Some(id), Ok(runtime)) = (self.id.take(), tokio::runtime::Handle::try_current()) {
             let docker = self.backend.clone();
             runtime.spawn(async move {
-                let force = bollard::query_parameters::RemoveContainerOptionsBuilder::default().force(true).build();
+                let force =
+                    bollard::query_parameters::RemoveContainerOptionsBuilder::default().force(true).build();
                 let _ = docker.remove_container(&id.0, Some(force)).await;
             });
         }

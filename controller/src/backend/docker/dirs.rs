@@ -17,7 +17,8 @@ impl Dirs {
     pub(super) fn create(parent: &Path) -> Result<Self, BackendError> {
         let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(parent);
         made.map_err(|e| host(parent, &e))?;
-        std::fs::set_permissions(parent, std::fs::Permissions::from_mode(0o700)).map_err(|e| host(parent, &e))?;
+        std::fs::set_permissions(parent, std::fs::Permissions::from_mode(0o700))
+            .map_err(|e| host(parent, &e))?;
         // The engine resolves paths from its own working directory.
         let parent = parent.canonicalize().map_err(|e| host(parent, &e))?;
         Ok(Self { parent })

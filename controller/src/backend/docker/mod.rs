@@ -17,8 +17,8 @@ use bollard::container::LogOutput;
 use bollard::errors::Error as EngineError;
 use bollard::models::{ContainerCreateBody, ContainerSummary, ContainerSummaryStateEnum};
 use bollard::query_parameters::{
-    CreateContainerOptionsBuilder, ListContainersOptionsBuilder, ListImagesOptionsBuilder, LogsOptionsBuilder,
-    RemoveContainerOptionsBuilder,
+    CreateContainerOptionsBuilder, ListContainersOptionsBuilder, ListImagesOptionsBuilder,
+    LogsOptionsBuilder, RemoveContainerOptionsBuilder,
 };
 use davit_api::{InstallationId, InstanceId, NetworkClass};
 use futures_util::{FutureExt as _, StreamExt as _};
@@ -27,8 +27,8 @@ use tokio::sync::mpsc;
 use self::dirs::Dirs;
 use super::spec::{self, Common};
 use super::{
-    Backend, BackendError, BuildOutcome, BuildRequest, ContainerId, ImageId, LABEL_INSTALLATION, LABEL_INSTANCE,
-    LABEL_ROLE, Observed, Reply, Role, StartRequest, short,
+    Backend, BackendError, BuildOutcome, BuildRequest, ContainerId, ImageId, LABEL_INSTALLATION,
+    LABEL_INSTANCE, LABEL_ROLE, Observed, Reply, Role, StartRequest, short,
 };
 
 /// No single answer of the engine is waited for longer, not even on a disk that is busy.
@@ -57,7 +57,8 @@ impl DockerBackend {
     pub async fn connect(settings: DockerSettings) -> Result<Self, BackendError> {
         let docker = Docker::connect_with_defaults().map_err(|e| BackendError::Unavailable(e.to_string()))?;
         let docker = docker.with_timeout(ANSWER);
-        let docker = within(Duration::from_secs(10), "connecting to the engine", docker.negotiate_version()).await?;
+        let docker =
+            within(Duration::from_secs(10), "connecting to the engine", docker.negotiate_version()).await?;
         let network = network::Network::new(docker.clone(), settings.installation);
         let common = Common {
             installation: settings.installation,
@@ -81,10 +82,16 @@ impl DockerBackend {
     }
 
     async fn create(&self, role: Role, spec: ContainerCreateBody) -> Result<ContainerId, BackendError> {
-        let name = format!("davit-{}-{}-{:016x}", short(self.common.installation), role.as_str(), rand::random::<u64>());
+        let name = format!(
+            "davit-{}-{}-{:016x}",
+            short(self.common.installation),
+            role.as_str(),
+            rand::random::<u64>()
+        );
         let image = spec.image.clone().unwrap_or_default();
         let options = CreateContainerOptionsBuilder::default().name(&name).build();
-        let created = within(ANSWER, "creating a container", self.docker.create_container(Some(options), spec)).await;
+        let created =
+            within(ANSWER, "creating a container", self.docker.create_container(Some(options), spec)).await;
         match created {
             Ok(answer) => Ok(ContainerId(answer.id)),
             Err(Failed::Gone(_)) => Err(BackendError::NoImage(image)),
@@ -98,7 +105,8 @@ impl DockerBackend {
 
     async fn remove(&self, id: &ContainerId) -> Result<(), BackendError> {
         let options = RemoveContainerOptionsBuilder::default().force(true).v(true).build();
-        match within(ANSWER, "removing a container", self.docker.remove_container(&id.0, Some(options))).await {
+        match within(ANSWER, "removing a container", self.docker.remove_container(&id.0, Some(options))).await
+        {
             // Gone already, or somebody else's removal is on its way.
             Ok(()) | Err(Failed::Gone(_) | Failed::Conflict(_)) => Ok(()),
             Err(failed) => Err(failed.into()),
@@ -279,7 +287,9 @@ fn classify(error: EngineError) -> Failed {
     match error {
         EngineError::DockerResponseServerError { status_code: 404, message } => Failed::Gone(message),
         EngineError::DockerResponseServerError { status_code: 409, message } => Failed::Conflict(message),
-        EngineError::DockerResponseServerError { message, .. } => Failed::Other(BackendError::Refused(message)),
+        EngineError::DockerResponseServerError { message, .. } => {
+            Failed::Other(BackendError::Refused(message))
+        }
         EngineError::RequestTimeoutError => Failed::Other(BackendError::Deadline("the container engine")),
         other => Failed::Other(BackendError::Unavailable(other.to_string())),
     }

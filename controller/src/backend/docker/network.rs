@@ -33,7 +33,14 @@ pub(super) struct Network {
 impl Network {
     pub(super) fn new(docker: Docker, installation: InstallationId) -> Self {
         let name = format!("davit-{}", short(installation));
-        Self { docker, installation, name, checked: Mutex::new(None), told: Mutex::new(None), making: tokio::sync::Mutex::new(()) }
+        Self {
+            docker,
+            installation,
+            name,
+            checked: Mutex::new(None),
+            told: Mutex::new(None),
+            making: tokio::sync::Mutex::new(()),
+        }
     }
 
     pub(super) fn name(&self) -> &str {
@@ -99,7 +106,9 @@ impl Network {
             return;
         }
         match missing.first() {
-            None => tracing::info!(bridge = %self.name, "firewall: functions reach nothing on this host (INPUT drop)"),
+            None => {
+                tracing::info!(bridge = %self.name, "firewall: functions reach nothing on this host (INPUT drop)")
+            }
             Some(error) => tracing::warn!(bridge = %self.name, %error,
                 "no firewall rule for functions: a service of this host that listens on all addresses can be reached \
                  from a function; run davit as root with iptables, or bind such services to loopback"),

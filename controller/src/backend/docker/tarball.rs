@@ -22,7 +22,9 @@ pub(super) enum Content {
 
 /// A tar stream with directory `davit/`, `davit/out/` and the given files in the first, all owned by the
 /// container's user. Read as it is sent, so no file is in memory as a whole.
-pub(super) fn wrap(files: Vec<(&'static str, Content)>) -> impl Stream<Item = io::Result<Bytes>> + Send + 'static {
+pub(super) fn wrap(
+    files: Vec<(&'static str, Content)>,
+) -> impl Stream<Item = io::Result<Bytes>> + Send + 'static {
     let (sender, mut receiver) = mpsc::channel::<io::Result<Bytes>>(4);
     tokio::spawn(async move {
         if let Err(error) = send_all(files, &sender).await {
@@ -96,7 +98,8 @@ pub(super) async fn unwrap_file<E: std::fmt::Display>(
     let mut total = 0;
     loop {
         let next = tokio::time::timeout(item, stream.next()).await;
-        let Some(chunk) = next.map_err(|_| BackendError::Deadline("fetching a file from the builder"))? else {
+        let Some(chunk) = next.map_err(|_| BackendError::Deadline("fetching a file from the builder"))?
+        else {
             break;
         };
         let chunk = chunk.map_err(|e| BackendError::BadOutput(e.to_string()))?;

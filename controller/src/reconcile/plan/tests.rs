@@ -8,7 +8,13 @@ use proptest::prelude::*;
 use super::*;
 
 fn key(memory_mb: u32) -> PoolKey {
-    PoolKey { image: "i".into(), memory_mb, cpu_millis: 1_000, ephemeral_mb: 64, network: NetworkClass::Egress }
+    PoolKey {
+        image: "i".into(),
+        memory_mb,
+        cpu_millis: 1_000,
+        ephemeral_mb: 64,
+        network: NetworkClass::Egress,
+    }
 }
 
 fn image() -> ImageId {

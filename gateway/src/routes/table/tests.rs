@@ -100,7 +100,11 @@ fn a_method_that_is_not_served_is_told_from_a_path_that_is_not() {
 fn a_route_cannot_catch_what_lies_under_another_namespace() {
     let table = table(&[
         version("victim", "shop", &[]),
-        version("thief", "grab", &[("", "ANY", "/victim/shop"), ("", "ANY", "/victim/{x+}"), ("", "ANY", "/{a}/{b+}")]),
+        version(
+            "thief",
+            "grab",
+            &[("", "ANY", "/victim/shop"), ("", "ANY", "/victim/{x+}"), ("", "ANY", "/{a}/{b+}")],
+        ),
     ]);
     assert_eq!(name(&table, "h", "GET", "/victim/shop"), "shop");
     assert_eq!(name(&table, "h", "GET", "/victim/shop/x"), "shop");
@@ -126,7 +130,11 @@ fn tokens_expire() {
     let now = Utc::now();
     let tokens = HashMap::from([([1; 32], entry(None)), ([2; 32], entry(Some(now)))]);
     let table = Table::build(Vec::new(), tokens);
-    assert!(table.token(&[1; 32], now).is_some() && table.token(&[2; 32], now).is_none() && table.token(&[3; 32], now).is_none());
+    assert!(
+        table.token(&[1; 32], now).is_some()
+            && table.token(&[2; 32], now).is_none()
+            && table.token(&[3; 32], now).is_none()
+    );
 }
 
 proptest! {
