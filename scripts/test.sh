@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Runs the tests and ends with one line, `N passed, N failed, N skipped`, summed over what every runner itself printed.
-# Usage: scripts/test.sh [fmt clippy doc deny scripts unit python node builds e2e]   (default: all of them)
+# Usage: scripts/test.sh [fmt clippy doc deny scripts unit crates python node builds e2e]
+# Without groups: all of them, but for `unit`, which is the part of `crates` that needs no engine.
 # A static check that prints no counts of its own counts as one test. Exit status 0 only if nothing failed.
 source "$(dirname "$0")/lib.sh"
 cd "$ROOT"
@@ -58,6 +59,12 @@ group_unit() {
     scripts/setup-packages.sh postgres
     cargo_tests unit cargo test --workspace --exclude davit-e2e --no-fail-fast
 }
+# The same, and those that need an engine and the images.
+group_crates() {
+    scripts/setup-packages.sh postgres
+    need_images
+    DAVIT_TEST_DOCKER=required cargo_tests crates cargo test --workspace --exclude davit-e2e --no-fail-fast -- --include-ignored
+}
 group_python() {
     need_images python3.13
     run python in_image davit/runtime-python3.13 python3.13 python3 -B -m unittest discover -s /src/tests
@@ -103,7 +110,7 @@ need_images() {
 }
 
 groups=("$@")
-[[ ${#groups[@]} -gt 0 ]] || groups=(fmt clippy doc deny scripts unit python node builds e2e)
+[[ ${#groups[@]} -gt 0 ]] || groups=(fmt clippy doc deny scripts crates python node builds e2e)
 for group in "${groups[@]}"; do
     declare -F "group_$group" > /dev/null || fail "no group of tests called $group"
 done
