@@ -5,6 +5,9 @@ use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
 
+/// Where a setting's text comes from, by its name.
+type Source = Box<dyn Fn(&str) -> Option<String> + Send>;
+
 /// Reads settings and remembers what is wrong with them.
 ///
 /// ```
@@ -16,7 +19,7 @@ use std::time::Duration;
 /// assert!(settings.finish().unwrap_err().to_string().contains("DATABASE_URL"));
 /// ```
 pub struct Settings {
-    source: Box<dyn Fn(&str) -> Option<String> + Send>,
+    source: Source,
     problems: Vec<String>,
 }
 
