@@ -91,7 +91,11 @@ impl Link {
     ) -> Result<(Self, mpsc::Receiver<LinkEvent>), LinkError> {
         within(deadline, async {
             let stream = connect_when_there(path).await?;
-            Self::greet(stream).await
+            let linked = Self::greet(stream).await?;
+            // The agent takes no second connection and unlinks its socket, unless the folder is closed to it
+            // by now; from this side it can always be removed, so that a function sees nothing to try.
+            let _ = std::fs::remove_file(path);
+            Ok(linked)
         })
         .await
     }

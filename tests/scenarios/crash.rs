@@ -7,13 +7,13 @@ async fn after_a_kill_it_comes_back_with_its_functions_and_without_its_old_conta
     let mut davit = Davit::up().await;
     let cli = davit.cli();
     cli.deploy_example("user-auth").await;
-    cli.run(&["invoke", "user-auth", r#"{"request":{"type":"login"}}"#]).await;
+    cli.invoke("user-auth", r#"{"request":{"type":"login"}}"#).await;
     let before = davit.containers();
     assert!(!before.is_empty());
     let installation = davit.endpoint("installation");
     davit.kill();
     davit.start().await;
-    cli.run(&["invoke", "user-auth", r#"{"request":{"type":"login"}}"#]).await;
+    cli.invoke("user-auth", r#"{"request":{"type":"login"}}"#).await;
     eventually("the old containers to be removed", async || {
         let now = containers_of(&installation);
         let left: Vec<_> = before.iter().filter(|id| now.contains(id)).collect();

@@ -10,9 +10,9 @@ async fn a_lambda_function_written_elsewhere_answers_by_invoke_and_over_http() {
     cli.deploy_example("user-auth").await;
 
     let login = json!({"request": {"type": "login"}}).to_string();
-    let answer = cli.run(&["invoke", "user-auth", &login]).await.json();
+    let answer = cli.invoke("user-auth", &login).await.json();
     assert_eq!(answer["statusCode"], 200, "{answer}");
-    let other = cli.run(&["invoke", "user-auth", r#"{"request":{"type":"nonsense"}}"#]).await.json();
+    let other = cli.invoke("user-auth", r#"{"request":{"type":"nonsense"}}"#).await.json();
     assert_eq!(other["statusCode"], 400, "{other}");
 
     let url = davit.url("/default/user-auth");
@@ -42,10 +42,10 @@ async fn versions_are_kept_and_rolled_back_to_without_a_build() {
     };
     deploy("one").await;
     deploy("two").await;
-    assert_eq!(cli.run(&["invoke", "word", "{}"]).await.json(), json!("two"));
+    assert_eq!(cli.invoke("word", "{}").await.json(), json!("two"));
     cli.run(&["rollback", "word"]).await;
     davit_e2e::eventually("the old version to answer", async || {
-        let seen = cli.run(&["invoke", "word", "{}"]).await.json();
+        let seen = cli.invoke("word", "{}").await.json();
         if seen == json!("one") { Ok(()) } else { Err(seen) }
     })
     .await;

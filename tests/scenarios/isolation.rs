@@ -44,7 +44,7 @@ async fn a_function_has_no_rights_and_reaches_no_internal_port() {
     let port = |url: &str| url.trim_end_matches('/').rsplit(':').next().unwrap().parse::<u16>().unwrap();
     let ports = ["gateway_url", "management_url", "admin_url"].map(|f| port(&davit.endpoint(f)));
     let event = serde_json::json!({"ports": [ports[0], ports[1], ports[2], 5432, 2375]}).to_string();
-    let seen = cli.run(&["invoke", "probe", &event]).await.json();
+    let seen = cli.invoke("probe", &event).await.json();
     assert_ne!(seen["uid"], 0, "{seen}");
     assert_eq!(seen["caps"].as_str().unwrap().trim_start_matches('0'), "", "{seen}");
     assert_eq!(seen["bounding"].as_str().unwrap().trim_start_matches('0'), "", "{seen}");

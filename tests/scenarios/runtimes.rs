@@ -8,7 +8,7 @@ async fn node_and_plain_executables_speak_the_same_contract() {
     let cli = davit.cli();
     for name in ["greeter-node", "shell-bootstrap"] {
         cli.deploy_example(name).await;
-        let answer = cli.run(&["invoke", name, r#"{"name":"Ada"}"#]).await;
+        let answer = cli.invoke(name, r#"{"name":"Ada"}"#).await;
         assert!(answer.stdout.contains("Ada"), "{name}: {answer:?}");
     }
 }

@@ -12,7 +12,7 @@ async fn an_idle_function_goes_to_zero_and_a_call_brings_it_back() {
     ])
     .await;
     let row = async || cli.json(&["list"]).await[0].clone();
-    cli.run(&["invoke", "sleepy", "{}"]).await;
+    cli.invoke("sleepy", "{}").await;
     eventually("no instance to be left", async || {
         let row = row().await;
         let counts = &row["instances"];
@@ -20,7 +20,7 @@ async fn an_idle_function_goes_to_zero_and_a_call_brings_it_back() {
         if gone { Ok(()) } else { Err(row) }
     })
     .await;
-    cli.run(&["invoke", "sleepy", "{}"]).await;
+    cli.invoke("sleepy", "{}").await;
     eventually("the second cold start to be counted", async || {
         let row = row().await;
         if row["usage"]["cold_starts"] == 2 { Ok(()) } else { Err(row) }
@@ -31,5 +31,5 @@ async fn an_idle_function_goes_to_zero_and_a_call_brings_it_back() {
     davit.kill();
     davit.start().await;
     assert_eq!(row().await["usage"]["cold_starts"], 2);
-    cli.run(&["invoke", "sleepy", "{}"]).await;
+    cli.invoke("sleepy", "{}").await;
 }

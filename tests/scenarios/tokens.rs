@@ -36,7 +36,7 @@ async fn secrets_reach_the_function_and_nothing_else() {
         ("app.py", "import os\ndef handler(event, context):\n    return len(os.environ['API_KEY'])\n"),
     ])
     .await;
-    assert_eq!(cli.run(&["invoke", "keeper", "{}"]).await.stdout.trim(), "13");
+    assert_eq!(cli.invoke("keeper", "{}").await.stdout.trim(), "13");
     for shown in [
         cli.run(&["secret", "list"]).await.stdout,
         cli.run(&["describe", "keeper"]).await.stdout,
