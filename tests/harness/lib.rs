@@ -3,6 +3,8 @@
 //! A [`Davit`] is `davit up` in a state directory of its own, on ports the system chose. When it is dropped
 //! it is stopped, and the test fails if a container or network of its installation is left.
 
+#![expect(clippy::print_stderr, reason = "what a failed story prints is its diagnosis")]
+
 mod cli;
 mod docker;
 mod process;

@@ -92,8 +92,8 @@ async fn errors_have_one_shape_and_say_whose_they_are() {
 /// Sends bytes as they are and reads until the other side closes.
 async fn raw(address: &str, request: &[u8]) -> String {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
-    let mut stream = tokio::net::TcpStream::connect(address).await.unwrap();
-    stream.write_all(request).await.unwrap();
+    let mut stream = tokio::net::TcpStream::connect(address).await.expect("the gateway listens");
+    stream.write_all(request).await.expect("the gateway reads");
     let _ = stream.shutdown().await;
     let mut answer = Vec::new();
     let _ = tokio::time::timeout(std::time::Duration::from_secs(20), stream.read_to_end(&mut answer))
