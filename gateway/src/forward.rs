@@ -76,7 +76,7 @@ impl Exchange {
                 tokio::time::timeout_at(deadline.into(), upstream.send.try_send_request(request)).await;
             let Ok(sent) = sent else { return Err(Failed::Final(timed_out(&version))) };
             match sent {
-                Ok(response) => return Ok(self.answer(slot, instance, upstream.send, response, client)?),
+                Ok(response) => return self.answer(slot, instance, upstream.send, response, client),
                 Err(mut error) => match error.take_message() {
                     // The server closed an idle connection in the moment we took it; nothing was written.
                     Some(back) if upstream.reused => {

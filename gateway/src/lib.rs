@@ -4,6 +4,7 @@
 //! owns ([`instances`]) it spends by itself; facts about what happened go to the registry afterwards ([`record`]).
 
 pub mod admit;
+mod call;
 pub mod config;
 pub mod cron;
 pub mod demand;

@@ -1,4 +1,5 @@
 //! The corridor against agents that speak the real protocol: claims, waiting, limits, failures, idleness.
+#![allow(clippy::unwrap_used, reason = "test code")]
 
 mod support;
 

@@ -1,4 +1,5 @@
 //! The public door, byte by byte: what is refused, what reaches a handler, what passes through to a server.
+#![allow(clippy::unwrap_used, reason = "test code")]
 
 mod support;
 
@@ -102,7 +103,7 @@ fn public(change: impl FnOnce(&mut VersionSpec)) -> Arc<LiveVersion> {
 #[tokio::test]
 async fn bad_requests_get_a_clean_refusal_and_reach_nobody() {
     let v = public(|_| {});
-    let door = door(&[v.clone()], |_| {}).await;
+    let door = door(std::slice::from_ref(&v), |_| {}).await;
     let seen = door.world.container(&v).await;
     let big = "x".repeat(70_000);
     let many = (0..150).map(|n| format!("h{n}: x\r\n")).collect::<String>();
@@ -140,7 +141,7 @@ async fn bad_requests_get_a_clean_refusal_and_reach_nobody() {
 #[tokio::test]
 async fn two_lengths_in_one_request_never_leave_a_usable_connection() {
     let v = public(|_| {});
-    let door = door(&[v.clone()], |_| {}).await;
+    let door = door(std::slice::from_ref(&v), |_| {}).await;
     door.world.container(&v).await;
     for order in [
         ["content-length: 3", "transfer-encoding: chunked"],
@@ -164,7 +165,7 @@ async fn access_decides_who_reaches_a_function() {
         (Access::Public, [200, 200, 200]),
     ] {
         let v = version(|s| s.access = access);
-        let door = door(&[v.clone()], |_| {}).await;
+        let door = door(std::slice::from_ref(&v), |_| {}).await;
         door.world.container(&v).await;
         for (headers, expected) in
             ["", "authorization: Bearer dvt_other\r\n", "authorization: Bearer dvt_shop\r\n"]
@@ -201,7 +202,7 @@ async fn handlers_get_the_path_below_their_address_and_routes_their_parameters()
             },
         ];
     });
-    let door = door(&[v.clone()], |_| {}).await;
+    let door = door(std::slice::from_ref(&v), |_| {}).await;
     door.world.container(&v).await;
     let event = body(&door.get("/shop/orders/a/b?x=1", "").await)["event"].clone();
     assert_eq!((event["rawPath"].as_str(), event["rawQueryString"].as_str()), (Some("/a/b"), Some("x=1")));
@@ -217,7 +218,7 @@ async fn handlers_get_the_path_below_their_address_and_routes_their_parameters()
 #[tokio::test]
 async fn the_invoke_api_needs_a_token_and_says_how_the_call_went() {
     let v = version(|_| {});
-    let door = door(&[v.clone()], |_| {}).await;
+    let door = door(std::slice::from_ref(&v), |_| {}).await;
     door.world.container(&v).await;
     let post = |headers: &str, path: &str, event: &str| {
         format!("POST {path} HTTP/1.1\r\nhost: a\r\n{headers}content-length: {}\r\n\r\n{event}", event.len())
@@ -339,7 +340,7 @@ async fn serving() -> (Door, Arc<LiveVersion>, Arc<Seen>) {
         s.kind = FunctionKind::Server;
         (s.concurrency, s.max_instances, s.timeout_seconds) = (4, 1, 1);
     });
-    let door = door(&[v.clone()], |_| {}).await;
+    let door = door(std::slice::from_ref(&v), |_| {}).await;
     let seen = door.world.container_with(&v, Some(server().await)).await;
     (door, v, seen)
 }

@@ -135,19 +135,15 @@ impl Public {
 fn wants_later(arrived: &Arrived) -> Result<bool, ApiError> {
     let prefer = arrived.request.headers().get_all("prefer").iter().filter_map(|v| v.to_str().ok());
     let preferred = prefer.flat_map(|v| v.split(',')).any(|p| p.trim().eq_ignore_ascii_case("respond-async"));
+    let mut later = preferred;
     for pair in arrived.request.uri().query().unwrap_or_default().split('&').filter(|p| !p.is_empty()) {
-        match pair {
-            "async=true" | "async=1" | "async" => return Ok(true),
-            "async=false" | "async=0" => return Ok(false),
-            _ => {
-                return Err(ApiError::new(
-                    ErrorCode::InvalidRequest,
-                    "query: only async=true or async=false is understood here",
-                ));
-            }
-        }
+        later = match pair {
+            "async=true" | "async=1" | "async" => true,
+            "async=false" | "async=0" => false,
+            _ => return Err(ApiError::field("query", "only async=true and async=false are understood here")),
+        };
     }
-    Ok(preferred)
+    Ok(later)
 }
 
 /// The event: any JSON, or nothing for `{}`. Its bytes are passed on as they came.

@@ -10,6 +10,7 @@ mod pool;
 mod shared;
 mod slot;
 mod start;
+mod upkeep;
 mod upstream;
 mod watch;
 

@@ -1,5 +1,11 @@
 //! An agent without a container: it speaks the real frames over a real socket, and behaves as the event says.
-#![allow(dead_code, unreachable_pub, missing_docs, reason = "each test binary uses its part")]
+#![allow(
+    dead_code,
+    unreachable_pub,
+    missing_docs,
+    clippy::unwrap_used,
+    reason = "test code, of which each binary uses its part"
+)]
 
 use std::collections::HashMap;
 use std::io;

@@ -1,0 +1,94 @@
+//! What goes into the corridor and what comes out of it.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use bytes::Bytes;
+use davit_api::{ApiError, ErrorBody, InvocationId, InvocationSource, PhaseTimings};
+
+use crate::http::Body;
+use crate::instances::LogTail;
+use crate::version::LiveVersion;
+
+/// What is to be called: a version, as the routes' snapshot had it when the call came in.
+#[derive(Clone, Debug)]
+pub struct Target {
+    /// The version.
+    pub version: Arc<LiveVersion>,
+}
+
+/// What a call brings.
+pub enum Payload {
+    /// An event for a handler. A server function gets it as `POST /events`.
+    Event(Bytes),
+    /// An HTTP request, passed through to a server function.
+    Http(Box<http::Request<Body>>),
+}
+
+/// One call.
+pub struct Call {
+    /// What it brings.
+    pub payload: Payload,
+    /// When it arrived; its budget counts from here (invariant 7).
+    pub arrived: Instant,
+    /// When its budget ends.
+    pub deadline: Instant,
+    /// Its id, which the function sees as request id.
+    pub request_id: InvocationId,
+    /// The door it came through.
+    pub source: InvocationSource,
+    /// The caller's trace id, when it sent one.
+    pub trace_id: Option<String>,
+    /// Gets the last lines that the function writes during this call.
+    pub log_tail: Option<Arc<LogTail>>,
+}
+
+/// What a call brought back.
+pub enum Answer {
+    /// A handler's result, byte for byte.
+    Event {
+        /// Its content type.
+        content_type: String,
+        /// The bytes.
+        body: Bytes,
+    },
+    /// A server's response; its body is still streaming and holds the instance until it ends.
+    Http(Box<http::Response<Body>>),
+}
+
+/// Why a call failed.
+#[derive(Debug, Clone, PartialEq)]
+pub struct CallError {
+    /// What clients are told.
+    pub error: ApiError,
+    /// What the function itself reported.
+    pub function_error: Option<serde_json::Value>,
+    /// Whether any byte of the call may have reached the function.
+    pub started: bool,
+}
+
+/// How a call ended.
+pub struct Outcome {
+    /// Answer or failure.
+    pub result: Result<Answer, CallError>,
+    /// Whether an instance had to be started for it.
+    pub cold: bool,
+    /// Where the time went.
+    pub timings: PhaseTimings,
+    /// The version's number.
+    pub version: u32,
+}
+
+impl CallError {
+    /// A failure before anything reached the function.
+    pub fn refused(error: ApiError) -> Self {
+        Self { error, function_error: None, started: false }
+    }
+    /// The body that clients get.
+    pub fn body(&self, request_id: InvocationId) -> ErrorBody {
+        let mut body = self.error.body();
+        body.request_id = Some(request_id.to_string());
+        body.function_error.clone_from(&self.function_error);
+        body
+    }
+}

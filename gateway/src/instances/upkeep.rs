@@ -1,0 +1,100 @@
+//! What happens to a fleet's instances between calls: frozen when idle, let go in the end.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use davit_api::InstanceId;
+
+use crate::instances::{Counts, Fleet};
+
+impl Fleet {
+    /// Freezes an instance that has been idle long enough; says when to look again otherwise.
+    pub(super) fn freeze_if_idle(self: &Arc<Self>, id: InstanceId) -> Option<Instant> {
+        let frozen = {
+            let mut state = self.state.lock();
+            let member = state.members.iter_mut().find(|m| m.instance.id == id)?;
+            if member.in_use > 0 || member.frozen {
+                member.watched = false;
+                return None;
+            }
+            let due = member.idle_since + self.shared.limits.freeze_after;
+            if due > Instant::now() {
+                return Some(due);
+            }
+            // Idle means that no call is thawing it, so the lock is free or held by the freeze before.
+            let Ok(ice) = member.instance.ice.clone().try_lock_owned() else {
+                return Some(Instant::now() + self.shared.limits.freeze_after);
+            };
+            member.watched = false;
+            member.frozen = true;
+            (member.instance.clone(), ice)
+        };
+        let (instance, ice) = frozen;
+        self.shared.freeze(self, instance, ice);
+        None
+    }
+
+    /// Whether it was frozen; it no longer is.
+    pub(super) fn take_frozen(&self, id: InstanceId) -> bool {
+        let mut state = self.state.lock();
+        state.members.iter_mut().find(|m| m.instance.id == id).is_some_and(|m| std::mem::take(&mut m.frozen))
+    }
+
+    /// Lets go what has been idle too long; returns whether nothing at all is left.
+    pub(super) fn expire(self: &Arc<Self>, now: Instant) -> bool {
+        let keep = Duration::from_secs(self.version.spec.keep_alive_seconds.into());
+        let (gone, retired, empty) = {
+            let mut state = self.state.lock();
+            let retired = state.retired;
+            let mut gone = Vec::new();
+            state.members.retain_mut(|m| {
+                let over = m.in_use == 0 && (retired || now.saturating_duration_since(m.idle_since) >= keep);
+                if over {
+                    gone.push(m.instance.clone());
+                }
+                !over
+            });
+            (gone, retired, state.members.is_empty() && state.line.is_empty() && state.starting == 0)
+        };
+        for instance in gone {
+            self.shared.released(&instance, if retired { "superseded" } else { "idle" });
+        }
+        empty
+    }
+
+    /// Whether starting pauses after failures, which must not be forgotten with the fleet.
+    pub(super) fn breaker_open(&self) -> bool {
+        self.state.lock().breaker.refuses(Instant::now()).is_some()
+    }
+
+    /// Says whether the version is still live.
+    pub(super) fn set_retired(&self, retired: bool) {
+        self.state.lock().retired = retired;
+    }
+
+    /// Ends everything, for the end of the process.
+    pub(super) fn close(&self) {
+        let (members, line) = {
+            let mut state = self.state.lock();
+            state.retired = true;
+            (std::mem::take(&mut state.members), std::mem::take(&mut state.line))
+        };
+        drop(line);
+        for member in members {
+            self.shared.released(&member.instance, "gateway shut down");
+        }
+    }
+
+    /// Its numbers now.
+    pub fn counts(&self) -> Counts {
+        let state = self.state.lock();
+        let frozen = state.members.iter().filter(|m| m.frozen).count();
+        Counts {
+            active: state.members.len() - frozen,
+            frozen,
+            starting: state.starting,
+            waiting: state.line.len(),
+            in_use: state.members.iter().map(|m| m.in_use).sum(),
+        }
+    }
+}
