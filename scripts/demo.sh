@@ -23,7 +23,12 @@ step() {
 }
 # show <command...>: prints the command as a user would type it, then runs it.
 show() {
-    printf '%s$ %s%s\n' "$DIM" "$(printf '%s ' "$@" | sed "s|$DAVIT|davit|g")" "$PLAIN"
+    local word line='$'
+    for word in "$@"; do
+        [[ $word != "$DAVIT" ]] || word=davit
+        if [[ $word =~ ^[A-Za-z0-9_./:=@-]+$ ]]; then line+=" $word"; else line+=" ${word@Q}"; fi
+    done
+    printf '%s%s%s\n' "$DIM" "$line" "$PLAIN"
     "$@"
 }
 # until_true <seconds> <what for> <function>
@@ -96,6 +101,7 @@ call() {
     printf '%s$ curl -H "Authorization: Bearer $(cat %s/token)" -d … %s/default/user-auth%s\n' "$DIM" "$STATE" "$gateway" "$PLAIN"
     curl -sS -i -H "Authorization: Bearer $(cat "$STATE/token")" -d '{"request": {"type": "register"}}' "$gateway/default/user-auth" |
         tr -d '\r' | sed -n '1p;$p'
+    echo
     note "# a public API behind routes of its own"
     show curl -sS "$gateway/orders"
     echo
@@ -116,9 +122,11 @@ clock() {
     show "$DAVIT" logs nightly-report | tail -n 3
 }
 
+awake() { "$DAVIT" list | grep -E '^nightly-report ' | grep -vE ' zero ' > /dev/null; }
 at_zero() { "$DAVIT" list | grep -E '^nightly-report .*zero' > /dev/null; }
 zero() {
     show "$DAVIT" invoke nightly-report '{"report": "demo"}' --verbose
+    until_true 20 "an instance in the list" awake
     show "$DAVIT" list
     say "nightly-report is let go after 5 idle seconds ..."
     until_true 60 "zero" at_zero
