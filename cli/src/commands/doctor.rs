@@ -251,7 +251,7 @@ mod tests {
     fn engine_versions_compare_as_numbers() {
         assert!(parse_api("1.41").is_some_and(|v| v >= ENGINE_API));
         assert!(parse_api("1.100").is_some_and(|v| v >= ENGINE_API));
-        assert!(!parse_api("1.40").is_some_and(|v| v >= ENGINE_API));
+        assert!(parse_api("1.40").is_some_and(|v| v < ENGINE_API));
         assert_eq!(parse_api("?"), None);
     }
 }
