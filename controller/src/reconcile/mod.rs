@@ -1,5 +1,5 @@
 //! The loop that makes containers match the registry. It takes no input: whatever woke it, it reads
-//! everything, lets [`plan`] compute the difference and [`apply`] carry it out. Start-up, a missed
+//! everything, lets [`plan`] compute the difference and `apply` carry it out. Start-up, a missed
 //! notification, a restart of the engine and a normal run are therefore one code path.
 
 mod apply;
