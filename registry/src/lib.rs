@@ -1,7 +1,7 @@
 //! The only crate with SQL: everything that davit remembers, in Postgres, with its rules as constraints.
 //!
 //! A [`Registry`] is a cheap clone around a connection pool; each file below holds one table's queries, named
-//! by intent. Every transaction runs in a task of its own ([`Registry::transact`]): a caller that hangs up
+//! by intent. Every transaction runs in a task of its own (`Registry::transact`): a caller that hangs up
 //! can neither leave a connection inside a transaction nor stop half-way through one. Times of leases are the
 //! database's (`clock_timestamp()`), and are compared in SQL, never here.
 
