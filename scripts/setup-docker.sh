@@ -13,6 +13,14 @@ fi
 "$ROOT/scripts/setup-packages.sh" docker
 docker info > /dev/null 2>&1 && exit 0 # installing it may have started it
 
+# An engine that was killed leaves its pid file, and the next one refuses to start when some other program has that number.
+for name in docker containerd; do
+    file=/var/run/$([[ $name == docker ]] || echo docker/containerd/)$name.pid
+    pid=$(cat "$file" 2> /dev/null || true)
+    [[ -z $pid || $(cat "/proc/$pid/comm" 2> /dev/null) == "${name/%docker/dockerd}" ]] ||
+        as_root "remove the pid file that a killed $name left" rm -f "$file"
+done
+
 say "starting the container engine (log: $WORK_DIR/dockerd.log)"
 # The log is opened by the caller, the pid is written by the engine's own shell: a session of its own, no controlling terminal.
 as_root "start the container engine" setsid sh -c 'echo $$ > "$1"; exec dockerd' sh "$WORK_DIR/dockerd.pid" \
