@@ -1,4 +1,5 @@
 //! The gateway's end against agents that a test plays.
+#![allow(clippy::unwrap_used, reason = "in a test a panic is the report")]
 
 use std::collections::BTreeMap;
 use std::io::{Read, Seek, Write};

@@ -1,4 +1,5 @@
 //! The codec under arbitrary frames, cuts and garbage.
+#![allow(clippy::unwrap_used, reason = "in a test a panic is the report")]
 
 use bytes::{Bytes, BytesMut};
 use davit_link::frame::{Decoder, Frame, FrameError, FrameKind, HEADER_BYTES, MAX_BODY_BYTES, body_frames};

@@ -1,4 +1,5 @@
 //! The agent from outside: a real process in namespaces of its own, spoken to over the link.
+#![allow(clippy::unwrap_used, reason = "in a test a panic is the report")]
 
 mod common;
 

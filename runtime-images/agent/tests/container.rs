@@ -1,5 +1,6 @@
 //! The agent in real, hardened containers of the runtime images. Build those and the static agent first:
 //! `scripts/build-agent.sh`, `scripts/images.sh`, then `cargo test -p davit-agent --test container -- --ignored`.
+#![allow(clippy::unwrap_used, reason = "in a test a panic is the report")]
 
 mod common;
 

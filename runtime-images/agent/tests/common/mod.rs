@@ -1,6 +1,6 @@
 //! A real agent as the first process of namespaces of its own, so it runs exactly as in a container: it is
 //! PID 1, we are outside its PID namespace, and its loopback, `/run` and `/var` are its own.
-
+#![allow(clippy::unwrap_used, reason = "helpers of tests: a panic is the report")]
 #![allow(dead_code, unreachable_pub)]
 
 use std::collections::BTreeMap;
