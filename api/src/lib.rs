@@ -16,6 +16,7 @@ mod policy;
 mod route;
 mod schedule;
 mod spec;
+mod text;
 mod token;
 mod usage;
 mod version;

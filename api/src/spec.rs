@@ -1,7 +1,6 @@
 //! What a version is: everything that decides how its instances run. Immutable once the version is ready.
 
 use std::collections::BTreeMap;
-use std::fmt;
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
@@ -77,16 +76,6 @@ impl RuntimeName {
         format!("davit/runtime-{}:latest", self.0)
     }
 }
-impl fmt::Display for RuntimeName {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-impl fmt::Debug for RuntimeName {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Debug::fmt(&self.0, f)
-    }
-}
 impl FromStr for RuntimeName {
     type Err = String;
     fn from_str(text: &str) -> Result<Self, String> {
@@ -101,17 +90,7 @@ impl FromStr for RuntimeName {
         }
     }
 }
-impl TryFrom<String> for RuntimeName {
-    type Error = String;
-    fn try_from(text: String) -> Result<Self, String> {
-        text.parse()
-    }
-}
-impl From<RuntimeName> for String {
-    fn from(name: RuntimeName) -> String {
-        name.0.into()
-    }
-}
+crate::text::text_like!(RuntimeName);
 
 /// How a function is spoken to.
 #[derive(
