@@ -47,9 +47,11 @@ if [[ ${#packages[@]} -gt 0 ]]; then
             'mkdir -p /etc/postgresql-common && echo "create_main_cluster = false" > /etc/postgresql-common/createcluster.conf'
     fi
     log=$WORK_DIR/apt.log
-    as_root "install packages" env DEBIAN_FRONTEND=noninteractive apt-get -q update > "$log" 2>&1 ||
+    # Another package manager may be at work, such as the machine's own updates: wait for it instead of giving up.
+    apt=(env DEBIAN_FRONTEND=noninteractive apt-get -q -o DPkg::Lock::Timeout=300)
+    as_root "install packages" "${apt[@]}" update > "$log" 2>&1 ||
         note "  the package lists could not be refreshed; trying with those that are there"
-    as_root "install packages" env DEBIAN_FRONTEND=noninteractive apt-get -q install -y --no-install-recommends "${packages[@]}" \
+    as_root "install packages" "${apt[@]}" install -y --no-install-recommends "${packages[@]}" \
         >> "$log" 2>&1 || { tail -n 15 "$log" >&2; fail "the packages could not be installed (full log: $log)"; }
 fi
 
