@@ -7,15 +7,15 @@ mod headers;
 mod upgrade;
 
 use std::sync::Arc;
+use std::task::Context;
 use std::time::Instant;
 
 use bytes::Bytes;
 use davit_api::{ApiError, ErrorCode, InvocationId};
 use http::{HeaderValue, Request, Response, StatusCode, header};
-use hyper::client::conn::http1::SendRequest;
 use tokio_util::task::TaskTracker;
 
-use crate::http::{Body, CollectError, OnEnd, collect};
+use crate::http::{Body, CollectError, Guard, collect};
 use crate::instances::{Instance, OpenError, Slot, Upstream, open};
 use crate::invoke::{Answer, CallError, lost, timed_out};
 use crate::metrics::Metrics;
@@ -72,11 +72,10 @@ impl Exchange {
                     return Err(not_connected(error, request, &version));
                 }
             };
-            let sent =
-                tokio::time::timeout_at(deadline.into(), upstream.send.try_send_request(request)).await;
+            let sent = tokio::time::timeout_at(deadline.into(), upstream.exchange(request)).await;
             let Ok(sent) = sent else { return Err(Failed::Final(timed_out(&version))) };
             match sent {
-                Ok(response) => return self.answer(slot, instance, upstream.send, response, client),
+                Ok(response) => return self.answer(slot, instance, upstream, response, client),
                 Err(mut error) => match error.take_message() {
                     // The server closed an idle connection in the moment we took it; nothing was written.
                     Some(back) if upstream.reused => {
@@ -103,7 +102,7 @@ impl Exchange {
         &self,
         slot: Slot,
         instance: Arc<Instance>,
-        send: SendRequest<Body>,
+        upstream: Upstream,
         mut response: Response<hyper::body::Incoming>,
         client: Option<hyper::upgrade::OnUpgrade>,
     ) -> Result<Response<Body>, Failed> {
@@ -114,7 +113,8 @@ impl Exchange {
                 )));
             };
             let server = hyper::upgrade::on(&mut response);
-            let open = upgrade::Open { slot, instance, send, metrics: self.metrics.clone() };
+            let open =
+                upgrade::Open { slot, instance, send: upstream.detach(), metrics: self.metrics.clone() };
             self.upgrades.spawn(upgrade::pass(open, client, server, self.stop.clone()));
             let (mut parts, _) = response.into_parts();
             headers::clean_upgraded(&mut parts.headers);
@@ -122,7 +122,7 @@ impl Exchange {
         }
         let (mut parts, body) = response.into_parts();
         headers::clean_response(&mut parts.headers);
-        let held = Held { slot: Some(slot), instance, send: Some(send) };
+        let held = Held { slot: Some(slot), instance, upstream: Some(upstream) };
         Ok(Response::from_parts(parts, Body::stream(body).guarded(Box::new(held))))
     }
 
@@ -137,14 +137,19 @@ impl Exchange {
 struct Held {
     slot: Option<Slot>,
     instance: Arc<Instance>,
-    send: Option<SendRequest<Body>>,
+    upstream: Option<Upstream>,
 }
 
-impl OnEnd for Held {
+impl Guard for Held {
+    fn drive(&mut self, cx: &mut Context<'_>) {
+        if let Some(upstream) = &mut self.upstream {
+            upstream.drive(cx);
+        }
+    }
+
     fn completed(&mut self) {
-        if let Some(send) = self.send.take() {
-            // Whether it may carry another request, hyper knows a moment later; `take` asks again.
-            self.instance.upstreams.give(send);
+        if let Some(upstream) = self.upstream.take() {
+            self.instance.upstreams.give(upstream);
         }
         self.slot = None;
     }

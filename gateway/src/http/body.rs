@@ -10,8 +10,10 @@ use bytes::Bytes;
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use hyper::body::Incoming;
 
-/// Told when a stream ends; dropped with the body in any case.
-pub trait OnEnd: Send + Sync {
+/// What a streaming body holds on to; dropped with the body in any case.
+pub trait Guard: Send + Sync {
+    /// Moves the connection that the stream comes over; called before each look at the stream.
+    fn drive(&mut self, cx: &mut Context<'_>);
     /// The stream was read to its end without an error.
     fn completed(&mut self);
 }
@@ -20,7 +22,7 @@ pub trait OnEnd: Send + Sync {
 #[derive(Default)]
 pub struct Body {
     kind: Kind,
-    guard: Option<Box<dyn OnEnd>>,
+    guard: Option<Box<dyn Guard>>,
 }
 
 #[derive(Default)]
@@ -46,7 +48,7 @@ impl Body {
     }
     /// Keeps `guard` until the body is gone, and tells it when the body was read to its end.
     #[must_use]
-    pub fn guarded(mut self, mut guard: Box<dyn OnEnd>) -> Self {
+    pub fn guarded(mut self, mut guard: Box<dyn Guard>) -> Self {
         if self.is_end_stream() {
             guard.completed();
             return self;
@@ -66,27 +68,33 @@ impl HttpBody for Body {
     type Error = hyper::Error;
 
     fn poll_frame(
-        mut self: Pin<&mut Self>,
+        self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
-        let frame = match &mut self.kind {
+        let this = self.get_mut();
+        let frame = match &mut this.kind {
             Kind::Empty => None,
             Kind::Full(bytes) => {
                 let bytes = std::mem::take(bytes);
-                self.kind = Kind::Empty;
+                this.kind = Kind::Empty;
                 (!bytes.is_empty()).then(|| Ok(Frame::data(bytes)))
             }
-            Kind::Stream(incoming) => match std::task::ready!(Pin::new(incoming).poll_frame(cx)) {
-                // Trailers are not copied: what they name could contradict headers that were already acted on.
-                Some(Ok(frame)) if frame.is_trailers() => None,
-                other => other,
-            },
+            Kind::Stream(incoming) => {
+                if let Some(guard) = &mut this.guard {
+                    guard.drive(cx);
+                }
+                match std::task::ready!(Pin::new(incoming).poll_frame(cx)) {
+                    // Trailers are not copied: what they name could contradict headers that were already acted on.
+                    Some(Ok(frame)) if frame.is_trailers() => None,
+                    other => other,
+                }
+            }
         };
         match &frame {
-            None => self.ended(),
-            Some(Err(_)) => self.guard = None,
+            None => this.ended(),
+            Some(Err(_)) => this.guard = None,
             // The length is known: the last byte has been handed out, the slot need not wait for one more poll.
-            Some(Ok(_)) if self.is_end_stream() => self.ended(),
+            Some(Ok(_)) if this.is_end_stream() => this.ended(),
             Some(Ok(_)) => {}
         }
         Poll::Ready(frame)

@@ -4,61 +4,134 @@
 //! somebody else. A few idle ones are kept for a moment: longer than that, and the server's own keep-alive could
 //! end while a request is on its way.
 
+use std::collections::VecDeque;
+use std::pin::Pin;
+use std::task::{Context, Waker};
 use std::time::{Duration, Instant};
 
 use davit_link::{Link, LinkError};
+use http::{Request, Response};
+use hyper::body::Incoming;
+use hyper::client::conn::TrySendError;
 use hyper::client::conn::http1::{self, SendRequest};
 use hyper_util::rt::TokioIo;
 use parking_lot::Mutex;
+use tokio::net::TcpStream;
 
 use crate::http::Body;
 
 /// Below the shortest keep-alive that common servers use (gunicorn: 2 s).
 const IDLE: Duration = Duration::from_millis(1_500);
-/// Idle connections kept.
-const KEPT: usize = 32;
+/// Idle connections kept: one for each call that an instance can have at a time, at most.
+const KEPT: usize = 1_000;
 
-/// A connection that can take one request.
+/// The half of a connection that reads and writes; hyper does not name its type.
+type Driver = Pin<Box<dyn Future<Output = hyper::Result<()>> + Send + Sync>>;
+
+/// A connection that carries one exchange at a time.
+///
+/// It has no task of its own. Whoever uses it drives it, so a request is parsed, sent on and answered in the one
+/// task of the client's connection: no wake-up from task to task, which costs more than the bytes do.
 pub struct Upstream {
-    /// Takes the request.
-    pub send: SendRequest<Body>,
-    /// Whether it has carried one before, and may therefore be closed by the server at any moment.
+    send: SendRequest<Body>,
+    /// `None` once it has ended.
+    driver: Option<Driver>,
+    /// Whether it has carried an exchange before, and may therefore be closed by the server at any moment.
     pub reused: bool,
 }
 
-/// The idle connections of one instance.
+impl Upstream {
+    /// Sends a request and waits for the head of its answer. An error that has the request in it wrote no byte.
+    pub async fn exchange(
+        &mut self,
+        request: Request<Body>,
+    ) -> Result<Response<Incoming>, TrySendError<Request<Body>>> {
+        let mut answer = std::pin::pin!(self.send.try_send_request(request));
+        let driver = &mut self.driver;
+        std::future::poll_fn(|cx| {
+            drive(driver, cx);
+            answer.as_mut().poll(cx)
+        })
+        .await
+    }
+
+    /// Moves bytes for whoever waits for a body that comes or goes over this connection.
+    pub fn drive(&mut self, cx: &mut Context<'_>) {
+        drive(&mut self.driver, cx);
+    }
+
+    /// Drives what an upgraded exchange has left of the protocol in a task of its own: the handover of the bytes.
+    pub fn detach(self) -> SendRequest<Body> {
+        if let Some(driver) = self.driver {
+            tokio::spawn(driver);
+        }
+        self.send
+    }
+
+    /// Whether it can carry the next exchange. Looks at the socket, so a server that has closed it is noticed.
+    fn is_good(&mut self) -> bool {
+        // Nobody waits: the next user's own waker takes the place of this one.
+        drive(&mut self.driver, &mut Context::from_waker(Waker::noop()));
+        self.driver.is_some() && self.send.is_ready()
+    }
+}
+
+fn drive(driver: &mut Option<Driver>, cx: &mut Context<'_>) {
+    if let Some(connection) = driver
+        && connection.as_mut().poll(cx).is_ready()
+    {
+        // How it ended is seen by the exchange that it carried.
+        *driver = None;
+    }
+}
+
+/// The idle connections of one instance, the oldest first.
 #[derive(Default)]
 pub struct Upstreams {
-    idle: Mutex<Vec<(SendRequest<Body>, Instant)>>,
+    idle: Mutex<VecDeque<(Upstream, Instant)>>,
 }
 
 impl Upstreams {
-    /// An idle connection that is still good.
+    /// An idle connection that is still good. The newest first, so that the others grow old.
     pub fn take(&self) -> Option<Upstream> {
-        let mut idle = self.idle.lock();
-        idle.retain(|(send, since)| !send.is_closed() && since.elapsed() < IDLE);
-        // The newest first, so that the others grow old. One whose last response ended this very moment may not
-        // be ready yet; it stays for later.
-        let at = idle.iter().rposition(|(send, _)| send.is_ready())?;
-        let (send, _) = idle.remove(at);
-        Some(Upstream { send, reused: true })
+        loop {
+            let (mut upstream, since) = self.idle.lock().pop_back()?;
+            if since.elapsed() >= IDLE {
+                // So are all the others.
+                self.clear();
+                return None;
+            }
+            if upstream.is_good() {
+                upstream.reused = true;
+                return Some(upstream);
+            }
+        }
     }
 
-    /// Gives a connection back whose response has been read to its end.
-    pub fn give(&self, send: SendRequest<Body>) {
-        if send.is_closed() {
+    /// Gives a connection back whose answer has been read to its end. One that still has something to send is
+    /// closed: nobody would drive it.
+    pub fn give(&self, mut upstream: Upstream) {
+        if !upstream.is_good() {
             return;
         }
+        let now = Instant::now();
+        let mut old = Vec::new();
         let mut idle = self.idle.lock();
-        if idle.len() >= KEPT {
-            idle.remove(0);
+        while let Some((_, since)) = idle.front()
+            && (idle.len() >= KEPT || now.saturating_duration_since(*since) >= IDLE)
+        {
+            old.extend(idle.pop_front());
         }
-        idle.push((send, Instant::now()));
+        idle.push_back((upstream, now));
+        drop(idle);
+        // Closing sockets needs no lock.
+        drop(old);
     }
 
     /// Closes what is idle.
     pub fn clear(&self) {
-        self.idle.lock().clear();
+        let idle = std::mem::take(&mut *self.idle.lock());
+        drop(idle);
     }
 }
 
@@ -80,13 +153,9 @@ pub enum OpenError {
 pub async fn open(link: &Link, deadline: Instant) -> Result<Upstream, OpenError> {
     let socket = link.open(deadline).await?;
     socket.set_nonblocking(true)?;
-    let stream = tokio::net::TcpStream::from_std(socket)?;
+    let stream = TcpStream::from_std(socket)?;
     let _ = stream.set_nodelay(true);
     let (send, connection) =
         http1::Builder::new().max_buf_size(256 * 1024).handshake(TokioIo::new(stream)).await?;
-    tokio::spawn(async move {
-        // Ends by itself when the sender is dropped or the server closes; its errors surface at the sender.
-        let _ = connection.with_upgrades().await;
-    });
-    Ok(Upstream { send, reused: false })
+    Ok(Upstream { send, driver: Some(Box::pin(connection.with_upgrades())), reused: false })
 }
