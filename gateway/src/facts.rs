@@ -1,6 +1,6 @@
 //! Facts about what happened, on their way from the hot path to the registry.
 //!
-//! The corridor only ever does a non-blocking send here. Each feed has its own bound; when the registry is
+//! The corridor only ever adds to counters or does a non-blocking send here. Each feed has its own bound; when the registry is
 //! away and a feed is full, the newest facts are dropped and counted, and calls go on (invariant 4).
 //! `record.rs` owns the other end: it batches the feeds into the registry.
 
@@ -14,24 +14,7 @@ use davit_api::{
 };
 use tokio::sync::mpsc;
 
-/// A call that ended, however it ended.
-#[derive(Debug, Clone, PartialEq)]
-pub struct CallFact {
-    /// Whose call it was.
-    pub function_id: FunctionId,
-    /// The version that answered.
-    pub version_id: VersionId,
-    /// Whether an instance had to be started for it.
-    pub cold: bool,
-    /// Whether it failed.
-    pub error: bool,
-    /// From arrival to outcome, in milliseconds.
-    pub total_ms: f64,
-    /// How long the instance's start took until the handler was loaded, for a cold call.
-    pub cold_ms: Option<f64>,
-    /// When it ended.
-    pub ended_at: DateTime<Utc>,
-}
+use crate::usage::{Usage, Usages};
 
 /// An instance that changed its state.
 #[derive(Debug, Clone, PartialEq)]
@@ -78,7 +61,7 @@ pub struct LogFact {
 /// Where facts are sent; cheap to clone, never blocks.
 #[derive(Clone)]
 pub struct Recorder {
-    calls: mpsc::Sender<CallFact>,
+    usages: Usages,
     instances: mpsc::UnboundedSender<InstanceFact>,
     logs: mpsc::Sender<LogFact>,
     dropped: Arc<Dropped>,
@@ -87,16 +70,14 @@ pub struct Recorder {
 /// What had to be thrown away because a feed was full.
 #[derive(Debug, Default)]
 pub struct Dropped {
-    /// Call facts.
-    pub calls: AtomicU64,
     /// Log lines.
     pub logs: AtomicU64,
 }
 
 /// The receiving end of a [`Recorder`].
 pub struct Feeds {
-    /// Calls that ended.
-    pub calls: mpsc::Receiver<CallFact>,
+    /// Calls that ended, added up.
+    pub usages: Usages,
     /// Instances that changed state. Not bounded by count: each instance makes a handful in its life, and the
     /// number of instances is bounded.
     pub instances: mpsc::UnboundedReceiver<InstanceFact>,
@@ -106,28 +87,28 @@ pub struct Feeds {
     pub dropped: Arc<Dropped>,
 }
 
-/// Bound of the feed of call facts.
-const CALLS: usize = 65_536;
 /// Bound of the feed of log lines.
 const LOGS: usize = 16_384;
 
 impl Recorder {
     /// A recorder and its receiving end.
     pub fn channel() -> (Self, Feeds) {
-        let (calls, calls_out) = mpsc::channel(CALLS);
+        let usages = Usages::default();
         let (instances, instances_out) = mpsc::unbounded_channel();
         let (logs, logs_out) = mpsc::channel(LOGS);
         let dropped = Arc::new(Dropped::default());
-        let feeds =
-            Feeds { calls: calls_out, instances: instances_out, logs: logs_out, dropped: dropped.clone() };
-        (Self { calls, instances, logs, dropped }, feeds)
+        let feeds = Feeds {
+            usages: usages.clone(),
+            instances: instances_out,
+            logs: logs_out,
+            dropped: dropped.clone(),
+        };
+        (Self { usages, instances, logs, dropped }, feeds)
     }
 
-    /// A call ended.
-    pub fn call(&self, fact: CallFact) {
-        if self.calls.try_send(fact).is_err() {
-            self.dropped.calls.fetch_add(1, Ordering::Relaxed);
-        }
+    /// Where calls of a function are counted.
+    pub fn usage(&self, function: FunctionId) -> Arc<Usage> {
+        self.usages.of(function)
     }
 
     /// An instance changed state.

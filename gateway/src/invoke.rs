@@ -12,9 +12,8 @@ use davit_api::{ApiError, ErrorCode, FunctionKind, PhaseTimings};
 use davit_link::{InvokeHead, InvokeResult, LinkError};
 use tokio::sync::oneshot;
 
-use crate::facts::CallFact;
 use crate::forward::{self, Exchange};
-use crate::instances::{Instances, Slot};
+use crate::instances::{Fleet, Instances, Slot};
 use crate::outcome;
 use crate::version::LiveVersion;
 
@@ -61,9 +60,10 @@ impl Corridor {
         let metrics = self.instances.shared().metrics.clone();
         let mut open = Open { metrics: &metrics, ended: false };
         metrics.calls_open.add(1);
-        let (version, arrived) = (target.version.clone(), call.arrived);
+        let arrived = call.arrived;
+        let fleet = self.instances.fleet(&target.version);
         let mut progress = Progress::default();
-        let result = self.carry_out(&target.version, call, &mut progress).await;
+        let result = self.carry_out(&fleet, call, &mut progress).await;
         open.ended = true;
         let total_ms = ms(arrived.elapsed());
         let cold = progress.cold_ms.is_some();
@@ -75,29 +75,22 @@ impl Corridor {
         if cold {
             metrics.calls_cold.add(1);
         }
-        self.instances.shared().recorder.call(CallFact {
-            function_id: version.function_id,
-            version_id: version.version_id,
-            cold,
-            error: result.is_err(),
-            total_ms,
-            cold_ms: progress.cold_ms,
-            ended_at: Utc::now(),
-        });
+        fleet.usage.note(result.is_err(), progress.cold_ms, Utc::now());
         let timings = PhaseTimings {
             wait_ms: progress.wait_ms,
             init_ms: progress.cold_ms.unwrap_or_default(),
             run_ms: progress.run_from.map_or(0.0, |from| ms(from.elapsed())),
         };
-        Outcome { result, cold, timings, version: version.number }
+        Outcome { result, cold, timings, version: target.version.number }
     }
 
     async fn carry_out(
         &self,
-        version: &Arc<LiveVersion>,
+        fleet: &Arc<Fleet>,
         call: Call,
         progress: &mut Progress,
     ) -> Result<Answer, CallError> {
+        let version = &fleet.version;
         if !version.missing_secrets.is_empty() {
             let message = format!(
                 "the function needs secrets that do not exist: {}",
@@ -108,12 +101,12 @@ impl Corridor {
         match (version.spec.kind, call.payload) {
             (FunctionKind::Handler, Payload::Event(event)) => {
                 let call = Call { payload: Payload::Event(Bytes::new()), ..call };
-                self.call_handler(version, &call, event, progress).await
+                self.call_handler(fleet, &call, event, progress).await
             }
             (FunctionKind::Server, Payload::Http(request)) => {
                 let mut request = *request;
                 for last in [false, false, true] {
-                    let slot = self.slot(version, call.deadline, progress).await?;
+                    let slot = slot(fleet, call.deadline, progress).await?;
                     match self.exchange.send(slot, request, call.deadline).await {
                         Ok(response) => return Ok(Answer::Http(Box::new(response))),
                         Err(forward::Failed::Unsent(back, _)) if !last => request = *back,
@@ -126,7 +119,7 @@ impl Corridor {
             }
             (FunctionKind::Server, Payload::Event(event)) => {
                 let call = Call { payload: Payload::Event(Bytes::new()), ..call };
-                self.post_event(version, &call, event, progress).await
+                self.post_event(fleet, &call, event, progress).await
             }
             (FunctionKind::Handler, Payload::Http(_)) => {
                 // The HTTP door turns requests into events before they get here.
@@ -138,42 +131,15 @@ impl Corridor {
         }
     }
 
-    /// A running instance for one call.
-    async fn slot(
-        &self,
-        version: &Arc<LiveVersion>,
-        deadline: Instant,
-        progress: &mut Progress,
-    ) -> Result<Slot, CallError> {
-        let from = Instant::now();
-        let fleet = self.instances.fleet(version);
-        let mut tries = 0;
-        loop {
-            let mut slot = fleet.acquire(deadline).await?;
-            tries += 1;
-            let thawed = slot.thaw().await;
-            if thawed.is_ok() && !slot.instance().link.is_closed() {
-                progress.cold_ms = slot.cold_ms();
-                progress.wait_ms = (ms(from.elapsed()) - slot.cold_ms().unwrap_or_default()).max(0.0);
-                progress.run_from = Some(Instant::now());
-                return Ok(slot);
-            }
-            // Nothing of the call was sent yet: another instance may have it.
-            slot.set_spoiled(true);
-            if tries == TRIES {
-                return unreachable_instances();
-            }
-        }
-    }
-
     async fn call_handler(
         &self,
-        version: &Arc<LiveVersion>,
+        fleet: &Arc<Fleet>,
         call: &Call,
         event: Bytes,
         progress: &mut Progress,
     ) -> Result<Answer, CallError> {
-        let slot = self.slot(version, call.deadline, progress).await?;
+        let version = &fleet.version;
+        let slot = slot(fleet, call.deadline, progress).await?;
         let tap = call.log_tail.as_ref().map(|tail| slot.instance().tap(call.request_id, tail.clone()));
         let link = slot.instance().link.clone();
         let head = InvokeHead {
@@ -213,14 +179,14 @@ impl Corridor {
     /// A server function gets an event as a POST, like Lambda's web adapter does it.
     async fn post_event(
         &self,
-        version: &Arc<LiveVersion>,
+        fleet: &Arc<Fleet>,
         call: &Call,
         event: Bytes,
         progress: &mut Progress,
     ) -> Result<Answer, CallError> {
         let mut tries = 0;
         let response = loop {
-            let slot = self.slot(version, call.deadline, progress).await?;
+            let slot = slot(fleet, call.deadline, progress).await?;
             tries += 1;
             match self
                 .exchange
@@ -232,7 +198,29 @@ impl Corridor {
                 Err(forward::Failed::Unsent(_, error) | forward::Failed::Final(error)) => return Err(error),
             }
         };
-        forward::event_answer(response, version, call.deadline).await
+        forward::event_answer(response, &fleet.version, call.deadline).await
+    }
+}
+
+/// A running instance for one call.
+async fn slot(fleet: &Arc<Fleet>, deadline: Instant, progress: &mut Progress) -> Result<Slot, CallError> {
+    let from = Instant::now();
+    let mut tries = 0;
+    loop {
+        let mut slot = fleet.acquire(deadline).await?;
+        tries += 1;
+        let thawed = slot.thaw().await;
+        if thawed.is_ok() && !slot.instance().link.is_closed() {
+            progress.cold_ms = slot.cold_ms();
+            progress.wait_ms = (ms(from.elapsed()) - slot.cold_ms().unwrap_or_default()).max(0.0);
+            progress.run_from = Some(Instant::now());
+            return Ok(slot);
+        }
+        // Nothing of the call was sent yet: another instance may have it.
+        slot.set_spoiled(true);
+        if tries == TRIES {
+            return unreachable_instances();
+        }
     }
 }
 

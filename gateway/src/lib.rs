@@ -21,6 +21,7 @@ pub mod metrics;
 pub mod outcome;
 pub mod record;
 pub mod routes;
+pub mod usage;
 pub mod version;
 
 pub use config::Config;

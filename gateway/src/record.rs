@@ -12,7 +12,7 @@ use davit_registry::{InstanceUpdate, LogRow, Registry, RegistryError, UsageDelta
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 
-use crate::facts::{CallFact, Feeds, InstanceFact, LogFact};
+use crate::facts::{Feeds, InstanceFact, LogFact};
 
 /// How often facts are written.
 const EVERY: Duration = Duration::from_millis(500);
@@ -58,9 +58,7 @@ struct Batch {
 
 impl Batch {
     fn take(&mut self, feeds: &mut Feeds) {
-        while let Ok(fact) = feeds.calls.try_recv() {
-            self.call(fact);
-        }
+        feeds.usages.take(&mut self.usage);
         while let Ok(fact) = feeds.instances.try_recv() {
             self.instance(fact);
         }
@@ -69,30 +67,14 @@ impl Batch {
                 feeds.dropped.logs.fetch_add(1, Ordering::Relaxed);
             }
         }
-        let lost = feeds.dropped.logs.load(Ordering::Relaxed) + feeds.dropped.calls.load(Ordering::Relaxed);
+        let lost = feeds.dropped.logs.load(Ordering::Relaxed);
         if lost > self.lost_reported {
             tracing::warn!(
-                facts = lost - self.lost_reported,
-                "facts dropped: functions write faster than they can be stored"
+                lines = lost - self.lost_reported,
+                "log lines dropped: functions write faster than they can be stored"
             );
             self.lost_reported = lost;
         }
-    }
-
-    fn call(&mut self, fact: CallFact) {
-        let delta = self.usage.entry(fact.function_id).or_insert_with(|| UsageDelta {
-            function_id: fact.function_id,
-            calls: 0,
-            errors: 0,
-            cold_starts: 0,
-            last_call_at: None,
-            last_cold_ms: None,
-        });
-        delta.calls += 1;
-        delta.errors += u64::from(fact.error);
-        delta.cold_starts += u64::from(fact.cold);
-        delta.last_call_at = delta.last_call_at.max(Some(fact.ended_at));
-        delta.last_cold_ms = fact.cold_ms.or(delta.last_cold_ms);
     }
 
     /// The last state counts, and what was once known about an instance stays known.
@@ -174,18 +156,7 @@ mod tests {
     #[test]
     fn facts_of_one_thing_fold_into_one_row() {
         let (recorder, mut feeds) = Recorder::channel();
-        let (function_id, instance, version) = (FunctionId::new(), InstanceId::new(), VersionId::new());
-        for n in 0..10 {
-            recorder.call(CallFact {
-                function_id,
-                version_id: version,
-                cold: n == 0,
-                error: n % 2 == 0,
-                total_ms: 1.0,
-                cold_ms: (n == 0).then_some(12.5),
-                ended_at: Utc::now(),
-            });
-        }
+        let (instance, version) = (InstanceId::new(), VersionId::new());
         for (state, version_id) in [
             (InstanceState::Active, Some(version)),
             (InstanceState::Frozen, None),
@@ -204,11 +175,6 @@ mod tests {
         }
         let mut batch = Batch::default();
         batch.take(&mut feeds);
-        let usage = &batch.usage[&function_id];
-        assert_eq!(
-            (usage.calls, usage.errors, usage.cold_starts, usage.last_cold_ms),
-            (10, 5, 1, Some(12.5))
-        );
         let update = &batch.instances[&instance];
         assert_eq!(
             (update.state, update.version_id, update.calls),

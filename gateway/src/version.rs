@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use davit_api::{Digest, FunctionId, FunctionName, NamespaceName, PoolKey, VersionId, VersionSpec};
+use http::HeaderValue;
 use sha2::{Digest as _, Sha256};
 
 /// One version that may be called, with its configuration resolved. Immutable; shared by `Arc`.
@@ -30,6 +31,8 @@ pub struct LiveVersion {
     pub missing_secrets: Vec<String>,
     /// Which pool its instances come from.
     pub pool_key: PoolKey,
+    /// `/<namespace>/<function>`, the path it is reached at, as a header's value.
+    pub address: HeaderValue,
     /// Digest over spec and environment: a changed secret makes new instances of the same version.
     pub config: Digest,
 }
@@ -47,6 +50,12 @@ impl LiveVersion {
     /// Which instances may serve it.
     pub fn fleet_key(&self) -> FleetKey {
         FleetKey { version_id: self.version_id, config: self.config }
+    }
+
+    /// The path that a function is reached at.
+    pub fn address_of(namespace: &NamespaceName, function: &FunctionName) -> HeaderValue {
+        // Names are letters, digits and hyphens, so this is always a value.
+        HeaderValue::from_str(&format!("/{namespace}/{function}")).unwrap_or(HeaderValue::from_static("/"))
     }
 
     /// The digest over everything that an instance is told at its start.

@@ -1,7 +1,6 @@
 //! Which headers cross the gateway, in both directions. Pure.
 
-use std::net::IpAddr;
-
+use bytes::Bytes;
 use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Uri, header};
 
@@ -10,76 +9,82 @@ use crate::http::Body;
 /// The id under which the function sees a request.
 pub(crate) const REQUEST_ID: HeaderName = HeaderName::from_static("x-davit-request-id");
 
+const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+const FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
+const FORWARDED_PORT: HeaderName = HeaderName::from_static("x-forwarded-port");
+const FORWARDED_PREFIX: HeaderName = HeaderName::from_static("x-forwarded-prefix");
+const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+
 /// Headers that belong to one connection (RFC 9110, 7.6.1), and those that frame a message there.
-const HOP: [HeaderName; 9] = [
-    header::CONNECTION,
-    header::PROXY_AUTHENTICATE,
-    header::PROXY_AUTHORIZATION,
-    header::TE,
-    header::TRAILER,
-    header::TRANSFER_ENCODING,
-    header::UPGRADE,
-    HeaderName::from_static("keep-alive"),
-    HeaderName::from_static("proxy-connection"),
-];
+fn is_hop(name: &HeaderName) -> bool {
+    const OTHERS: [&str; 2] = ["keep-alive", "proxy-connection"];
+    matches!(
+        *name,
+        header::CONNECTION
+            | header::PROXY_AUTHENTICATE
+            | header::PROXY_AUTHORIZATION
+            | header::TE
+            | header::TRAILER
+            | header::TRANSFER_ENCODING
+            | header::UPGRADE
+    ) || OTHERS.contains(&name.as_str())
+}
 
-/// Headers of ours that a client must not be able to set.
-const OURS: [HeaderName; 7] = [
-    HeaderName::from_static("x-forwarded-for"),
-    HeaderName::from_static("x-forwarded-host"),
-    HeaderName::from_static("x-forwarded-port"),
-    HeaderName::from_static("x-forwarded-prefix"),
-    HeaderName::from_static("x-forwarded-proto"),
-    HeaderName::from_static("x-real-ip"),
-    HeaderName::from_static("forwarded"),
-];
+/// Headers that only the gateway sets: a client must not be able to.
+fn is_ours(name: &HeaderName) -> bool {
+    const OTHERS: [&str; 2] = ["x-real-ip", "forwarded"];
+    let text = name.as_str();
+    text.starts_with("x-davit-")
+        || text.strip_prefix("x-forwarded-").is_some_and(|rest| FORWARDED.contains(&rest))
+        || OTHERS.contains(&text)
+}
+const FORWARDED: [&str; 5] = ["for", "host", "port", "prefix", "proto"];
 
-/// Where a request came from.
-#[derive(Debug, Clone, Copy)]
+/// Where a request came from. Its values are made once for a connection or a version and cloned into each request,
+/// which copies no text.
+#[derive(Debug, Clone)]
 pub struct Origin<'a> {
     /// The client's address.
-    pub ip: IpAddr,
+    pub ip: &'a HeaderValue,
     /// The host it asked for.
-    pub host: &'a str,
+    pub host: &'a HeaderValue,
     /// The port it was sent to.
-    pub port: u16,
-    /// What of the path comes before the function's own, `/ns/fn`.
-    pub prefix: &'a str,
+    pub port: &'a HeaderValue,
+    /// What of the path comes before the function's own, `/ns/fn`, when it was called by its address.
+    pub prefix: Option<&'a HeaderValue>,
     /// The invocation's id.
-    pub request_id: &'a str,
+    pub request_id: &'a HeaderValue,
 }
 
 /// Makes a client's request fit for the function: hop-by-hop headers out, ours in, and the path without the
 /// function's address, cut and never rebuilt.
 pub fn prepare(request: &mut Request<Body>, origin: &Origin<'_>) {
     let websocket = wants_websocket(request.method(), request.headers());
-    *request.uri_mut() = cut(request.uri(), origin.prefix.len());
+    if let Some(prefix) = origin.prefix {
+        *request.uri_mut() = cut(request.uri(), prefix.len());
+    }
     *request.version_mut() = http::Version::HTTP_11;
     let headers = request.headers_mut();
-    strip_hop_by_hop(headers);
-    // The gateway answers `100 Continue` itself, when the instance begins to read.
-    headers.remove(header::EXPECT);
-    strip_ours(headers);
-    let set: [(&'static str, &str); 5] = [
-        ("x-forwarded-for", &origin.ip.to_string()),
-        ("x-forwarded-host", origin.host),
-        ("x-forwarded-port", &origin.port.to_string()),
-        ("x-forwarded-proto", "http"),
-        (REQUEST_ID_TEXT, origin.request_id),
+    strip(headers, |name| is_hop(name) || is_ours(name) || *name == header::EXPECT);
+    let set = [
+        (FORWARDED_FOR, Some(origin.ip)),
+        (FORWARDED_HOST, Some(origin.host)),
+        (FORWARDED_PORT, Some(origin.port)),
+        (FORWARDED_PREFIX, origin.prefix),
+        (REQUEST_ID, Some(origin.request_id)),
     ];
-    for (name, text) in set {
-        headers.insert(HeaderName::from_static(name), value(text));
+    headers.reserve(set.len() + 3);
+    for (name, value) in set {
+        if let Some(value) = value {
+            headers.insert(name, value.clone());
+        }
     }
-    if !origin.prefix.is_empty() {
-        headers.insert("x-forwarded-prefix", value(origin.prefix));
-    }
+    headers.insert(FORWARDED_PROTO, HeaderValue::from_static("http"));
     if websocket {
         headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
         headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
     }
 }
-
-const REQUEST_ID_TEXT: &str = "x-davit-request-id";
 
 /// A header value; what cannot be one is left empty rather than trusted.
 pub(crate) fn value(text: &str) -> HeaderValue {
@@ -90,51 +95,45 @@ pub(crate) fn value(text: &str) -> HeaderValue {
 fn cut(uri: &Uri, prefix: usize) -> Uri {
     let all = uri.path_and_query().map_or("/", PathAndQuery::as_str);
     let rest = all.get(prefix..).unwrap_or("/");
-    let rest = if rest.starts_with('/') { rest.to_owned() } else { format!("/{rest}") };
+    let rest = if rest.starts_with('/') {
+        Bytes::copy_from_slice(rest.as_bytes())
+    } else {
+        Bytes::from(format!("/{rest}"))
+    };
     // A suffix of a valid path and query, with a slash in front, is a valid one.
-    rest.parse().unwrap_or(Uri::from_static("/"))
+    Uri::from_maybe_shared(rest).unwrap_or(Uri::from_static("/"))
 }
 
-/// Takes out what belongs to the connection, and what `Connection` names.
-fn strip_hop_by_hop(headers: &mut HeaderMap) {
-    let named: Vec<HeaderName> = headers
-        .get_all(header::CONNECTION)
-        .iter()
-        .filter_map(|v| v.to_str().ok())
-        .flat_map(|v| v.split(','))
-        .filter_map(|name| name.trim().parse().ok())
-        .collect();
+/// Takes out what `unwanted` names, and what a `Connection` header does.
+fn strip(headers: &mut HeaderMap, unwanted: impl Fn(&HeaderName) -> bool) {
+    // One look at each header that is there, instead of one lookup for each that might be. Most have nothing to hide.
+    let mut out: Vec<HeaderName> = headers.keys().filter(|name| unwanted(name)).cloned().collect();
+    let named = headers.get_all(header::CONNECTION).iter().filter_map(|v| v.to_str().ok());
     // A client may not use this to take away what the message needs, or what the gateway vouches for.
-    for name in named.iter().filter(|n| {
-        !matches!(**n, header::HOST | header::CONTENT_LENGTH | header::AUTHORIZATION | header::COOKIE)
-    }) {
-        headers.remove(name);
-    }
-    for name in &HOP {
+    out.extend(named.flat_map(|v| v.split(',')).filter_map(|name| name.trim().parse().ok()).filter(|n| {
+        !matches!(*n, header::HOST | header::CONTENT_LENGTH | header::AUTHORIZATION | header::COOKIE)
+    }));
+    for name in out {
         headers.remove(name);
     }
 }
 
 /// Takes out copies of headers that only the gateway sets.
 pub(crate) fn strip_ours(headers: &mut HeaderMap) {
-    for name in &OURS {
-        headers.remove(name);
-    }
-    let platform: Vec<HeaderName> =
-        headers.keys().filter(|n| n.as_str().starts_with("x-davit-")).cloned().collect();
-    for name in platform {
+    let out: Vec<HeaderName> = headers.keys().filter(|name| is_ours(name)).cloned().collect();
+    for name in out {
         headers.remove(name);
     }
 }
 
 /// Makes a function's response fit for the client.
 pub(super) fn clean_response(headers: &mut HeaderMap) {
-    strip_hop_by_hop(headers);
+    strip(headers, is_hop);
 }
 
 /// The same for the response that switches protocols.
 pub(super) fn clean_upgraded(headers: &mut HeaderMap) {
-    strip_hop_by_hop(headers);
+    strip(headers, is_hop);
     headers.remove(header::CONTENT_LENGTH);
     headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
     headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
@@ -171,8 +170,11 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn origin(prefix: &str) -> Origin<'_> {
-        Origin { ip: [127, 0, 0, 1].into(), host: "h", port: 80, prefix, request_id: "id" }
+    fn prepare(request: &mut Request<Body>, prefix: &'static str) {
+        let text = HeaderValue::from_static;
+        let prefix = (!prefix.is_empty()).then(|| text(prefix));
+        let (ip, host, port, id) = (&text("127.0.0.1"), &text("h"), &text("80"), &text("id"));
+        super::prepare(request, &Origin { ip, host, port, prefix: prefix.as_ref(), request_id: id });
     }
 
     fn request(uri: &str, headers: &[(&str, &str)]) -> Request<Body> {
@@ -195,7 +197,7 @@ mod tests {
                 ("te", "trailers"),
             ],
         );
-        prepare(&mut r, &origin(""));
+        prepare(&mut r, "");
         let h = r.headers();
         assert!(
             !h.contains_key("connection")
@@ -217,7 +219,7 @@ mod tests {
                 ("forwarded", "for=x"),
             ],
         );
-        prepare(&mut r, &origin(""));
+        prepare(&mut r, "");
         assert_eq!(r.headers()["x-forwarded-for"], "127.0.0.1");
         assert_eq!(r.headers()["x-davit-request-id"], "id");
         assert!(!r.headers().contains_key("x-davit-anything") && !r.headers().contains_key("forwarded"));
@@ -232,13 +234,13 @@ mod tests {
             ("sec-websocket-version", "13"),
         ];
         let mut r = request("/", &good);
-        prepare(&mut r, &origin(""));
+        prepare(&mut r, "");
         assert_eq!(r.headers()["upgrade"], "websocket");
         for missing in 0..good.len() {
             let mut some = good.to_vec();
             some.remove(missing);
             let mut r = request("/", &some);
-            prepare(&mut r, &origin(""));
+            prepare(&mut r, "");
             assert!(!r.headers().contains_key("upgrade"), "without {:?}", good[missing]);
         }
     }
@@ -252,7 +254,7 @@ mod tests {
             ("/ns/fn/a%20b/c?x=%2F&y", "/a%20b/c?x=%2F&y"),
         ] {
             let mut r = request(uri, &[]);
-            prepare(&mut r, &origin("/ns/fn"));
+            prepare(&mut r, "/ns/fn");
             assert_eq!(r.uri(), seen, "{uri}");
         }
     }

@@ -18,7 +18,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::config::HttpLimits;
-use crate::http::{Body, Public};
+use crate::http::{Body, Peer, Public};
 
 /// Accepts until `stop` fires; returns when every connection has ended or `hard` fires.
 pub async fn serve(
@@ -83,9 +83,9 @@ async fn connection(
     limits: HttpLimits,
     stop: CancellationToken,
 ) {
-    let service = service_fn(|request: Request<Incoming>| {
-        let public = public.clone();
-        async move { Ok::<Response<Body>, Infallible>(public.handle(request.map(Body::stream), peer).await) }
+    let from = &Peer::new(peer);
+    let service = service_fn(|request: Request<Incoming>| async move {
+        Ok::<Response<Body>, Infallible>(public.handle(request.map(Body::stream), from).await)
     });
     let connection = hyper::server::conn::http1::Builder::new()
         .timer(TokioTimer::new())

@@ -15,15 +15,16 @@ use crate::routes::{Found, Lookup};
 
 impl Public {
     /// A request to a function.
-    pub(super) async fn address(&self, mut arrived: Arrived) -> Result<Response<Body>, ApiError> {
+    pub(super) async fn address(&self, mut arrived: Arrived<'_>) -> Result<Response<Body>, ApiError> {
         let found = {
             let table = self.routes.load();
             let request = &arrived.request;
-            let found = match table.lookup(&arrived.host.0, request.method().as_str(), request.uri().path()) {
-                Lookup::Found(found) => found,
-                Lookup::NotFound => return Err(not_found()),
-                Lookup::MethodNotAllowed(methods) => return Ok(method_not_allowed(&methods)),
-            };
+            let found =
+                match table.lookup(arrived.host.as_str(), request.method().as_str(), request.uri().path()) {
+                    Lookup::Found(found) => found,
+                    Lookup::NotFound => return Err(not_found()),
+                    Lookup::MethodNotAllowed(methods) => return Ok(method_not_allowed(&methods)),
+                };
             match found.version.spec.access {
                 // The same answer as for a function that does not exist.
                 Access::Private => return Err(not_found()),
@@ -53,7 +54,7 @@ impl Public {
 
     async fn handler(
         &self,
-        arrived: Arrived,
+        arrived: Arrived<'_>,
         found: &Found,
         mut call: Call,
     ) -> Result<Response<Body>, ApiError> {
@@ -71,13 +72,13 @@ impl Public {
                 headers: &parts.headers,
                 body: &body,
                 protocol: parts.version,
-                source_ip: arrived.peer.ip(),
+                source_ip: arrived.peer.address.ip(),
                 https: false,
-                host: &arrived.host.0,
-                port: self.port,
+                host: arrived.host.as_str(),
+                port: self.port.number,
                 request_id: call.request_id,
                 at: Utc::now(),
-                route: found.route.as_ref(),
+                route: found.route.as_deref(),
                 params: &found.params,
                 namespace: &found.version.namespace,
                 function: &found.version.function,
@@ -101,19 +102,18 @@ impl Public {
                 }
             }
         };
-        reply::mark(&mut response, request_id);
+        reply::mark(&mut response, reply::id_value(request_id));
         Ok(response)
     }
 
-    async fn server(&self, arrived: Arrived, found: &Found, mut call: Call) -> Response<Body> {
+    async fn server(&self, arrived: Arrived<'_>, found: &Found, mut call: Call) -> Response<Body> {
         let mut request = arrived.request;
-        let prefix = request.uri().path().get(..found.prefix).unwrap_or_default().to_owned();
-        let id = call.request_id.to_string();
+        let id = reply::id_value(call.request_id);
         let origin = Origin {
-            ip: arrived.peer.ip(),
-            host: &arrived.host.0,
-            port: self.port,
-            prefix: &prefix,
+            ip: &arrived.peer.ip,
+            host: arrived.host.value(),
+            port: &self.port.value,
+            prefix: (found.prefix > 0).then_some(&found.version.address),
             request_id: &id,
         };
         prepare(&mut request, &origin);
@@ -123,7 +123,7 @@ impl Public {
         match outcome.result {
             Err(failed) => error::respond(&failed.body(request_id)),
             Ok(Answer::Http(mut response)) => {
-                reply::mark(&mut response, request_id);
+                reply::mark(&mut response, id);
                 *response
             }
             Ok(Answer::Event { body, .. }) => Response::new(Body::full(body)),

@@ -1,14 +1,27 @@
 //! What every public request must be before anything looks at it. Pure.
 
 use davit_api::{ApiError, ErrorCode};
-use http::{HeaderMap, Method, Request, Version, header};
+use http::{HeaderMap, HeaderValue, Method, Request, Version, header};
 
 use crate::http::Body;
 use crate::routes::path;
 
-/// The host a request was sent to: lower-case, without port.
+/// The host a request was sent to: lower-case, without port. Kept as the header value it came in, so that the usual
+/// spelling is not copied.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Host(pub(crate) String);
+pub(crate) struct Host(HeaderValue);
+
+impl Host {
+    /// As text.
+    pub(crate) fn as_str(&self) -> &str {
+        // Made of checked ASCII only.
+        self.0.to_str().unwrap_or_default()
+    }
+    /// As a header's value.
+    pub(crate) fn value(&self) -> &HeaderValue {
+        &self.0
+    }
+}
 
 /// Checks method, target and host.
 pub(super) fn request(request: &Request<Body>) -> Result<Host, ApiError> {
@@ -45,9 +58,14 @@ fn host(request: &Request<Body>) -> Result<Host, ApiError> {
     {
         return Err(bad("the request's target and its Host header name different hosts"));
     }
-    without_port(text)
-        .map(|host| Host(host.to_ascii_lowercase()))
-        .ok_or_else(|| bad("the Host header is not a host"))
+    let not_a_host = || bad("the Host header is not a host");
+    let host = without_port(text).ok_or_else(not_a_host)?;
+    match first {
+        Some(value) if host.len() == value.len() && !host.bytes().any(|b| b.is_ascii_uppercase()) => {
+            Ok(Host(value.clone()))
+        }
+        _ => HeaderValue::from_str(&host.to_ascii_lowercase()).map(Host).map_err(|_| not_a_host()),
+    }
 }
 
 /// Cuts the port off; `None` when what is left is no host.
@@ -102,8 +120,11 @@ mod tests {
 
     #[test]
     fn a_request_names_one_host() {
-        assert_eq!(with_hosts("/", &["Api.Example.com:8080"]), Ok(Host("api.example.com".into())));
-        assert_eq!(with_hosts("/", &["[::1]:80"]), Ok(Host("[::1]".into())));
+        assert_eq!(
+            with_hosts("/", &["Api.Example.com:8080"]),
+            Ok(Host(HeaderValue::from_static("api.example.com")))
+        );
+        assert_eq!(with_hosts("/", &["[::1]:80"]), Ok(Host(HeaderValue::from_static("[::1]"))));
         assert!(with_hosts("http://a/", &["a"]).is_ok());
         for bad in [&[][..], &["a", "a"], &["a@b"], &["a:x"], &["a b"], &["a/b"], &["[::1"], &["[::1]x"]] {
             assert!(with_hosts("/", bad).is_err(), "{bad:?}");

@@ -25,7 +25,7 @@ use crate::version::LiveVersion;
 
 impl Public {
     /// A request to the gateway's own API.
-    pub(super) async fn api(&self, arrived: Arrived) -> Result<Response<Body>, ApiError> {
+    pub(super) async fn api(&self, arrived: Arrived<'_>) -> Result<Response<Body>, ApiError> {
         let path = arrived.request.uri().path().to_owned();
         let segments: Vec<&str> = path.split('/').skip(1).collect();
         match (arrived.request.method(), segments.as_slice()) {
@@ -48,7 +48,7 @@ impl Public {
 
     async fn invoke(
         &self,
-        arrived: Arrived,
+        arrived: Arrived<'_>,
         namespace: &NamespaceName,
         function: &str,
     ) -> Result<Response<Body>, ApiError> {
@@ -96,7 +96,7 @@ impl Public {
             }
             Ok(Answer::Http(response)) => *response,
         };
-        reply::mark(&mut response, request_id);
+        reply::mark(&mut response, reply::id_value(request_id));
         reply::facts(&mut response, outcome.cold, outcome.version, &outcome.timings);
         reply::log_tail(&mut response, &tail.text());
         Ok(response)
@@ -113,13 +113,13 @@ impl Public {
         };
         let invocation_id = dispatch::enqueue(&self.registry, &self.wake, new).await?;
         let mut response = json(StatusCode::ACCEPTED, &EnqueueAccepted { invocation_id });
-        reply::mark(&mut response, invocation_id);
+        reply::mark(&mut response, reply::id_value(invocation_id));
         Ok(response)
     }
 
     async fn show(
         &self,
-        arrived: &Arrived,
+        arrived: &Arrived<'_>,
         namespace: &NamespaceName,
         id: &str,
     ) -> Result<Response<Body>, ApiError> {
@@ -132,7 +132,7 @@ impl Public {
 }
 
 /// Whether the caller wants no more than the promise that it will run.
-fn wants_later(arrived: &Arrived) -> Result<bool, ApiError> {
+fn wants_later(arrived: &Arrived<'_>) -> Result<bool, ApiError> {
     let prefer = arrived.request.headers().get_all("prefer").iter().filter_map(|v| v.to_str().ok());
     let preferred = prefer.flat_map(|v| v.split(',')).any(|p| p.trim().eq_ignore_ascii_case("respond-async"));
     let mut later = preferred;

@@ -37,7 +37,29 @@ pub struct Public {
     metrics: Arc<Metrics>,
     parked: Parked,
     /// The port that functions are told.
-    port: u16,
+    port: Port,
+}
+
+/// The gateway's port, as a number and as a header's value.
+struct Port {
+    number: u16,
+    value: HeaderValue,
+}
+
+/// The other end of a connection. Made once for all its requests.
+pub struct Peer {
+    /// Its address.
+    pub address: SocketAddr,
+    /// The address without the port, as a header's value.
+    ip: HeaderValue,
+}
+
+impl Peer {
+    /// The client at this address.
+    pub fn new(address: SocketAddr) -> Self {
+        let text = address.ip().to_string();
+        Self { address, ip: HeaderValue::from_str(&text).unwrap_or(HeaderValue::from_static("")) }
+    }
 }
 
 /// What a [`Public`] is made of.
@@ -59,10 +81,10 @@ pub struct Parts {
 }
 
 /// A request that has been checked, with what was learnt on the way.
-struct Arrived {
+struct Arrived<'a> {
     request: Request<Body>,
     host: Host,
-    peer: SocketAddr,
+    peer: &'a Peer,
     at: Instant,
 }
 
@@ -70,6 +92,7 @@ impl Public {
     /// The door to a corridor.
     pub fn new(parts: Parts) -> Self {
         let Parts { routes, corridor, registry, wake, metrics, parked_bytes, port } = parts;
+        let port = Port { number: port, value: HeaderValue::from(port) };
         Self { routes, corridor, registry, wake, metrics, parked: Parked::new(parked_bytes), port }
     }
 
@@ -79,7 +102,7 @@ impl Public {
     }
 
     /// Answers one request.
-    pub async fn handle(&self, request: Request<Body>, peer: SocketAddr) -> Response<Body> {
+    pub async fn handle(&self, request: Request<Body>, peer: &Peer) -> Response<Body> {
         let at = Instant::now();
         self.metrics.requests.add(1);
         let host = match check::request(&request) {
@@ -94,13 +117,7 @@ impl Public {
         if last { closing(response) } else { response }
     }
 
-    async fn route(
-        &self,
-        request: Request<Body>,
-        host: Host,
-        peer: SocketAddr,
-        at: Instant,
-    ) -> Response<Body> {
+    async fn route(&self, request: Request<Body>, host: Host, peer: &Peer, at: Instant) -> Response<Body> {
         let path = request.uri().path();
         if path == "/healthz" {
             return Response::new(Body::full("ok\n"));

@@ -7,9 +7,17 @@ use http::{HeaderName, HeaderValue, Response};
 
 use crate::http::Body;
 
+/// An invocation's id as a header's value.
+pub(super) fn id_value(id: InvocationId) -> HeaderValue {
+    let mut text = [0; uuid::fmt::Hyphenated::LENGTH];
+    let text = id.0.hyphenated().encode_lower(&mut text);
+    // Hexadecimal digits and hyphens are always a value.
+    HeaderValue::from_str(text).unwrap_or(HeaderValue::from_static(""))
+}
+
 /// Names the invocation, so that the caller can find its log.
-pub(super) fn mark(response: &mut Response<Body>, id: InvocationId) {
-    set(response, "x-davit-invocation-id", &id.to_string());
+pub(super) fn mark(response: &mut Response<Body>, id: HeaderValue) {
+    response.headers_mut().insert(HeaderName::from_static("x-davit-invocation-id"), id);
 }
 
 /// An error of this request.

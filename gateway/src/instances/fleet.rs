@@ -17,6 +17,7 @@ use crate::instances::Instance;
 use crate::instances::shared::Shared;
 use crate::instances::slot::Slot;
 use crate::invoke::CallError;
+use crate::usage::Usage;
 use crate::version::LiveVersion;
 
 /// One version's instances.
@@ -27,6 +28,8 @@ pub struct Fleet {
     pub(super) state: Mutex<State>,
     /// Rings when calls leave the line, so that starts which nobody needs any more end.
     pub(super) slack: Notify,
+    /// Where the function's calls are counted.
+    pub usage: Arc<Usage>,
 }
 
 #[derive(Default)]
@@ -73,7 +76,8 @@ pub struct Counts {
 
 impl Fleet {
     pub(super) fn new(version: Arc<LiveVersion>, shared: Arc<Shared>) -> Arc<Self> {
-        Arc::new(Self { version, shared, state: Mutex::default(), slack: Notify::new() })
+        let usage = shared.recorder.usage(version.function_id);
+        Arc::new(Self { version, shared, state: Mutex::default(), slack: Notify::new(), usage })
     }
 
     fn concurrency(&self) -> usize {

@@ -40,6 +40,7 @@ fn live(function: RoutedFunction, previous: &Table) -> Arc<LiveVersion> {
     }
     Arc::new(LiveVersion {
         pool_key: PoolKey::of(&function.spec),
+        address: LiveVersion::address_of(&function.namespace, &function.name),
         namespace: function.namespace,
         function: function.name,
         function_id: function.function_id,

@@ -46,7 +46,7 @@ struct Paths {
 
 /// One custom route.
 struct Custom {
-    spec: RouteSpec,
+    spec: Arc<RouteSpec>,
     version: Arc<LiveVersion>,
     /// Names of the parameters in the order of the pattern; the router knows them by position only, so that
     /// functions may name the same position differently.
@@ -63,16 +63,17 @@ pub struct Found {
     /// Bytes of the request path that come before the path the function sees.
     pub prefix: usize,
     /// The custom route that matched; none for a path address.
-    pub route: Option<RouteSpec>,
+    pub route: Option<Arc<RouteSpec>>,
     /// Its path parameters, decoded.
     pub params: Vec<(String, String)>,
 }
 
-/// The answer to "who serves this?".
+/// The answer to "who serves this?". Taken apart at once, so its size costs nothing; a box would be an allocation
+/// for each request.
 #[derive(Debug, Clone)]
 pub enum Lookup {
     /// This version.
-    Found(Box<Found>),
+    Found(Found),
     /// The path is served, the method is not; these are.
     MethodNotAllowed(Vec<&'static str>),
     /// Nobody.
@@ -101,7 +102,7 @@ impl Table {
                 let (pattern, names) = positional(spec.path.as_str());
                 let customs = hosts.entry(host).or_default().entry(pattern).or_default();
                 if !customs.iter().any(|c| c.spec.method == spec.method) {
-                    customs.push(Custom { spec: spec.clone(), version: version.clone(), names });
+                    customs.push(Custom { spec: Arc::new(spec.clone()), version: version.clone(), names });
                 }
             }
         }
@@ -147,17 +148,17 @@ impl Table {
     }
 
     /// `/<namespace>/<function>` and everything below it.
-    fn path_address(&self, path: &str) -> Option<Box<Found>> {
+    fn path_address(&self, path: &str) -> Option<Found> {
         let (namespace, rest) = path[1..].split_once('/')?;
         let function = rest.split('/').next().unwrap_or_default();
         let version = self.function(namespace, function)?;
-        Some(Box::new(Found {
+        Some(Found {
             version: version.clone(),
             payload: version.spec.payload,
             prefix: 1 + namespace.len() + 1 + function.len(),
             route: None,
             params: Vec::new(),
-        }))
+        })
     }
 
     /// The live version of a function by its names.
@@ -198,7 +199,7 @@ impl Paths {
 
     /// The most specific pattern that takes path and method. Methods of patterns that take only the path are
     /// noted in `allowed`.
-    fn at(&self, method: &str, path: &str, allowed: &mut Vec<&'static str>) -> Option<Box<Found>> {
+    fn at(&self, method: &str, path: &str, allowed: &mut Vec<&'static str>) -> Option<Found> {
         let routers = std::iter::once(&self.exact).chain(self.greedy.iter().map(|(_, router)| router));
         routers.filter_map(|router| router.at(path).ok()).find_map(|hit| found(&hit, method, allowed))
     }
@@ -208,7 +209,7 @@ fn found(
     hit: &matchit::Match<'_, '_, &Vec<Custom>>,
     method: &str,
     allowed: &mut Vec<&'static str>,
-) -> Option<Box<Found>> {
+) -> Option<Found> {
     // A route for the very method comes before one for any.
     let exact = hit.value.iter().find(|c| c.spec.method.as_str() == method);
     let Some(custom) = exact.or_else(|| hit.value.iter().find(|c| c.spec.method.matches(method))) else {
@@ -216,13 +217,13 @@ fn found(
         return None;
     };
     let values = hit.params.iter().map(|(_, value)| path::decode(value).unwrap_or_else(|| value.to_owned()));
-    Some(Box::new(Found {
+    Some(Found {
         version: custom.version.clone(),
         payload: custom.spec.payload,
         prefix: 0,
         route: Some(custom.spec.clone()),
         params: custom.names.iter().cloned().zip(values).collect(),
-    }))
+    })
 }
 
 /// A pattern in the router's own syntax with numbered parameters, and the names in order.

@@ -283,6 +283,7 @@ pub fn version(change: impl FnOnce(&mut VersionSpec)) -> Arc<LiveVersion> {
     Arc::new(LiveVersion {
         namespace: "shop".parse().unwrap(),
         function: "orders".parse().unwrap(),
+        address: LiveVersion::address_of(&"shop".parse().unwrap(), &"orders".parse().unwrap()),
         function_id: davit_api::FunctionId::new(),
         version_id: davit_api::VersionId::new(),
         number: 1,

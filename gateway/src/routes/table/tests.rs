@@ -15,9 +15,11 @@ fn version(namespace: &str, function: &str, routes: &[(&str, &str, &str)]) -> Ar
             payload: PayloadFormat::V2,
         })
         .collect();
+    let (namespace, function) = (namespace.parse().unwrap(), function.parse().unwrap());
     Arc::new(LiveVersion {
-        namespace: namespace.parse().unwrap(),
-        function: function.parse().unwrap(),
+        address: LiveVersion::address_of(&namespace, &function),
+        namespace,
+        function,
         function_id: FunctionId::new(),
         version_id: VersionId::new(),
         number: 1,
@@ -156,7 +158,7 @@ proptest! {
         }
         if let Lookup::Found(found) = table.lookup("h", "GET", &path) {
             // What matched really fits: same number of segments, or a rest.
-            let pattern = found.route.unwrap().path;
+            let pattern = found.route.unwrap().path.clone();
             let (segments, given) = (pattern.as_str().split('/').count(), path.split('/').count());
             prop_assert!(segments == given || (pattern.as_str().contains('+') && given >= segments), "{} {}", pattern, path);
         }
