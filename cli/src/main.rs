@@ -18,6 +18,12 @@ mod roles;
 
 use std::process::ExitCode;
 
+/// A call on its way makes a dozen small allocations, some freed by another thread than the one that made them: that
+/// is what this allocator is good at, and the C library's is not.
+#[cfg(feature = "server")]
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 use clap::Parser;
 
 const AFTER_HELP: &str = "\

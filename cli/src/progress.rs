@@ -41,6 +41,13 @@ impl Progress {
         self.last.replace(text.to_owned());
     }
 
+    /// What the spinner says while lines go by; where there is none, the lines say it all.
+    pub(crate) fn status(&self, text: &str) {
+        if let Some(bar) = &self.bar {
+            bar.set_message(text.to_owned());
+        }
+    }
+
     /// A line of somebody else's output.
     pub(crate) fn line(&self, text: &str) {
         let text = format!("  {}", visible(text));

@@ -13,6 +13,8 @@ pub struct Config {
     pub public_url: String,
     /// Holds the instances' sockets and the prefetched bundles.
     pub state_dir: PathBuf,
+    /// Threads that carry public connections.
+    pub threads: usize,
     /// Bounds of the public listener.
     pub http: HttpLimits,
     /// Bounds and times of instances and waiting lines.
@@ -53,6 +55,7 @@ impl Config {
             listen,
             public_url: format!("http://{listen}"),
             state_dir: state_dir.into(),
+            threads: std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
             http: HttpLimits::default(),
             instances: InstanceLimits::default(),
         }

@@ -21,6 +21,7 @@ use crate::forward::Exchange;
 use crate::http::Public;
 use crate::instances::{Bundles, Counts, Instances, RegistrySource, Wanted, Watch};
 use crate::invoke::Corridor;
+use crate::lanes::Lanes;
 use crate::metrics::Metrics;
 use crate::routes::{self, Routes};
 use crate::{cron, http, lease, record};
@@ -49,6 +50,9 @@ pub enum BuildError {
     /// The directory for bundles cannot be had.
     #[error("state directory: {0}")]
     State(std::io::Error),
+    /// The threads that carry connections cannot be had.
+    #[error("threads: {0}")]
+    Threads(std::io::Error),
 }
 
 /// A gateway that is bound and does nothing yet.
@@ -59,6 +63,7 @@ pub struct Gateway {
     listener: TcpListener,
     address: SocketAddr,
     bundles: Bundles,
+    lanes: Arc<Lanes>,
 }
 
 impl Gateway {
@@ -72,7 +77,8 @@ impl Gateway {
         }
         let source = Box::new(RegistrySource(deps.registry.clone()));
         let bundles = Bundles::new(config.bundles_dir(), source).map_err(BuildError::State)?;
-        Ok(Self { id: GatewayId::new(), config, deps, listener, address, bundles })
+        let lanes = Arc::new(Lanes::start(config.threads).map_err(BuildError::Threads)?);
+        Ok(Self { id: GatewayId::new(), config, deps, listener, address, bundles, lanes })
     }
 
     /// Where functions are reached.
@@ -119,6 +125,7 @@ impl Gateway {
             tokio::spawn(http::serve(
                 self.listener,
                 public,
+                self.lanes.clone(),
                 self.config.http,
                 stops.doors.clone(),
                 stops.hard.clone(),
@@ -155,6 +162,7 @@ impl Gateway {
             doors,
             upkeep,
             last,
+            _lanes: self.lanes,
         }
     }
 }
@@ -202,6 +210,8 @@ pub struct Running {
     doors: Vec<JoinHandle<()>>,
     upkeep: Vec<JoinHandle<()>>,
     last: Last,
+    /// Kept to the end: upgraded connections run there, too.
+    _lanes: Arc<Lanes>,
 }
 
 /// What the admin listener shows.

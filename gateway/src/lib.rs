@@ -16,6 +16,7 @@ mod gateway;
 pub mod http;
 pub mod instances;
 pub mod invoke;
+pub mod lanes;
 pub mod lease;
 pub mod metrics;
 pub mod outcome;

@@ -12,6 +12,7 @@ use std::time::Duration;
 use davit_api::{Access, FunctionKind, PayloadFormat, Role, RouteSpec, TokenId, VersionSpec};
 use davit_gateway::config::HttpLimits;
 use davit_gateway::http::{Parts, Public, serve};
+use davit_gateway::lanes::Lanes;
 use davit_gateway::routes::{Routes, Table, TokenEntry};
 use davit_gateway::version::LiveVersion;
 use davit_registry::testing::TestDatabase;
@@ -59,7 +60,9 @@ async fn door(versions: &[Arc<LiveVersion>], change: impl FnOnce(&mut HttpLimits
     });
     let mut limits = HttpLimits::default();
     change(&mut limits);
-    tokio::spawn(serve(listener, Arc::new(public), limits, world.stop.clone(), CancellationToken::new()));
+    let lanes = Arc::new(Lanes::start(2).unwrap());
+    let hard = CancellationToken::new();
+    tokio::spawn(serve(listener, Arc::new(public), lanes, limits, world.stop.clone(), hard));
     Door { world, address }
 }
 

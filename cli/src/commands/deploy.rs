@@ -80,7 +80,7 @@ impl Deploy {
         let number = version.number;
         let mut cursor = 0;
         loop {
-            progress.step(&format!("version {number} is {}", version.state.as_str()));
+            progress.status(&format!("version {number} is {}", version.state.as_str()));
             let ended = matches!(version.state, VersionState::Ready | VersionState::Failed);
             // The state was asked for before the events, so a final state comes with all of its lines.
             let events = api.build_events(name, number, cursor, if ended { 0 } else { 10 }).await?;

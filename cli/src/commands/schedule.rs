@@ -153,8 +153,11 @@ async fn switch(api: &Api, which: &Which, verb: &str, done: &str) -> Result<()> 
 }
 
 fn next(view: &ScheduleView) -> String {
-    view.next_due_at
-        .map_or("paused".into(), |at| format!("{} ({})", at.format("%Y-%m-%d %H:%M:%SZ"), when(at)))
+    match view.next_due_at {
+        _ if !view.spec.enabled => "paused".into(),
+        Some(at) => format!("{} ({})", at.format("%Y-%m-%d %H:%M:%SZ"), when(at)),
+        None => "none".into(),
+    }
 }
 
 fn print(schedules: &[ScheduleView]) {

@@ -34,6 +34,7 @@ pub(super) struct PartSettings {
     memory_mb: Option<u64>,
     connections: u32,
     key_file: Option<std::path::PathBuf>,
+    gateway_threads: Option<usize>,
     build: BuildSettings,
 }
 
@@ -46,10 +47,14 @@ impl PartSettings {
             memory_mb: settings.optional("DAVIT_MEMORY_MB"),
             connections: settings.or("DAVIT_DB_CONNECTIONS", 20),
             key_file: settings.optional("DAVIT_MASTER_KEY_FILE"),
+            gateway_threads: settings.optional("DAVIT_GATEWAY_THREADS"),
             build: BuildSettings::read(&mut settings),
         };
         if !(2..=1_000).contains(&read.connections) {
             settings.problem("DAVIT_DB_CONNECTIONS", "must be 2 to 1000".into());
+        }
+        if read.gateway_threads.is_some_and(|n| !(1..=256).contains(&n)) {
+            settings.problem("DAVIT_GATEWAY_THREADS", "must be 1 to 256".into());
         }
         settings.finish().map_err(|e| Failure::Usage(e.to_string()))?;
         Ok(read)
@@ -161,8 +166,10 @@ pub(super) async fn data_plane(
     public_url: Option<String>,
     state_dir: &Path,
     store: &Store,
+    settings: &PartSettings,
 ) -> Result<Gateway> {
     let mut config = GatewayConfig::new(listen, state_dir);
+    config.threads = settings.gateway_threads.unwrap_or(config.threads);
     if let Some(url) = public_url {
         config.public_url = url;
     }

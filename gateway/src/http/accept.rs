@@ -19,11 +19,13 @@ use tokio_util::task::TaskTracker;
 
 use crate::config::HttpLimits;
 use crate::http::{Body, Peer, Public};
+use crate::lanes::Lanes;
 
 /// Accepts until `stop` fires; returns when every connection has ended or `hard` fires.
 pub async fn serve(
     listener: TcpListener,
     public: Arc<Public>,
+    lanes: Arc<Lanes>,
     limits: HttpLimits,
     stop: CancellationToken,
     hard: CancellationToken,
@@ -38,7 +40,7 @@ pub async fn serve(
         };
         let Some((stream, peer, permit)) = accepted else { continue };
         let (public, stop, hard) = (public.clone(), stop.clone(), hard.clone());
-        connections.spawn(async move {
+        lanes.carry(connections.track_future(async move {
             public.metrics().connections_open.add(1);
             tokio::select! {
                 () = hard.cancelled() => {}
@@ -46,7 +48,7 @@ pub async fn serve(
             }
             public.metrics().connections_open.sub(1);
             drop(permit);
-        });
+        }));
     }
     drop(listener);
     connections.close();
@@ -56,13 +58,15 @@ pub async fn serve(
     }
 }
 
+/// A connection that no runtime watches yet: its lane's will.
 async fn accept_one(
     listener: &TcpListener,
     room: &Arc<Semaphore>,
-) -> Option<(TcpStream, SocketAddr, tokio::sync::OwnedSemaphorePermit)> {
+) -> Option<(std::net::TcpStream, SocketAddr, tokio::sync::OwnedSemaphorePermit)> {
     // Room first: connections over the cap wait in the kernel's queue instead of costing memory here.
     let permit = room.clone().acquire_owned().await.ok()?;
-    match listener.accept().await {
+    let accepted = listener.accept().await.and_then(|(stream, peer)| Ok((stream.into_std()?, peer)));
+    match accepted {
         Ok((stream, peer)) => {
             let _ = stream.set_nodelay(true);
             Some((stream, peer, permit))
@@ -77,12 +81,13 @@ async fn accept_one(
 }
 
 async fn connection(
-    stream: TcpStream,
+    stream: std::net::TcpStream,
     peer: SocketAddr,
     public: &Arc<Public>,
     limits: HttpLimits,
     stop: CancellationToken,
 ) {
+    let Ok(stream) = TcpStream::from_std(stream) else { return };
     let from = &Peer::new(peer);
     let service = service_fn(|request: Request<Incoming>| async move {
         Ok::<Response<Body>, Infallible>(public.handle(request.map(Body::stream), from).await)

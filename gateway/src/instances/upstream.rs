@@ -19,6 +19,7 @@ use parking_lot::Mutex;
 use tokio::net::TcpStream;
 
 use crate::http::Body;
+use crate::lanes;
 
 /// Below the shortest keep-alive that common servers use (gunicorn: 2 s).
 const IDLE: Duration = Duration::from_millis(1_500);
@@ -85,20 +86,25 @@ fn drive(driver: &mut Option<Driver>, cx: &mut Context<'_>) {
     }
 }
 
-/// The idle connections of one instance, the oldest first.
+/// A lane's shelf; lanes beyond share them.
+const SHELVES: usize = 8;
+
+/// The idle connections of one instance. Each lane has a shelf of its own, the oldest first: a connection is watched
+/// by the runtime that it was opened on.
 #[derive(Default)]
 pub struct Upstreams {
-    idle: Mutex<VecDeque<(Upstream, Instant)>>,
+    idle: [Mutex<VecDeque<(Upstream, Instant)>>; SHELVES],
 }
 
 impl Upstreams {
     /// An idle connection that is still good. The newest first, so that the others grow old.
     pub fn take(&self) -> Option<Upstream> {
+        let shelf = self.shelf();
         loop {
-            let (mut upstream, since) = self.idle.lock().pop_back()?;
+            let (mut upstream, since) = shelf.lock().pop_back()?;
             if since.elapsed() >= IDLE {
                 // So are all the others.
-                self.clear();
+                empty(shelf);
                 return None;
             }
             if upstream.is_good() {
@@ -116,7 +122,7 @@ impl Upstreams {
         }
         let now = Instant::now();
         let mut old = Vec::new();
-        let mut idle = self.idle.lock();
+        let mut idle = self.shelf().lock();
         while let Some((_, since)) = idle.front()
             && (idle.len() >= KEPT || now.saturating_duration_since(*since) >= IDLE)
         {
@@ -130,9 +136,18 @@ impl Upstreams {
 
     /// Closes what is idle.
     pub fn clear(&self) {
-        let idle = std::mem::take(&mut *self.idle.lock());
-        drop(idle);
+        self.idle.iter().for_each(empty);
     }
+
+    fn shelf(&self) -> &Mutex<VecDeque<(Upstream, Instant)>> {
+        &self.idle[lanes::current() % SHELVES]
+    }
+}
+
+/// Closes what lies on a shelf; sockets are not closed under its lock.
+fn empty(shelf: &Mutex<VecDeque<(Upstream, Instant)>>) {
+    let idle = std::mem::take(&mut *shelf.lock());
+    drop(idle);
 }
 
 /// Why no connection could be made.
