@@ -151,8 +151,12 @@ fn event(body: Bytes) -> Result<Bytes, ApiError> {
     if body.iter().all(u8::is_ascii_whitespace) {
         return Ok(Bytes::from_static(b"{}"));
     }
-    serde_json::from_slice::<serde::de::IgnoredAny>(&body)
-        .map_err(|e| ApiError::new(ErrorCode::InvalidRequest, format!("the body is not JSON: {e}")))?;
+    let not_json = |e: &dyn std::fmt::Display| {
+        ApiError::new(ErrorCode::InvalidRequest, format!("the body is not JSON: {e}"))
+    };
+    // What is skipped unread is not checked for being text, so that comes first.
+    let text = std::str::from_utf8(&body).map_err(|e| not_json(&e))?;
+    serde_json::from_str::<serde::de::IgnoredAny>(text).map_err(|e| not_json(&e))?;
     Ok(body)
 }
 
@@ -187,6 +191,7 @@ mod tests {
         for bad in ["{", "NaN", "{}{}", "\u{1}"] {
             assert!(event(Bytes::from_static(bad.as_bytes())).is_err(), "{bad}");
         }
+        assert!(event(Bytes::from_static(b"\"\xff\"")).is_err(), "JSON is UTF-8");
         let deep = "[".repeat(100_000) + &"]".repeat(100_000);
         let _ = event(Bytes::from(deep));
     }
