@@ -102,7 +102,7 @@ impl Registry {
         .await
     }
 
-    /// A schedule's last instants, newest first.
+    /// A schedule's last instants, newest first; `not_found` when there is no such schedule.
     pub async fn list_fires(
         &self,
         namespace: &NamespaceName,
@@ -110,16 +110,23 @@ impl Registry {
         schedule: &ScheduleName,
         limit: u32,
     ) -> Result<Vec<FireView>> {
-        let rows = sqlx::query(
-            "select r.due_at, r.recorded_at, r.outcome, r.invocation_id from fires r
-             join schedules s on s.id = r.schedule_id join functions f on f.id = s.function_id
+        let id: Option<uuid::Uuid> = sqlx::query_scalar(
+            "select s.id from schedules s join functions f on f.id = s.function_id
              join namespaces n on n.id = f.namespace_id
-             where n.name = $1 and f.name = $2 and s.name = $3 and f.deleted_at is null
-             order by r.due_at desc limit $4",
+             where n.name = $1 and f.name = $2 and s.name = $3 and f.deleted_at is null",
         )
         .bind(namespace.as_str())
         .bind(function.as_str())
         .bind(schedule.as_str())
+        .fetch_optional(&self.pool)
+        .await?;
+        // A schedule that has not rung yet and one that does not exist must not look alike.
+        let id = id.ok_or_else(|| RegistryError::not_found("schedule", schedule))?;
+        let rows = sqlx::query(
+            "select due_at, recorded_at, outcome, invocation_id from fires where schedule_id = $1
+             order by due_at desc limit $2",
+        )
+        .bind(id)
         .bind(i64::from(limit.min(1000)))
         .fetch_all(&self.pool)
         .await?;

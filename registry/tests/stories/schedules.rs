@@ -37,6 +37,8 @@ async fn two_gateways_ring_and_one_fires() {
     assert_eq!(fired.len(), 1);
     let invocation = registry.invocation(&ns(), fired[0]).await.unwrap();
     assert_eq!(invocation.source, davit_api::InvocationSource::Schedule);
+    let unknown = registry.list_fires(&ns(), &name("f"), &"tock".parse().unwrap(), 10).await;
+    assert_eq!(code(unknown), ErrorCode::NotFound, "not the same as one that has not rung yet");
     let fires = registry.list_fires(&ns(), &name("f"), &tick, 10).await.unwrap();
     let outcomes: Vec<_> = fires.iter().map(|f| (f.due_at, f.outcome)).collect();
     assert_eq!(outcomes, [(due, FireOutcome::Fired), (missed, FireOutcome::Missed)]);
