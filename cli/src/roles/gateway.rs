@@ -21,8 +21,8 @@ use crate::output::line;
 Example:
   DATABASE_URL=postgres://davit@db/davit davit gateway --public 0.0.0.0:7480 --public-url https://fn.example.com
 
-On Docker it runs on the same machine and with the same state directory as its controller, because
-it reaches function containers through Unix sockets there.")]
+Any number may run; they share the work. On Docker each runs on the same machine and with the same
+state directory as its controller, because it reaches function containers through Unix sockets there.")]
 pub(crate) struct Gateway {
     /// Address where functions are called
     #[arg(long, env = "DAVIT_PUBLIC", default_value = "127.0.0.1:7480", value_name = "ADDR")]
@@ -48,7 +48,7 @@ impl Gateway {
     async fn serve(&self, globals: &Globals) -> Result<()> {
         let settings = PartSettings::read()?;
         let mut process = Process::new()?;
-        let state = State::own(&globals.state_dir(), "gateway")?;
+        let state = State::share(&globals.state_dir(), "gateway")?;
         let (admin, _) = bind("admin", self.admin).await?;
         let store = process.start(parts::store(&self.database_url, state.dir(), &settings)).await?;
         let gateway =

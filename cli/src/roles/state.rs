@@ -1,4 +1,5 @@
-//! The state directory: one davit at a time, files that appear whole, secrets that only the owner reads.
+//! The state directory: one davit at a time (but any number of gateways), files that appear whole, secrets that
+//! only the owner reads.
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::Write;
@@ -11,22 +12,40 @@ use davit_registry::{Registry, hash_token};
 use crate::context::Endpoint;
 use crate::failure::{Failure, Result};
 
-/// A state directory that this process owns for as long as the value lives.
+/// A state directory that this process uses for as long as the value lives.
 pub(super) struct State {
     dir: PathBuf,
     _lock: File,
 }
 
+/// Who else may use the directory at the same time, in the same role.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Others {
+    None,
+    Any,
+}
+
 impl State {
     /// Makes the directory if need be and takes its lock, which ends with the process however it ends.
     pub(super) fn own(dir: &Path, role: &str) -> Result<Self> {
+        Self::take(dir, role, Others::None)
+    }
+
+    /// As [`State::own`], beside any number of processes that share it in the same role. Gateways may: each
+    /// instance's socket belongs to one of them, and bundles appear whole under their digest.
+    pub(super) fn share(dir: &Path, role: &str) -> Result<Self> {
+        Self::take(dir, role, Others::Any)
+    }
+
+    fn take(dir: &Path, role: &str, others: Others) -> Result<Self> {
         let failed = |e: std::io::Error| Failure::while_doing(dir.display(), e);
         fs::DirBuilder::new().recursive(true).mode(0o711).create(dir).map_err(failed)?;
         let dir = dir.canonicalize().map_err(failed)?;
         let path = dir.join(format!("{role}.lock"));
         let lock = OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(&path);
         let lock = lock.map_err(|e| Failure::while_doing(path.display(), e))?;
-        match lock.try_lock() {
+        let locked = if others == Others::Any { lock.try_lock_shared() } else { lock.try_lock() };
+        match locked {
             Ok(()) => Ok(Self { dir, _lock: lock }),
             Err(TryLockError::WouldBlock) => Err(Failure::Failed(format!(
                 "another davit runs on {}; stop it, or choose another --state-dir",
@@ -102,5 +121,15 @@ mod tests {
         assert!(State::own(dir.path(), "up").is_err());
         drop(first);
         assert!(State::own(dir.path(), "up").is_ok());
+    }
+
+    #[test]
+    fn gateways_share_a_directory_with_each_other() {
+        let dir = tempfile::tempdir().unwrap();
+        let first = State::share(dir.path(), "gateway").unwrap();
+        assert!(State::share(dir.path(), "gateway").is_ok());
+        assert!(State::own(dir.path(), "gateway").is_err(), "but not with somebody who wants it alone");
+        drop(first);
+        assert!(State::own(dir.path(), "gateway").is_ok());
     }
 }
