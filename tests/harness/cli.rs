@@ -11,6 +11,8 @@ pub struct Cli {
     pub(crate) binary: PathBuf,
     pub(crate) state: PathBuf,
     pub(crate) token: Option<String>,
+    /// More of its environment, such as addresses that no `endpoint.json` names.
+    pub(crate) settings: Vec<(String, String)>,
 }
 
 /// What a run of the client printed and how it ended.
@@ -42,6 +44,7 @@ impl Cli {
         let mut command = Command::new(&self.binary);
         command.args(args).current_dir(folder).stdin(Stdio::null());
         command.env("DAVIT_STATE_DIR", &self.state).env_remove("DAVIT_URL").env_remove("DAVIT_TOKEN");
+        command.envs(self.settings.iter().map(|(k, v)| (k, v)));
         if let Some(token) = &self.token {
             command.env("DAVIT_TOKEN", token);
         }
@@ -100,10 +103,26 @@ impl Cli {
 
     /// Deploys a function written in the test: file names and their texts.
     pub async fn deploy_files(&self, files: &[(&str, &str)]) -> Output {
-        let folder = tempfile::tempdir().expect("a temporary folder");
-        for (name, text) in files {
-            std::fs::write(folder.path().join(name), text).expect("the file is written");
-        }
-        self.deploy(folder.path()).await
+        self.deploy(folder_of(files).path()).await
     }
+
+    /// Deploys a Python function: more of its settings, one a line, and the file with `handler`.
+    pub async fn deploy_python(&self, name: &str, settings: &str, code: &str) -> Output {
+        self.deploy(python_folder(name, settings, code).path()).await
+    }
+}
+
+fn folder_of(files: &[(&str, &str)]) -> tempfile::TempDir {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    for (name, text) in files {
+        std::fs::write(folder.path().join(name), text).expect("the file is written");
+    }
+    folder
+}
+
+/// A folder with a Python function: more of its settings, one a line, and the file with `handler`.
+pub fn python_folder(name: &str, settings: &str, code: &str) -> tempfile::TempDir {
+    let toml =
+        format!("name = \"{name}\"\nruntime = \"python3.13\"\nhandler = \"app.handler\"\n{settings}\n");
+    folder_of(&[("davit.toml", &toml), ("app.py", code)])
 }

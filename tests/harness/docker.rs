@@ -13,6 +13,13 @@ pub fn containers_of(installation: &str) -> Vec<String> {
     lines(&["ps", "-aq", "--no-trunc", "--filter", &format!("label=davit.installation={installation}")])
 }
 
+/// The same, of one role: `instance`, `builder` or `smoke`.
+pub fn containers_in_role(installation: &str, role: &str) -> Vec<String> {
+    let (whose, role) =
+        (format!("label=davit.installation={installation}"), format!("label=davit.role={role}"));
+    lines(&["ps", "-aq", "--no-trunc", "--filter", &whose, "--filter", &role])
+}
+
 /// Names of all networks that carry this installation's label.
 pub fn networks_of(installation: &str) -> Vec<String> {
     lines(&[
@@ -23,4 +30,29 @@ pub fn networks_of(installation: &str) -> Vec<String> {
         "--filter",
         &format!("label=davit.installation={installation}"),
     ])
+}
+
+/// Removes everything of an installation that was stopped, and fails the story if a container was left.
+pub(crate) fn must_be_empty(installation: &str) {
+    let left = remove_all(installation);
+    if !std::thread::panicking() {
+        assert!(left.is_empty(), "davit left {} containers behind when it was stopped", left.len());
+    }
+}
+
+/// Removes everything of an installation and gives the containers that there were.
+pub(crate) fn remove_all(installation: &str) -> Vec<String> {
+    let left = containers_of(installation);
+    for id in &left {
+        let _ = Command::new("docker").args(["rm", "-f", id]).output();
+    }
+    for name in networks_of(installation) {
+        let _ = Command::new("docker").args(["network", "rm", &name]).output();
+        // The bridge has the network's name; davit removes its rules only together with the network.
+        for rule in [vec!["INPUT", "-i", &name], vec!["DOCKER-USER", "-i", &name, "-d", "169.254.169.254/32"]]
+        {
+            let _ = Command::new("iptables").args(["-w", "5", "-D"]).args(rule).args(["-j", "DROP"]).output();
+        }
+    }
+    left
 }

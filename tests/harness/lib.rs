@@ -1,21 +1,40 @@
 //! The harness of the end-to-end stories: one davit of its own per test, driven through the shipped binary.
 //!
-//! A [`Davit`] is `davit up` in a state directory of its own, on ports the system chose. When it is dropped
-//! it is stopped, and the test fails if a container or network of its installation is left.
+//! A [`Davit`] is `davit up` in a state directory of its own, on ports the system chose; [`Roles`] is the same
+//! as separate processes over one [`Postgres`]. When one is dropped it is stopped, and the test fails if a
+//! container or network of its installation is left.
 
 #![expect(clippy::print_stderr, reason = "what a failed story prints is its diagnosis")]
 
+mod api;
+mod chance;
 mod cli;
+mod davit;
 mod docker;
+mod engine;
+mod postgres;
 mod process;
+mod roles;
+mod steady;
 mod wait;
 
-pub use cli::{Cli, Output};
-pub use docker::{containers_of, networks_of};
-pub use process::Davit;
+pub use api::{Answer, Api};
+pub use chance::Chance;
+pub use cli::{Cli, Output, python_folder};
+pub use davit::Davit;
+pub use docker::{containers_in_role, containers_of, networks_of};
+pub use engine::Engine;
+pub use postgres::Postgres;
+pub use roles::Roles;
+pub use steady::{Steady, Tally};
 pub use wait::{eventually, eventually_within};
 
 /// Where the repository's examples are.
 pub fn examples() -> std::path::PathBuf {
     std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples")
+}
+
+/// Whether the tests run as root. What needs root says that it was skipped otherwise.
+pub fn is_root() -> bool {
+    rustix::process::geteuid().is_root()
 }

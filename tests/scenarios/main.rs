@@ -1,12 +1,19 @@
 //! End-to-end stories. Each starts a davit of its own through the shipped binary, on real Docker and real
 //! Postgres, and leaves nothing behind.
 
-mod crash;
+#![expect(clippy::unwrap_used, reason = "a story that cannot go on ends here, with its place")]
+
+mod bad_input;
+mod engine_restart;
 mod first_function;
+mod hang_up;
 mod http;
 mod isolation;
+mod kill;
 mod misbehaving;
-mod queue;
+mod postgres_outage;
+mod roles;
+mod rootless;
 mod runtimes;
 mod scale_to_zero;
 mod schedule;

@@ -1,0 +1,164 @@
+//! A Postgres outside of davit: started, killed and kept down by the story that holds it. And a way to ask any
+//! Postgres what it sees, past davit.
+
+use std::fs::{self, File};
+use std::os::unix::fs::{PermissionsExt, chown};
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+use rustix::process::{Pid, Signal, kill_process};
+
+use crate::process::state_dir;
+use crate::{eventually, is_root};
+
+/// A server that listens on a Unix socket only.
+#[derive(Debug)]
+pub struct Postgres {
+    dir: tempfile::TempDir,
+    user: Option<(u32, u32)>,
+    child: Option<Child>,
+}
+
+impl Postgres {
+    /// Makes a server with an empty database `davit` and waits until it answers.
+    pub async fn start_new() -> Self {
+        let dir = state_dir();
+        // The server refuses to run as root.
+        let user = is_root().then(|| user_ids("postgres").or_else(|| user_ids("nobody")).expect("a user"));
+        fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o711)).expect("its mode is set");
+        for name in ["data", "socket"] {
+            let path = dir.path().join(name);
+            fs::create_dir(&path).expect("a directory");
+            fs::set_permissions(&path, fs::Permissions::from_mode(0o700)).expect("its mode is set");
+            if let Some((uid, gid)) = user {
+                chown(&path, Some(uid), Some(gid)).expect("its owner is set");
+            }
+        }
+        let mut postgres = Self { dir, user, child: None };
+        let made = postgres
+            .command("initdb")
+            .args(["--username=davit", "--auth=trust", "--encoding=UTF8", "--locale=C", "--no-sync", "-D"])
+            .arg(postgres.dir.path().join("data"))
+            .output()
+            .expect("initdb runs");
+        assert!(made.status.success(), "initdb: {}", String::from_utf8_lossy(&made.stderr));
+        postgres.start().await;
+        let made = postgres
+            .command("createdb")
+            .args(["--username=davit", "davit", "--host"])
+            .arg(postgres.socket())
+            .output()
+            .expect("createdb runs");
+        assert!(made.status.success(), "createdb: {}", String::from_utf8_lossy(&made.stderr));
+        postgres
+    }
+
+    fn socket(&self) -> PathBuf {
+        self.dir.path().join("socket")
+    }
+
+    /// The server's address.
+    pub fn url(&self) -> String {
+        format!("postgres://davit@localhost/davit?host={}", self.socket().display())
+    }
+
+    /// Starts it again and waits until it answers.
+    pub async fn start(&mut self) {
+        assert!(self.child.is_none(), "it runs already");
+        let log = File::options().create(true).append(true).open(self.dir.path().join("log"));
+        let log = log.expect("a log file");
+        let socket = format!("unix_socket_directories={}", self.socket().display());
+        let mut command = self.command("postgres");
+        command.arg("-D").arg(self.dir.path().join("data"));
+        // Killed processes lose nothing without fsync; only a power cut would.
+        for setting in ["listen_addresses=", &socket, "fsync=off", "max_connections=100"] {
+            command.arg("-c").arg(setting);
+        }
+        command.stdout(log.try_clone().expect("a second handle")).stderr(log);
+        self.child = Some(command.spawn().expect("postgres starts"));
+        let socket = self.socket();
+        eventually("Postgres to answer", async || {
+            let output = psql(&socket, "postgres", "select 1");
+            if output.status.success() { Ok(()) } else { Err(output) }
+        })
+        .await;
+    }
+
+    /// Kills the server's first process; its others notice and end.
+    pub fn kill(&mut self) {
+        let mut child = self.child.take().expect("it runs");
+        child.kill().expect("the kill is delivered");
+        child.wait().expect("the process is reaped");
+    }
+
+    /// What it answers, line by line.
+    pub fn ask(&self, question: &str) -> Vec<String> {
+        ask(&self.socket(), question)
+    }
+
+    fn command(&self, program: &str) -> Command {
+        let mut command = Command::new(programs().join(program));
+        command.env_clear().env("LC_ALL", "C").stdin(Stdio::null()).current_dir("/").process_group(0);
+        if let Some((uid, gid)) = self.user {
+            command.uid(uid).gid(gid);
+        }
+        command
+    }
+}
+
+impl Drop for Postgres {
+    fn drop(&mut self) {
+        let Some(mut child) = self.child.take() else { return };
+        // The quick way: it ends its own processes and leaves what is on disk, which goes anyway.
+        let _ = kill_process(Pid::from_child(&child), Signal::QUIT);
+        let _ = child.wait();
+    }
+}
+
+/// The directory of the newest installed server's programs.
+fn programs() -> PathBuf {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let mut found: Vec<PathBuf> = fs::read_dir("/usr/lib/postgresql")
+        .map(|entries| entries.flatten().map(|e| e.path().join("bin")).collect())
+        .unwrap_or_default();
+    found.sort();
+    found.reverse();
+    found.extend(std::env::split_paths(&path));
+    found.into_iter().find(|dir| dir.join("initdb").is_file()).expect("a Postgres server is installed")
+}
+
+fn user_ids(name: &str) -> Option<(u32, u32)> {
+    let users = fs::read_to_string("/etc/passwd").ok()?;
+    let line = users.lines().find(|line| line.split(':').next() == Some(name))?;
+    let mut fields = line.split(':').skip(2).map_while(|field| field.parse().ok());
+    Some((fields.next()?, fields.next()?))
+}
+
+/// The first process of the server whose data is there, if one is on record.
+pub(crate) fn pid_in(data: &Path) -> Option<Pid> {
+    let text = fs::read_to_string(data.join("postmaster.pid")).ok()?;
+    Pid::from_raw(text.lines().next()?.trim().parse().ok()?)
+}
+
+/// Ends the server whose data is there, if one still runs. It is known by working in that directory.
+pub(crate) fn end_orphan(data: &Path) {
+    let Some(pid) = pid_in(data) else { return };
+    let works_there = fs::read_link(format!("/proc/{}/cwd", pid.as_raw_nonzero())).is_ok_and(|at| at == data);
+    if works_there {
+        let _ = kill_process(pid, Signal::QUIT);
+    }
+}
+
+/// Asks the server behind a socket's directory; the answer's lines.
+pub(crate) fn ask(socket: &Path, question: &str) -> Vec<String> {
+    let output = psql(socket, "davit", question);
+    assert!(output.status.success(), "psql {question:?}: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8_lossy(&output.stdout).lines().map(str::to_owned).collect()
+}
+
+fn psql(socket: &Path, database: &str, question: &str) -> std::process::Output {
+    let mut command = Command::new(programs().join("psql"));
+    command.args(["-XAtq", "-U", "davit", "-d", database, "-c", question, "-h"]).arg(socket);
+    command.env_clear().stdin(Stdio::null()).output().expect("psql runs")
+}

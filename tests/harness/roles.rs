@@ -1,0 +1,178 @@
+//! davit as operators run it in parts: `davit controller` and any number of `davit gateway` as processes of
+//! their own, over one Postgres, on one machine with one state directory.
+
+use std::net::TcpListener;
+use std::path::Path;
+use std::sync::atomic::{AtomicU16, Ordering};
+
+use serde_json::Value;
+
+use crate::process::{Process, binary, http_client, state_dir};
+use crate::{Api, Cli, Postgres, docker, eventually};
+
+/// Ports below the range that the system hands out by itself, so that no outgoing connection takes one between
+/// its choice and its use.
+static NEXT_PORT: AtomicU16 = AtomicU16::new(0);
+
+fn free_port() -> u16 {
+    loop {
+        let start = 20_000 + (std::process::id() % 10_000) as u16;
+        let port = start + NEXT_PORT.fetch_add(1, Ordering::Relaxed);
+        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            return port;
+        }
+    }
+}
+
+/// A process of one role, with the addresses it was given.
+#[derive(Debug)]
+struct Part {
+    process: Process,
+    public: u16,
+    admin: u16,
+}
+
+/// A controller and its gateways.
+#[derive(Debug)]
+pub struct Roles {
+    // Dropped in this order: gateways, controller, database, directory.
+    gateways: Vec<Part>,
+    controller: Part,
+    /// The registry's Postgres.
+    pub postgres: Postgres,
+    state: tempfile::TempDir,
+    /// A client for HTTP calls that a test makes itself.
+    pub http: reqwest::Client,
+}
+
+impl Roles {
+    /// Starts a controller and so many gateways, and waits until all are ready.
+    pub async fn start(gateways: usize) -> Self {
+        let (postgres, state) = (Postgres::start_new().await, state_dir());
+        let part = |role: &str, number: usize, gateway: u16| {
+            let (public, admin) = (free_port(), free_port());
+            let mut settings = vec![
+                ("DAVIT_STATE_DIR".to_owned(), state.path().display().to_string()),
+                ("DATABASE_URL".to_owned(), postgres.url()),
+                ("DAVIT_ADMIN".to_owned(), format!("127.0.0.1:{admin}")),
+            ];
+            settings.extend(match role {
+                "controller" => [
+                    ("DAVIT_MANAGEMENT".to_owned(), format!("127.0.0.1:{public}")),
+                    ("DAVIT_GATEWAY_URL".to_owned(), format!("http://127.0.0.1:{gateway}")),
+                ]
+                .to_vec(),
+                _ => vec![("DAVIT_PUBLIC".to_owned(), format!("127.0.0.1:{public}"))],
+            });
+            let line = vec![binary().display().to_string(), role.to_owned()];
+            let log = state.path().join(format!("{role}-{number}.log"));
+            Part { process: Process::new(line, settings, log), public, admin }
+        };
+        let gateways: Vec<Part> = (0..gateways).map(|number| part("gateway", number, 0)).collect();
+        let controller = part("controller", 0, gateways[0].public);
+        let mut roles = Self { gateways, controller, postgres, state, http: http_client() };
+        roles.start_controller().await;
+        for number in 0..roles.gateways.len() {
+            roles.start_gateway(number).await;
+        }
+        roles
+    }
+
+    /// The state directory.
+    pub fn state(&self) -> &Path {
+        self.state.path()
+    }
+
+    /// The client, pointed at the controller and the first gateway.
+    pub fn cli(&self) -> Cli {
+        let api = self.api(0);
+        Cli {
+            binary: binary(),
+            state: self.state().to_owned(),
+            token: None,
+            settings: vec![
+                ("DAVIT_URL".to_owned(), api.management),
+                ("DAVIT_GATEWAY_URL".to_owned(), api.gateway),
+            ],
+        }
+    }
+
+    /// The HTTP APIs of the controller and of one gateway.
+    pub fn api(&self, gateway: usize) -> Api {
+        let token = std::fs::read_to_string(self.state().join("token")).expect("the token file");
+        Api {
+            http: self.http.clone(),
+            management: format!("http://127.0.0.1:{}", self.controller.public),
+            gateway: format!("http://127.0.0.1:{}", self.gateways[gateway].public),
+            token: token.trim().to_owned(),
+        }
+    }
+
+    /// What a gateway's admin listener shows about it.
+    pub async fn status(&self, gateway: usize) -> Value {
+        let url = format!("http://127.0.0.1:{}/status", self.gateways[gateway].admin);
+        let text = self.http.get(url).send().await.expect("the admin listener answers").text().await;
+        serde_json::from_str(&text.expect("a whole answer")).expect("the status is JSON")
+    }
+
+    /// The installation's id, by which the engine knows what belongs to it.
+    pub fn installation(&self) -> String {
+        self.postgres.ask("select id from installation").concat()
+    }
+
+    /// Starts the controller and waits until it is ready.
+    pub async fn start_controller(&mut self) {
+        ready(&self.http, &mut self.controller).await;
+    }
+
+    /// Starts a gateway and waits until it is ready.
+    pub async fn start_gateway(&mut self, number: usize) {
+        ready(&self.http, &mut self.gateways[number]).await;
+    }
+
+    /// Ends the controller in an orderly way.
+    pub fn stop_controller(&mut self) {
+        self.controller.process.stop();
+    }
+
+    /// Ends a gateway at once, as a crash would.
+    pub fn kill_gateway(&mut self, number: usize) {
+        self.gateways[number].process.kill();
+    }
+
+    fn log(&self) -> String {
+        let parts = self.gateways.iter().chain([&self.controller]);
+        parts.map(|p| format!("--- {:?} ---\n{}", p.process.log, p.process.log())).collect()
+    }
+}
+
+async fn ready(http: &reqwest::Client, part: &mut Part) {
+    part.process.start();
+    eventually("the role to be ready", async || {
+        part.process.must_run();
+        match http.get(format!("http://127.0.0.1:{}/readyz", part.admin)).send().await {
+            Ok(answer) if answer.status() == 200 => Ok(()),
+            other => Err(format!("{other:?}\n{}", part.process.log())),
+        }
+    })
+    .await;
+}
+
+impl Drop for Roles {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("{}", self.log());
+        }
+        // A failed story may hold a Postgres that is down; then the engine is asked by nobody's name.
+        let installation = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| self.installation()));
+        for gateway in &mut self.gateways {
+            gateway.process.stop();
+        }
+        self.controller.process.stop();
+        // A controller leaves the containers of living gateways alone, and what it did not get to is its next
+        // start's work; here there is none.
+        if let Ok(installation) = installation {
+            docker::remove_all(&installation);
+        }
+    }
+}
