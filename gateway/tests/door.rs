@@ -142,6 +142,25 @@ async fn bad_requests_get_a_clean_refusal_and_reach_nobody() {
 }
 
 #[tokio::test]
+async fn a_client_that_still_sends_too_much_is_told_so_instead_of_being_cut_off() {
+    let v = public(|_| {});
+    let door = door(std::slice::from_ref(&v), |_| {}).await;
+    for framing in ["content-length: 7340032", "transfer-encoding: chunked"] {
+        let mut request =
+            format!("POST /shop/orders HTTP/1.1\r\nhost: x.example.com\r\n{framing}\r\n\r\n").into_bytes();
+        if framing.ends_with("chunked") {
+            request.extend(b"700000\r\n");
+        }
+        request.resize(request.len() + 7 * 1024 * 1024, b'x');
+        if framing.ends_with("chunked") {
+            request.extend(b"\r\n0\r\n\r\n");
+        }
+        // `raw` sends all of it before it reads, and fails if the connection is reset meanwhile.
+        assert_eq!(status(&door.raw(&request).await), 413, "{framing}");
+    }
+}
+
+#[tokio::test]
 async fn two_lengths_in_one_request_never_leave_a_usable_connection() {
     let v = public(|_| {});
     let door = door(std::slice::from_ref(&v), |_| {}).await;

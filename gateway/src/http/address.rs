@@ -9,7 +9,7 @@ use http::{HeaderValue, Request, Response, header};
 
 use crate::event::{self, HttpEvent};
 use crate::forward::{Origin, prepare, strip_ours};
-use crate::http::{Arrived, Body, CollectError, Public, auth, collect, error, not_found, reply};
+use crate::http::{Arrived, Body, CollectError, Public, auth, error, not_found, receive, reply};
 use crate::invoke::{Answer, Call, Payload, Target};
 use crate::routes::{Found, Lookup};
 
@@ -133,7 +133,7 @@ impl Public {
 
 /// Reads a body whole, within the call's budget.
 pub(super) async fn read(body: Body, limit: usize, deadline: std::time::Instant) -> Result<Bytes, ApiError> {
-    match tokio::time::timeout_at(deadline.into(), collect(body, limit)).await {
+    match tokio::time::timeout_at(deadline.into(), receive(body, limit)).await {
         Ok(Ok(bytes)) => Ok(bytes),
         Ok(Err(CollectError::TooLarge(limit))) => {
             Err(ApiError::new(ErrorCode::TooLarge, format!("the body is larger than {limit} bytes")))

@@ -24,7 +24,7 @@ use crate::metrics::Metrics;
 use crate::routes::Routes;
 
 pub use accept::serve;
-pub use body::{Body, CollectError, Guard, collect};
+pub use body::{Body, CollectError, Guard, collect, receive};
 pub(crate) use check::Host;
 
 /// Everything a public request needs. One per gateway.
