@@ -52,7 +52,9 @@ async fn calls_that_make_no_sense_are_refused_before_the_function_runs() {
     ] {
         let verb = if what == "a trace" { "TRACE" } else { "GET" };
         let answer = raw(&davit.address(), &format!("{verb} /default/echo HTTP/1.1\r\n{head}")).await;
-        assert!((400..500).contains(&answer.status), "{what}: {answer:?}");
+        // A head that is not read to its end may end the connection before the answer is seen.
+        let closed = answer.status == 0 && head.len() > 65_536;
+        assert!(closed || (400..500).contains(&answer.status), "{what}: {answer:?}");
     }
     let log = davit.cli().run(&["logs", "echo"]).await.stdout;
     assert_eq!(state(&davit).await, before);
