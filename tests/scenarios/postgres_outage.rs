@@ -15,7 +15,8 @@ const PUBLIC: &str = "access = \"public\"\npayload = \"body\"";
 /// Deploys one function that will be warm and some that nobody has called when Postgres goes.
 async fn prepare(davit: &Davit, cold: usize) -> Steady {
     let cli = davit.cli();
-    cli.deploy_python("warm", PUBLIC, HANDLER).await;
+    // One instance, so that jobs of the queue do not take those that the cold starts are to find.
+    cli.deploy_python("warm", &format!("{PUBLIC}\nmax_instances = 1"), HANDLER).await;
     for n in 0..cold {
         cli.deploy_python(&format!("cold-{n}"), PUBLIC, HANDLER).await;
     }
