@@ -32,6 +32,9 @@ pub mod limits {
     pub const ENV_BYTES: usize = 32 * 1024;
     /// Event or result of a call, in bytes: 6 MiB and a margin, as at AWS.
     pub const PAYLOAD_BYTES: usize = 6_291_556;
+    /// Levels of arrays and objects in each other in a JSON event. What languages' parsers take varies (Python's gives
+    /// up somewhere between 9,000 and 20,000, others at 1,000 or less): this is below them, so that none is blamed.
+    pub const JSON_DEPTH: usize = 500;
     /// Payload of an asynchronous invocation, in bytes.
     pub const ASYNC_PAYLOAD_BYTES: usize = 1024 * 1024;
     /// A source archive as uploaded (compressed), in bytes.

@@ -21,6 +21,7 @@ use chrono::{DateTime, Utc};
 use davit_api::{ApiError, FunctionName, InvocationId, NamespaceName, PayloadFormat, RouteSpec};
 use http::HeaderMap;
 
+pub(crate) use body::event as json;
 pub use response::respond;
 pub use scheduled::scheduled;
 
@@ -72,7 +73,7 @@ pub fn build(format: PayloadFormat, request: &HttpEvent<'_>) -> Result<Bytes, Ap
     match format {
         PayloadFormat::V2 => Ok(written(&payload_v2::event(request))),
         PayloadFormat::V1 => Ok(written(&payload_v1::event(request))),
-        PayloadFormat::Body => body::event(request.body),
+        PayloadFormat::Body => body::event(Bytes::copy_from_slice(request.body)),
     }
 }
 

@@ -17,6 +17,7 @@ use http::{HeaderValue, Method, Response, StatusCode, header};
 use serde::Serialize;
 
 use crate::dispatch;
+use crate::event;
 use crate::http::address::{read, trace_id};
 use crate::http::{Arrived, Body, Public, auth, error, reply};
 use crate::instances::LogTail;
@@ -67,7 +68,7 @@ impl Public {
         let deadline = arrived.at + Duration::from_secs(version.spec.timeout_seconds.into());
         let trace_id = trace_id(&arrived.request);
         let limit = if later { limits::ASYNC_PAYLOAD_BYTES } else { limits::PAYLOAD_BYTES };
-        let event = event(read(arrived.request.into_body(), limit, deadline).await?)?;
+        let event = event::json(read(arrived.request.into_body(), limit, deadline).await?)?;
         if later {
             return self.enqueue(&version, event).await;
         }
@@ -146,20 +147,6 @@ fn wants_later(arrived: &Arrived<'_>) -> Result<bool, ApiError> {
     Ok(later)
 }
 
-/// The event: any JSON, or nothing for `{}`. Its bytes are passed on as they came.
-fn event(body: Bytes) -> Result<Bytes, ApiError> {
-    if body.iter().all(u8::is_ascii_whitespace) {
-        return Ok(Bytes::from_static(b"{}"));
-    }
-    let not_json = |e: &dyn std::fmt::Display| {
-        ApiError::new(ErrorCode::InvalidRequest, format!("the body is not JSON: {e}"))
-    };
-    // What is skipped unread is not checked for being text, so that comes first.
-    let text = std::str::from_utf8(&body).map_err(|e| not_json(&e))?;
-    serde_json::from_str::<serde::de::IgnoredAny>(text).map_err(|e| not_json(&e))?;
-    Ok(body)
-}
-
 fn told(error: davit_registry::RegistryError, what: &str) -> ApiError {
     if !matches!(error, davit_registry::RegistryError::Refused(_)) {
         tracing::warn!(%error, what, "registry did not carry out");
@@ -178,21 +165,4 @@ fn json(status: StatusCode, value: &impl Serialize) -> Response<Body> {
     *response.status_mut() = status;
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
     response
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn events_are_json_and_pass_untouched() {
-        assert_eq!(event(Bytes::from_static(b" \n")).unwrap(), "{}");
-        assert_eq!(event(Bytes::from_static(b"{ \"a\" : 1.0 }")).unwrap(), "{ \"a\" : 1.0 }");
-        for bad in ["{", "NaN", "{}{}", "\u{1}"] {
-            assert!(event(Bytes::from_static(bad.as_bytes())).is_err(), "{bad}");
-        }
-        assert!(event(Bytes::from_static(b"\"\xff\"")).is_err(), "JSON is UTF-8");
-        let deep = "[".repeat(100_000) + &"]".repeat(100_000);
-        let _ = event(Bytes::from(deep));
-    }
 }
