@@ -17,7 +17,37 @@ pub struct Pilot {
     history: History,
     load: Load,
     service: Estimate,
-    lined_since: Option<Instant>,
+    lack: Lack,
+}
+
+/// For how long capacity has been lacking: time with a line counts, time with a free slot counts back, and time
+/// in which everything is just in use counts neither way. So a line that empties for a millisecond now and then
+/// is still one.
+#[derive(Debug, Clone, Copy)]
+struct Lack {
+    time: Duration,
+    now: Room,
+    since: Instant,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Room {
+    None,
+    Just,
+    Some,
+}
+
+impl Lack {
+    fn note(&mut self, room: Room, most: Duration, now: Instant) -> Duration {
+        let passed = now.saturating_duration_since(self.since);
+        self.time = match self.now {
+            Room::None => (self.time + passed).min(most),
+            Room::Just => self.time,
+            Room::Some => self.time.saturating_sub(passed),
+        };
+        (self.now, self.since) = (room, now);
+        self.time
+    }
 }
 
 /// The fleet's numbers when its line is looked at.
@@ -44,7 +74,7 @@ impl Pilot {
             history: History::default(),
             load: Load::new(now),
             service: Estimate::default(),
-            lined_since: None,
+            lack: Lack { time: Duration::ZERO, now: Room::Some, since: now },
         }
     }
 
@@ -62,14 +92,16 @@ impl Pilot {
     /// Whether to start instances for the line, which may be empty. To be asked whenever the line or the number
     /// of running calls changed, and after the time that the answer names.
     pub fn line(&mut self, census: &Census, cold: Duration, now: Instant) -> Answer {
-        // A line that is empty only because its last call has just got the last slot is no sign of room.
-        if census.line == 0 && census.running < census.instances * census.concurrency.max(1) {
-            self.lined_since = None;
-        }
-        let since = if census.line > 0 { *self.lined_since.get_or_insert(now) } else { now };
+        let full = census.running >= census.instances.saturating_mul(census.concurrency.max(1));
+        let room = match (census.line, full) {
+            (1.., _) => Room::None,
+            (0, true) => Room::Just,
+            (0, false) => Room::Some,
+        };
+        let lined_for = self.lack.note(room, cold, now);
         scale_out::decide(&Crowd {
             line: census.line,
-            lined_for: now.saturating_duration_since(since),
+            lined_for,
             running: census.running,
             concurrency: census.concurrency,
             instances: census.instances,
@@ -149,6 +181,7 @@ mod tests {
         pilot.line(&Census { line: 0, ..census }, cold, again);
         assert_eq!(pilot.line(&census, cold, again).start, 1, "empty, but nothing was free");
         pilot.line(&Census { line: 0, running: 0, ..census }, cold, again);
-        assert_eq!(pilot.line(&census, cold, again).start, 0, "there was room in between");
+        let later = again + Duration::from_secs(1);
+        assert_eq!(pilot.line(&census, cold, later).start, 0, "there was room in between");
     }
 }

@@ -10,7 +10,7 @@ use crate::estimate::Estimate;
 pub struct Crowd {
     /// Calls that wait.
     pub line: usize,
-    /// How long somebody has been waiting without a break.
+    /// How long capacity has been lacking, on balance.
     pub lined_for: Duration,
     /// Calls in instances now.
     pub running: usize,
@@ -37,16 +37,17 @@ pub struct Answer {
     pub again: Option<Duration>,
 }
 
-/// Starts as many as the calls in line can use, less what the running instances will have absorbed by the time
-/// that a start is through.
+/// Starts as many as the calls in line can use, less what the running instances will have absorbed within the
+/// time that a line is worth waiting in: a share of what a start takes.
 ///
-/// A line that outlives a start is no coincidence but a lack of capacity; then nothing is deducted.
+/// A line that outlives that time is no coincidence but a lack of capacity; then nothing is deducted.
 pub fn decide(crowd: &Crowd) -> Answer {
     let concurrency = crowd.concurrency.max(1);
     let coming = crowd.starting.saturating_mul(concurrency);
     let unserved = crowd.line.saturating_sub(coming);
-    let again = (crowd.line > 0).then(|| crowd.cold.max(SHORTEST));
-    let absorbed = if crowd.lined_for > crowd.cold { 0 } else { absorbed(crowd) };
+    let patience = crowd.cold.mul_f64(PATIENCE).max(SHORTEST);
+    let again = (crowd.line > 0).then_some(patience);
+    let absorbed = if crowd.lined_for >= patience { 0 } else { absorbed(crowd, patience) };
     let wanted = unserved.saturating_sub(absorbed).div_ceil(concurrency);
     // Whatever is estimated: with nobody there, somebody has to come.
     let nobody = crowd.line > 0 && crowd.instances + crowd.starting == 0;
@@ -54,14 +55,17 @@ pub fn decide(crowd: &Crowd) -> Answer {
     Answer { start: wanted.max(usize::from(nobody)).min(room), again }
 }
 
+/// Share of a start's time that a call waits for a busy instance instead. Less than one, because the instance
+/// also serves the calls after this one.
+const PATIENCE: f64 = 0.5;
 /// Not asked again sooner.
 const SHORTEST: Duration = Duration::from_millis(5);
 
-/// Calls that the running ones will make room for within the time of a start. Judged by the upper estimate:
+/// Calls that the running ones will make room for within `patience`. Judged by the upper estimate:
 /// waiting for a call that turns out long costs more than an instance too many.
-fn absorbed(crowd: &Crowd) -> usize {
+fn absorbed(crowd: &Crowd, patience: Duration) -> usize {
     let Some(service) = crowd.service.upper() else { return 0 };
-    let turns = crowd.cold.as_secs_f64() / service.as_secs_f64().max(1e-6);
+    let turns = patience.as_secs_f64() / service.as_secs_f64().max(1e-6);
     (turns * crowd.running as f64).min(1e9) as usize
 }
 
@@ -88,7 +92,7 @@ mod tests {
 
     #[test]
     fn short_calls_wait_and_long_ones_start_another() {
-        assert_eq!(decide(&crowd(5)).start, 0, "the running call ends ten times over before a start is through");
+        assert_eq!(decide(&crowd(5)).start, 0, "the running call ends five times over before a start is half through");
         assert_eq!(decide(&crowd(500)).start, 1);
     }
 

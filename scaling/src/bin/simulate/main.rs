@@ -1,26 +1,15 @@
 //! Simulator (temporary main).
 #![expect(clippy::print_stdout, reason = "x")]
 mod engine;
+mod knative;
 mod policy;
+mod step;
 mod trace;
 use std::time::Duration;
-use davit_scaling::keep_alive::Price;
 fn main() {
-    let text = std::fs::read_to_string("scaling/traces/azure2019-like.trace").unwrap();
-    let functions = trace::read(&text).unwrap();
-    let cold = engine::Cold::Uniform(Duration::from_millis(500));
-    for m in [1u64, 5, 10, 20, 60] {
-        let t = std::time::Instant::now();
-        println!("fixed {m} {:?} {:?}", engine::run(&functions, policy::Policy::Fixed(Duration::from_secs(60 * m)), cold), t.elapsed());
-    }
-    for h in [1u64, 2, 4] {
-        println!("hybrid {h} {:?}", engine::run(&functions, policy::Policy::Hybrid(Duration::from_secs(3600 * h)), cold));
-    }
-    for schedules in [true, false] {
-        for p in [0.1, 0.3, 1.0, 3.0, 10.0] {
-        let t = std::time::Instant::now();
-            let pol = policy::Policy::Davit { price: Price(p), schedules, budget_mb: None };
-            println!("davit {schedules} {p} {:?} {:?}", engine::run(&functions, pol, cold), t.elapsed());
-        }
-    }
+    for service in [20, 100, 500, 2000] { for cold in [50, 250, 500, 1000, 2000] {
+    for phase in [0, 500, 1000, 1500] {
+        let s = step::Step { service: Duration::from_millis(service), cold: Duration::from_millis(cold), phase: Duration::from_millis(phase) };
+        println!("{service} {cold} {phase} {:?} {:?}", step::run(s, step::Scaler::Davit), step::run(s, step::Scaler::Knative));
+    }}}
 }
