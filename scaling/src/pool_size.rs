@@ -56,8 +56,7 @@ impl Claims {
     pub fn demand(&mut self, refill: Duration, now: Instant) -> Demand {
         let newest = self.roll(now);
         // From the oldest second to the newest.
-        let counts: Vec<u32> =
-            (1..=WINDOW).map(|i| u32::from(self.counts[(newest + i) % WINDOW])).collect();
+        let counts: Vec<u32> = (1..=WINDOW).map(|i| u32::from(self.counts[(newest + i) % WINDOW])).collect();
         // A burst that falls on both sides of a second's end is one.
         let span = (refill.as_secs() as usize + 2).min(WINDOW);
         let burst = counts.windows(span).map(|w| w.iter().sum()).max().unwrap_or(0);

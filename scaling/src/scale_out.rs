@@ -92,7 +92,11 @@ mod tests {
 
     #[test]
     fn short_calls_wait_and_long_ones_start_another() {
-        assert_eq!(decide(&crowd(5)).start, 0, "the running call ends five times over before a start is half through");
+        assert_eq!(
+            decide(&crowd(5)).start,
+            0,
+            "the running call ends five times over before a start is half through"
+        );
         assert_eq!(decide(&crowd(500)).start, 1);
     }
 

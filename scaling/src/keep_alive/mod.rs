@@ -15,7 +15,7 @@ pub use histogram::Histogram;
 pub use rhythm::{Expected, Rhythm};
 
 /// Instances of a fleet that are told apart; those above share the last one's history.
-const LEVELS: usize = 16;
+const LEVELS: usize = 64;
 /// After so long what was learnt counts half.
 const HALF_LIFE: Duration = Duration::from_secs(12 * 3600);
 /// What a start ahead of time costs the machine, as a share of the wait that it saves.

@@ -86,7 +86,8 @@ pub(crate) fn at_equal_memory(functions: &[Function], control: Policy, cold: Col
 pub(crate) fn curves(functions: &[Function], cold: Cold) -> Vec<Curve> {
     let curve = |name, settings: Vec<(String, Policy)>| {
         let points = settings.into_iter();
-        let points = points.map(|(knob, policy)| Point { knob, totals: engine::run(functions, policy, cold) });
+        let points =
+            points.map(|(knob, policy)| Point { knob, totals: engine::run(functions, policy, cold) });
         Curve { name, points: points.collect() }
     };
     let prices = [0.03, 0.1, 0.3, 1.0, 3.0, 10.0];
@@ -141,8 +142,7 @@ pub(crate) fn steps() -> Vec<StepRow> {
                 all.sort_unstable();
                 all[all.len() / 2]
             };
-            let ratio =
-                |p: &(step::Outcome, step::Outcome)| p.0.fits.as_secs_f64() / p.1.fits.as_secs_f64();
+            let ratio = |p: &(step::Outcome, step::Outcome)| p.0.fits.as_secs_f64() / p.1.fits.as_secs_f64();
             rows.push(StepRow {
                 service,
                 cold,

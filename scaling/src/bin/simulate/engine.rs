@@ -32,7 +32,7 @@ impl Cold {
     fn of(self, function: usize) -> Duration {
         match self {
             Self::Uniform(cold) => cold,
-            Self::Mixed { custom, .. } if function % 5 == 0 => custom,
+            Self::Mixed { custom, .. } if function.is_multiple_of(5) => custom,
             Self::Mixed { pooled, .. } => pooled,
         }
     }
@@ -287,10 +287,7 @@ impl World<'_> {
             .enumerate()
             .flat_map(|(f, fleet)| {
                 let memory_mb = self.functions[f].memory_mb;
-                fleet
-                    .idle
-                    .iter()
-                    .map(move |i| (f, i.number, Candidate { priority: i.priority, memory_mb }))
+                fleet.idle.iter().map(move |i| (f, i.number, Candidate { priority: i.priority, memory_mb }))
             })
             .collect();
         let candidates: Vec<Candidate> = all.iter().map(|a| a.2).collect();

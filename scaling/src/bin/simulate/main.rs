@@ -22,7 +22,8 @@ use compare::{MIXED, UNIFORM};
 type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
 
 fn main() -> Result<()> {
-    let (mut trace, mut out) = (PathBuf::from("scaling/traces/azure2019-like.trace"), "scaling/results".into());
+    let (mut trace, mut out) =
+        (PathBuf::from("scaling/traces/azure2019-like.trace"), "scaling/results".into());
     let mut args = std::env::args().skip(1);
     while let Some(flag) = args.next() {
         let value = args.next().ok_or_else(|| format!("{flag} needs a value"))?;
@@ -40,10 +41,7 @@ fn main() -> Result<()> {
         trace: format!("{}: {} functions, {calls} calls in a day", trace.display(), functions.len()),
         curves: compare::curves(&functions, UNIFORM),
         equal: vec![
-            (
-                "fixed 10 min, every start 500 ms",
-                compare::at_equal_memory(&functions, ten, UNIFORM, true),
-            ),
+            ("fixed 10 min, every start 500 ms", compare::at_equal_memory(&functions, ten, UNIFORM, true)),
             (
                 "the same, davit not told of schedules",
                 compare::at_equal_memory(&functions, ten, UNIFORM, false),

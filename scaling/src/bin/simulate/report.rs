@@ -45,7 +45,14 @@ impl Report {
         let _ = writeln!(
             text,
             "\nstep 1 -> 20 callers, medians over 8 positions within Knative's tick; times in ms\n{:>8} {:>8} {:>12} {:>14} {:>8} {:>12} {:>13} {:>15}",
-            "call", "start", "davit fits", "Knative fits", "ratio", "worst ratio", "longest wait", "Knative's wait"
+            "call",
+            "start",
+            "davit fits",
+            "Knative fits",
+            "ratio",
+            "worst ratio",
+            "longest wait",
+            "Knative's wait"
         );
         for s in &self.steps {
             let _ = writeln!(
