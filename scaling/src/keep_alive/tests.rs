@@ -61,6 +61,31 @@ fn the_users_bound_holds_even_when_more_would_pay() {
     assert!(kept_for(&history, end, &bound) <= 30 * SECOND);
 }
 
+/// Forty calls that come back after 200 to 500 seconds, without a rhythm.
+fn returning(history: &mut History, start: Instant) -> Instant {
+    calls(history, start, (0..40u32).map(|i| 200.0 + 30.0 * f64::from(i * 37 % 11)))
+}
+
+#[test]
+fn what_comes_back_is_waited_for_longer_than_a_stranger() {
+    let (mut history, start) = (History::default(), Instant::now());
+    let end = returning(&mut history, start);
+    let stranger = kept_for(&History::default(), start, &terms(100));
+    let known = kept_for(&history, end, &terms(100));
+    assert!(known >= 400 * SECOND && known > 3 * stranger, "{known:?}, a stranger {stranger:?}");
+}
+
+#[test]
+fn old_habits_are_forgotten() {
+    let (mut history, start) = (History::default(), Instant::now());
+    let end = returning(&mut history, start);
+    let before = kept_for(&history, end, &terms(100));
+    // Since then it has been called less than once a day, without a rhythm.
+    let end = calls(&mut history, end, [20.0, 31.0, 45.0, 22.0, 38.0, 60.0, 27.0].map(|h| h * 3600.0));
+    let after = kept_for(&history, end, &terms(100));
+    assert!(2 * after < before, "{after:?}, before {before:?}");
+}
+
 #[test]
 fn regular_calls_are_left_between_and_prepared_for() {
     let (mut history, start) = (History::default(), Instant::now());
