@@ -11,7 +11,7 @@ const LONG: usize = 60;
 const SHORT: usize = 6;
 /// Slots of an instance that the floor counts on. All of them: what a burst needs beyond the average is kept by
 /// its own history, level by level, and a margin here would be held even where it is never of use (in the
-/// simulation, a target of 70 % rounded up cost a tenth more cold starts at equal memory).
+/// simulation, a target of 70 % rounded up cost 7 % more cold starts at equal memory).
 const TARGET: f64 = 1.0;
 
 /// Calls that ran at a time, second by second, for a minute. Constant size.
