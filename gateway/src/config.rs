@@ -15,6 +15,8 @@ pub struct Config {
     pub state_dir: PathBuf,
     /// Threads that carry public connections.
     pub threads: usize,
+    /// Whether instances may share code on this host; where they cannot, they do not.
+    pub share_code: bool,
     /// Bounds of the public listener.
     pub http: HttpLimits,
     /// Bounds and times of instances and waiting lines.
@@ -56,6 +58,7 @@ impl Config {
             public_url: format!("http://{listen}"),
             state_dir: state_dir.into(),
             threads: std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
+            share_code: true,
             http: HttpLimits::default(),
             instances: InstanceLimits::default(),
         }

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use davit_api::GatewayId;
 use davit_daemon::Latch;
+use davit_link::code::NotShared;
 use davit_registry::{Changes, MasterKey, Registry};
 use serde::Serialize;
 use tokio::net::TcpListener;
@@ -19,7 +20,7 @@ use crate::dispatch::{self, Dispatch};
 use crate::facts::{Feeds, Recorder};
 use crate::forward::Exchange;
 use crate::http::Public;
-use crate::instances::{Bundles, Counts, Instances, RegistrySource, Wanted, Watch};
+use crate::instances::{Bundles, Counts, Instances, RegistrySource, Sharing, Wanted, Watch};
 use crate::invoke::Corridor;
 use crate::lanes::Lanes;
 use crate::metrics::Metrics;
@@ -77,6 +78,11 @@ impl Gateway {
         }
         let source = Box::new(RegistrySource(deps.registry.clone()));
         let bundles = Bundles::new(config.bundles_dir(), source).map_err(BuildError::State)?;
+        let bundles = bundles.shared(match config.share_code {
+            true => Sharing::open(&config.state_dir),
+            false => Err(NotShared("DAVIT_SHARE_CODE is false".into())),
+        });
+        tracing::info!("code is {}", bundles.way());
         let lanes = Arc::new(Lanes::start(config.threads).map_err(BuildError::Threads)?);
         Ok(Self { id: GatewayId::new(), config, deps, listener, address, bundles, lanes })
     }
@@ -219,6 +225,8 @@ pub struct Running {
 pub struct Status {
     /// This gateway, new at each start.
     pub gateway: GatewayId,
+    /// How code reaches instances: `shared`, or `unpacked in each instance` and why.
+    pub code: String,
     /// Functions with a live version.
     pub functions: usize,
     /// Pools, by their key.
@@ -277,6 +285,7 @@ impl Admin {
         });
         Status {
             gateway: self.id,
+            code: self.instances.shared().bundles.way(),
             functions: self.routes.load().versions().count(),
             pools: self.instances.wanted().into_iter().map(pool_status).collect(),
             fleets: fleets.collect(),

@@ -38,6 +38,7 @@ struct Shared {
     answers: Arc<Mutex<Answers>>,
     next_stream: AtomicU32,
     runtime: String,
+    takes_mounted_code: bool,
 }
 
 impl Drop for Shared {
@@ -116,13 +117,24 @@ impl Link {
         let (events, receiver) = mpsc::channel(EVENTS_WAITING);
         tokio::spawn(outbox.clone().drive());
         tokio::spawn(answers::read_all(inbox, outbox.clone(), answers.clone(), events));
-        let shared = Shared { outbox, answers, next_stream: AtomicU32::new(1), runtime: hello.runtime };
+        let shared = Shared {
+            outbox,
+            answers,
+            next_stream: AtomicU32::new(1),
+            runtime: hello.runtime,
+            takes_mounted_code: hello.takes_mounted_code,
+        };
         Ok((Self { shared: Arc::new(shared) }, receiver))
     }
 
     /// Name of the warm runtime behind this link, empty when there is none.
     pub fn runtime(&self) -> &str {
         &self.shared.runtime
+    }
+
+    /// Whether the agent takes code that was mounted for it.
+    pub fn takes_mounted_code(&self) -> bool {
+        self.shared.takes_mounted_code
     }
 
     /// Makes the instance one version of one function. Works once.

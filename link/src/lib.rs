@@ -3,10 +3,11 @@
 //! One Unix socket per instance, one connection for its life. Frames are length-prefixed; calls are streams
 //! of frames with a number, so several run side by side. [`frame`] is the codec without any I/O, [`socket`]
 //! moves frames and file descriptors over a connected socket (both ends use it), and [`Link`] is the
-//! gateway's end. The agent's end lives in the agent.
+//! gateway's end. The agent's end lives in the agent. [`code`] is how the function's files get there.
 
 #[cfg(feature = "client")]
 mod client;
+pub mod code;
 pub mod frame;
 mod message;
 pub mod socket;

@@ -19,6 +19,9 @@ pub struct Hello {
     /// Name of the warm runtime, empty when the image has none.
     #[serde(default)]
     pub runtime: String,
+    /// Whether it understands [`InitRequest::code_mounted`]. Older agents do not say so.
+    #[serde(default)]
+    pub takes_mounted_code: bool,
 }
 
 /// How the function is spoken to.
@@ -68,6 +71,10 @@ pub struct InitRequest {
     pub bundle_digest: String,
     /// Size of the bundle in bytes.
     pub bundle_size: u64,
+    /// The bundle's files have been mounted over the task folder. An agent that does not find them there, because
+    /// the mount did not reach its container, unpacks the bundle as usual.
+    #[serde(default)]
+    pub code_mounted: bool,
 }
 
 /// The agent is ready for calls.
@@ -77,6 +84,9 @@ pub struct InitDone {
     pub unpack_ms: f64,
     /// Time from then until the runtime asked for its first event, or the server listened.
     pub start_ms: f64,
+    /// The function runs from mounted files; nothing was unpacked.
+    #[serde(default)]
+    pub code_mounted: bool,
 }
 
 /// Head of a call; its event follows in data frames.

@@ -111,6 +111,7 @@ async fn a_bundle_and_a_socket_travel_as_descriptors() {
         log_stream: String::new(),
         bundle_digest: String::new(),
         bundle_size: 6,
+        code_mounted: false,
     };
     let agent = async {
         let (frame, fd) = expect(&mut inbox, FrameKind::Init).await;

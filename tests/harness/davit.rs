@@ -188,5 +188,9 @@ impl Drop for Davit {
         {
             docker::must_be_empty(&installation);
         }
+        let mounted = docker::unmount_below(self.state());
+        if self.engine.is_none() && !std::thread::panicking() {
+            assert!(mounted.is_empty(), "davit left mounts behind when it was stopped: {mounted:?}");
+        }
     }
 }

@@ -1,5 +1,6 @@
 //! What an installation has in the container engine, by its labels.
 
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 fn lines(args: &[&str]) -> Vec<String> {
@@ -55,4 +56,15 @@ pub(crate) fn remove_all(installation: &str) -> Vec<String> {
         }
     }
     left
+}
+
+/// Takes away the mounts in a state directory, which could not be removed with them, and says where they were.
+pub(crate) fn unmount_below(state: &Path) -> Vec<PathBuf> {
+    let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+    let points = mounts.lines().filter_map(|line| line.split(' ').nth(4)).map(PathBuf::from);
+    let below: Vec<PathBuf> = points.filter(|point| point.starts_with(state)).collect();
+    for point in below.iter().rev() {
+        let _ = Command::new("umount").arg("--lazy").arg(point).output();
+    }
+    below
 }

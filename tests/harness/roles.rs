@@ -174,5 +174,6 @@ impl Drop for Roles {
         if let Ok(installation) = installation {
             docker::remove_all(&installation);
         }
+        docker::unmount_below(self.state.path());
     }
 }

@@ -35,6 +35,7 @@ pub(super) struct PartSettings {
     connections: u32,
     key_file: Option<std::path::PathBuf>,
     gateway_threads: Option<usize>,
+    share_code: bool,
     build: BuildSettings,
 }
 
@@ -48,6 +49,7 @@ impl PartSettings {
             connections: settings.or("DAVIT_DB_CONNECTIONS", 20),
             key_file: settings.optional("DAVIT_MASTER_KEY_FILE"),
             gateway_threads: settings.optional("DAVIT_GATEWAY_THREADS"),
+            share_code: settings.or("DAVIT_SHARE_CODE", true),
             build: BuildSettings::read(&mut settings),
         };
         if !(2..=1_000).contains(&read.connections) {
@@ -105,7 +107,8 @@ pub(super) async fn control_plane(
 ) -> Result<ControlPlane> {
     let registry = store.registry.clone();
     let installation = registry.installation().await.map_err(|e| Failure::while_doing("registry", e))?;
-    let docker = DockerSettings { state_dir: state_dir.to_owned(), installation };
+    let docker =
+        DockerSettings { state_dir: state_dir.to_owned(), installation, share_code: settings.share_code };
     let backend =
         DockerBackend::connect(docker).await.map_err(|e| Failure::while_doing("container engine", e))?;
     let backend = Arc::new(backend);
@@ -170,6 +173,7 @@ pub(super) async fn data_plane(
 ) -> Result<Gateway> {
     let mut config = GatewayConfig::new(listen, state_dir);
     config.threads = settings.gateway_threads.unwrap_or(config.threads);
+    config.share_code = settings.share_code;
     if let Some(url) = public_url {
         config.public_url = url;
     }

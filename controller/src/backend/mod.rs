@@ -9,7 +9,8 @@ pub mod spec;
 use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
 
-use davit_api::{InstallationId, InstanceId, PoolKey};
+use davit_api::{Digest, InstallationId, InstanceId, PoolKey};
+use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 use tokio::sync::mpsc;
 
@@ -187,6 +188,11 @@ pub trait Backend: Send + Sync + 'static {
     fn instance_dir(&self, instance: InstanceId) -> PathBuf;
     /// Takes away the container's right to write to the shared directory, before foreign code runs in it.
     fn seal(&self, instance: InstanceId) -> Result<(), BackendError>;
+    /// Shows a container that runs the bundle as its code, read-only, where code is shared on this host. False when
+    /// the container has to unpack the bundle itself. The caller has checked that `digest` is the bundle's.
+    fn share_code(&self, _instance: InstanceId, _digest: Digest, _bundle: std::fs::File) -> Reply<'_, bool> {
+        std::future::ready(Ok(false)).boxed()
+    }
     /// Every instance that still has a directory here.
     fn leftover_dirs(&self) -> Result<Vec<InstanceId>, BackendError>;
     /// Removes the directory of an instance that has no container.

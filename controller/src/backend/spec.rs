@@ -5,7 +5,10 @@
 use std::collections::HashMap;
 use std::path::Path;
 
-use bollard::models::{ContainerCreateBody, HostConfig, HostConfigLogConfig, ResourcesUlimits};
+use bollard::models::{
+    ContainerCreateBody, HostConfig, HostConfigLogConfig, Mount, MountBindOptions,
+    MountBindOptionsPropagationEnum, MountType, ResourcesUlimits,
+};
 use davit_api::{InstallationId, InstanceId, NetworkClass, limits};
 
 use super::{BuildRequest, LABEL_INSTALLATION, LABEL_INSTANCE, LABEL_ROLE, Role, StartRequest};
@@ -18,6 +21,10 @@ pub const SHARED_DIR: &str = "/run/davit";
 const PIDS: i64 = 256;
 const BUILDER_PIDS: i64 = 1_024;
 const MIB: i64 = 1024 * 1024;
+/// Size of the memory file system at a container's `/var/task`, in MiB: the largest bundle, and folders.
+pub const TASK_MB: u64 = limits::UNPACKED_BYTES / (1024 * 1024) + 16;
+/// Where the code appears inside.
+const TASK_ROOT: &str = "/var/task";
 
 /// What is the same for every container of an installation.
 #[derive(Debug, Clone)]
@@ -31,18 +38,26 @@ pub struct Common {
     pub max_open_files: i64,
 }
 
-/// The spec of a function's container.
-pub fn function_container(common: &Common, request: &StartRequest, shared: &Path) -> ContainerCreateBody {
+/// The spec of a function's container. `task` is the mount point on the host at which its code may appear; without
+/// one, code can only be unpacked inside.
+pub fn function_container(
+    common: &Common,
+    request: &StartRequest,
+    shared: &Path,
+    task: Option<&Path>,
+) -> ContainerCreateBody {
     let key = &request.key;
-    let bundle_mb = limits::UNPACKED_BYTES / (1024 * 1024) + 16;
+    let sizes = [("/tmp", u64::from(key.ephemeral_mb)), (TASK_ROOT, TASK_MB)];
     // Owned by the container's user as well as open: some runtimes give the mount its image folder's mode.
-    let tmpfs = [("/tmp", u64::from(key.ephemeral_mb)), ("/var/task", bundle_mb)].map(|(path, size_mb)| {
-        (path.to_owned(), format!("rw,exec,nosuid,nodev,mode=1777,uid=993,gid=993,size={size_mb}m"))
-    });
+    let tmpfs =
+        sizes.iter().filter(|(path, _)| task.is_none() || *path != TASK_ROOT).map(|(path, size_mb)| {
+            ((*path).to_owned(), format!("rw,exec,nosuid,nodev,mode=1777,uid=993,gid=993,size={size_mb}m"))
+        });
     let host = HostConfig {
         readonly_rootfs: Some(true),
-        tmpfs: Some(tmpfs.into()),
+        tmpfs: Some(tmpfs.collect()),
         binds: Some(vec![format!("{}:{SHARED_DIR}:rw", shared.display())]),
+        mounts: task.map(|point| vec![task_mount(point)]),
         network_mode: Some(match key.network {
             NetworkClass::Egress => common.network.clone(),
             NetworkClass::None => "none".to_owned(),
@@ -50,8 +65,22 @@ pub fn function_container(common: &Common, request: &StartRequest, shared: &Path
         ..hardened(common, key.memory_mb, key.cpu_millis, PIDS)
     };
     ContainerCreateBody {
-        working_dir: Some("/var/task".into()),
+        working_dir: Some(TASK_ROOT.into()),
         ..body(common, request.role, request.instance, &request.image.0, host)
+    }
+}
+
+/// A slave of the host's mount: what is mounted there later appears inside, and nothing the other way round.
+fn task_mount(point: &Path) -> Mount {
+    Mount {
+        typ: Some(MountType::BIND),
+        source: Some(point.display().to_string()),
+        target: Some(TASK_ROOT.into()),
+        bind_options: Some(MountBindOptions {
+            propagation: Some(MountBindOptionsPropagationEnum::RSLAVE),
+            ..Default::default()
+        }),
+        ..Default::default()
     }
 }
 
@@ -157,7 +186,7 @@ mod tests {
 
     #[test]
     fn a_function_gets_limits_and_no_privilege() {
-        let body = function_container(&common(), &request(NetworkClass::None), Path::new("/s/i"));
+        let body = function_container(&common(), &request(NetworkClass::None), Path::new("/s/i"), None);
         let host = body.host_config.unwrap();
         assert_eq!(host.memory, Some(256 * MIB));
         assert_eq!(host.memory, host.memory_swap);
@@ -166,15 +195,31 @@ mod tests {
         assert_eq!(host.readonly_rootfs, Some(true));
         assert_eq!(host.network_mode.as_deref(), Some("none"));
         assert_eq!(host.binds, Some(vec!["/s/i:/run/davit:rw".to_owned()]));
+        assert!(host.tmpfs.unwrap().contains_key("/var/task") && host.mounts.is_none());
         assert_eq!(host.oom_score_adj, None);
         assert_eq!((host.cap_add, host.devices, host.privileged), (None, None, Some(false)));
         assert_eq!(body.user.as_deref(), Some(USER));
     }
 
     #[test]
+    fn shared_code_comes_through_a_mount_that_only_receives() {
+        let task = Some(Path::new("/s/tasks/i"));
+        let body = function_container(&common(), &request(NetworkClass::None), Path::new("/s/i"), task);
+        let host = body.host_config.unwrap();
+        assert_eq!(host.tmpfs.unwrap().into_keys().collect::<Vec<_>>(), ["/tmp"]);
+        let mount = host.mounts.unwrap().remove(0);
+        assert_eq!(
+            (mount.source.as_deref(), mount.target.as_deref()),
+            (Some("/s/tasks/i"), Some("/var/task"))
+        );
+        let propagation = mount.bind_options.unwrap().propagation;
+        assert_eq!(propagation, Some(MountBindOptionsPropagationEnum::RSLAVE));
+    }
+
+    #[test]
     fn a_limit_is_never_raised_above_what_the_host_has() {
         let common = Common { max_open_files: 1_000, ..common() };
-        let body = function_container(&common, &request(NetworkClass::Egress), Path::new("/s/i"));
+        let body = function_container(&common, &request(NetworkClass::Egress), Path::new("/s/i"), None);
         let limits = body.host_config.unwrap().ulimits.unwrap();
         assert!(limits.iter().all(|l| l.hard <= Some(1_000) && l.soft <= l.hard));
     }

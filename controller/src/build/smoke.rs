@@ -17,7 +17,7 @@ use crate::backend::{ImageId, Role, StartRequest};
 use crate::probe::{self, SOCKET};
 use crate::world::World;
 
-/// Unpacking and loading together.
+/// Loading, and unpacking where code is not shared.
 const INIT: Duration = Duration::from_secs(60);
 
 /// What a first start needs besides the version itself.
@@ -62,8 +62,13 @@ async fn init(
     let connected = Link::connect(&socket, Instant::now() + Duration::from_secs(5)).await;
     let (link, events) = connected.map_err(Failed::platform)?;
     let printing = tokio::spawn(print(events, log.clone()));
+    let mut request = request(job, &first, instance);
+    // As later starts get it, so that what works here works there.
+    request.code_mounted = link.takes_mounted_code() && {
+        let file = first.file.try_clone().map_err(Failed::platform)?;
+        world.backend.share_code(instance, first.bundle.digest, file).await.map_err(backend)?
+    };
     let begun = Instant::now();
-    let request = request(job, &first, instance);
     let outcome = link.init(request, first.file, begun + INIT + Duration::from_secs(5)).await;
     let took = begun.elapsed();
     drop(link);
@@ -121,5 +126,6 @@ fn request(job: &BuildJob, first: &First, instance: InstanceId) -> InitRequest {
         log_stream: format!("first-start/{instance}"),
         bundle_digest: first.bundle.digest.to_string(),
         bundle_size: first.bundle.size,
+        code_mounted: false,
     }
 }

@@ -1,4 +1,4 @@
-//! The code of live versions as files on this machine, so that a cold start only has to open one.
+//! The code of live versions as files on this machine, so that a cold start only has to open or mount one.
 //!
 //! A bundle is fetched when its version becomes live, checked against its digest, and renamed into place whole.
 //! A file that was there before this process is checked once before it is trusted.
@@ -10,10 +10,13 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use davit_api::Digest;
+use davit_api::{Digest, InstanceId};
+use davit_link::code::NotShared;
 use parking_lot::Mutex;
 use sha2::{Digest as _, Sha256};
 use tokio::sync::Mutex as AsyncMutex;
+
+use crate::instances::sharing::Sharing;
 
 /// Where bundles come from when they are not here yet.
 pub trait Source: Send + Sync {
@@ -33,6 +36,7 @@ pub struct Bundles {
     dir: PathBuf,
     source: Box<dyn Source>,
     known: Mutex<Known>,
+    sharing: Result<Sharing, NotShared>,
 }
 
 #[derive(Default)]
@@ -44,10 +48,52 @@ struct Known {
 }
 
 impl Bundles {
-    /// Bundles in `dir`, which is created.
+    /// Bundles in `dir`, which is created. Instances unpack them.
     pub fn new(dir: PathBuf, source: Box<dyn Source>) -> io::Result<Self> {
         std::fs::create_dir_all(&dir)?;
-        Ok(Self { dir, source, known: Mutex::default() })
+        let sharing = Err(NotShared("it is not asked for".into()));
+        Ok(Self { dir, source, known: Mutex::default(), sharing })
+    }
+
+    /// The same, unpacked here if `sharing` is there.
+    pub fn shared(self, sharing: Result<Sharing, NotShared>) -> Self {
+        Self { sharing, ..self }
+    }
+
+    /// How code reaches instances, in words.
+    pub fn way(&self) -> String {
+        match &self.sharing {
+            Ok(sharing) => {
+                sharing.stopped().map_or("shared".into(), |why| format!("unpacked in each instance: {why}"))
+            }
+            Err(why) => format!("unpacked in each instance: {why}"),
+        }
+    }
+
+    /// Shows an instance its code, read-only. False when it has to be sent the bundle alone.
+    pub fn give(&self, instance: InstanceId, digest: Digest) -> bool {
+        self.sharing.as_ref().is_ok_and(|sharing| sharing.give(instance, digest))
+    }
+
+    /// An instance did not find the code it was given, and unpacked the bundle.
+    pub fn missed(&self) {
+        if let Ok(sharing) = &self.sharing {
+            sharing.missed();
+        }
+    }
+
+    /// Whether everything that makes a cold start short has been done for a bundle.
+    pub fn is_prepared(&self, digest: Digest) -> bool {
+        self.has(digest) && self.sharing.as_ref().map_or(true, |sharing| sharing.settled(digest))
+    }
+
+    /// Has it here, checked, and unpacked where instances share code.
+    pub async fn prepare(&self, digest: Digest) -> io::Result<()> {
+        self.ensure(digest).await?;
+        if let Ok(sharing) = &self.sharing {
+            sharing.prepare(digest, &self.path(digest)).await;
+        }
+        Ok(())
     }
 
     fn path(&self, digest: Digest) -> PathBuf {
@@ -119,6 +165,9 @@ impl Bundles {
                 .and_then(|n| n.strip_suffix(".tar"))
                 .and_then(|hex| format!("sha256:{hex}").parse().ok());
             let path = entry.path();
+            if digest.is_none() && !name.as_encoded_bytes().ends_with(b".part") {
+                continue;
+            }
             if digest.is_some_and(|d| live.contains(&d)) {
                 // Its age counts from the last time it was seen live.
                 let _ = File::options()
@@ -134,6 +183,10 @@ impl Bundles {
             if old && std::fs::remove_file(&path).is_ok() {
                 digest.map(|d| self.known.lock().verified.remove(&d));
             }
+        }
+        if let Ok(sharing) = &self.sharing {
+            // A tree goes after its bundle.
+            sharing.prune(|name| self.dir.join(format!("{name}.tar")).exists(), KEPT);
         }
     }
 }

@@ -93,11 +93,20 @@ async fn init(fleet: &Arc<Fleet>, instance: &Arc<Instance>) -> Result<(), Failed
         Failed::Version(unavailable("the version's code cannot be read now".into()))
     })?;
     let limit = fleet.shared.limits.init_timeout;
-    let request = request(fleet, instance, limit.as_millis() as u64);
+    let mut request = request(fleet, instance, limit.as_millis() as u64);
+    // The bundle goes along in either case: the mount may turn out not to reach this container.
+    request.code_mounted =
+        instance.link.takes_mounted_code() && fleet.shared.bundles.give(instance.id, version.bundle);
+    let code_mounted = request.code_mounted;
     // The agent enforces the limit itself and says what happened; the margin is for its answer to arrive.
     let deadline = Instant::now() + limit + std::time::Duration::from_millis(500);
     match instance.link.init(request, bundle, deadline).await {
-        Ok(_) => Ok(()),
+        Ok(done) => {
+            if code_mounted && !done.code_mounted {
+                fleet.shared.bundles.missed();
+            }
+            Ok(())
+        }
         Err(LinkError::Failure(failure)) => Err(Failed::Version(outcome::init_failure(failure))),
         Err(LinkError::Deadline) => Err(Failed::Version(CallError::refused(ApiError::new(
             ErrorCode::FunctionInitFailed,
@@ -136,6 +145,7 @@ fn request(fleet: &Fleet, instance: &Instance, init_timeout_ms: u64) -> InitRequ
         ),
         bundle_digest: version.bundle.to_string(),
         bundle_size: version.bundle_size,
+        code_mounted: false,
     }
 }
 

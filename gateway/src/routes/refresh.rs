@@ -88,13 +88,13 @@ pub async fn run(
     }
 }
 
-/// Fetches the code of live versions before anybody asks for it.
+/// Fetches the code of live versions, and unpacks it where instances share it, before anybody asks for it.
 fn prefetch(instances: &Instances, table: &Table) {
     let live: HashSet<Digest> = table.versions().map(|v| v.bundle).collect();
-    for digest in live.iter().copied().filter(|d| !instances.shared().bundles.has(*d)) {
+    for digest in live.iter().copied().filter(|d| !instances.shared().bundles.is_prepared(*d)) {
         let shared = instances.shared().clone();
         tokio::spawn(async move {
-            if let Err(error) = shared.bundles.ensure(digest).await {
+            if let Err(error) = shared.bundles.prepare(digest).await {
                 tracing::warn!(%digest, %error, "code not fetched yet; the first call will try again");
             }
         });

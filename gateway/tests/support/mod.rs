@@ -51,6 +51,10 @@ pub struct Seen {
     pub most_running: AtomicUsize,
     /// A call that came while the processes were stopped, or a second init.
     pub violations: AtomicU32,
+    /// Inits that said the code was mounted.
+    pub mounted: AtomicU32,
+    /// Whether mounts reach this agent.
+    pub sees_mounts: AtomicBool,
     pub closed: AtomicBool,
 }
 
@@ -67,7 +71,11 @@ fn failure(kind: FailureKind, message: &str) -> Failure {
 async fn serve(stream: UnixStream, seen: Arc<Seen>, server: Option<std::net::SocketAddr>) {
     let (outbox, mut inbox) = socket::split(stream);
     tokio::spawn(outbox.clone().drive());
-    outbox.send([frame(FrameKind::Hello, 0, &Hello { protocol: PROTOCOL, runtime: "fake".into() })]);
+    outbox.send([frame(
+        FrameKind::Hello,
+        0,
+        &Hello { protocol: PROTOCOL, runtime: "fake".into(), takes_mounted_code: true },
+    )]);
     let mut frozen = false;
     let mut calls: HashMap<u32, (InvokeHead, BytesMut)> = HashMap::new();
     let mut running: HashMap<u32, tokio::task::AbortHandle> = HashMap::new();
@@ -79,6 +87,8 @@ async fn serve(stream: UnixStream, seen: Arc<Seen>, server: Option<std::net::Soc
                 if seen.inits.fetch_add(1, Ordering::SeqCst) > 0 {
                     seen.violations.fetch_add(1, Ordering::SeqCst);
                 }
+                seen.mounted.fetch_add(u32::from(request.code_mounted), Ordering::SeqCst);
+                let code_mounted = request.code_mounted && seen.sees_mounts.load(Ordering::SeqCst);
                 match request.handler.as_str() {
                     "broken" => {
                         let failed = failure(FailureKind::InitFailed, "no such module");
@@ -95,7 +105,7 @@ async fn serve(stream: UnixStream, seen: Arc<Seen>, server: Option<std::net::Soc
                         outbox.send([frame(
                             FrameKind::InitDone,
                             stream,
-                            &InitDone { unpack_ms: 0.1, start_ms: 0.1 },
+                            &InitDone { unpack_ms: 0.1, start_ms: 0.1, code_mounted },
                         )]);
                     }
                 }
@@ -211,6 +221,14 @@ pub struct World {
 
 impl World {
     pub fn new(change: impl FnOnce(&mut InstanceLimits)) -> Self {
+        Self::with_bundles(change, |bundles, _| bundles)
+    }
+
+    /// One whose bundles get the last touch from the caller, who is told the state directory.
+    pub fn with_bundles(
+        change: impl FnOnce(&mut InstanceLimits),
+        touch: impl FnOnce(Bundles, &Path) -> Bundles,
+    ) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let mut limits = InstanceLimits::default();
         change(&mut limits);
@@ -218,6 +236,7 @@ impl World {
         let metrics = Arc::new(Metrics::default());
         let stop = CancellationToken::new();
         let bundles = Bundles::new(dir.path().join("bundles"), Box::new(Code)).unwrap();
+        let bundles = touch(bundles, dir.path());
         let instances =
             Instances::new(limits, bundles, recorder, metrics.clone(), Demand::default(), stop.clone());
         let exchange = Arc::new(Exchange::new(metrics.clone(), stop.clone()));
@@ -235,7 +254,15 @@ impl World {
         version: &LiveVersion,
         server: Option<std::net::SocketAddr>,
     ) -> Arc<Seen> {
-        let id = InstanceId::new();
+        self.container_as(InstanceId::new(), version, server).await
+    }
+
+    pub async fn container_as(
+        &self,
+        id: InstanceId,
+        version: &LiveVersion,
+        server: Option<std::net::SocketAddr>,
+    ) -> Arc<Seen> {
         let path = self.dir.path().join(format!("{}.sock", id.0.simple()));
         let listener = UnixListener::bind(&path).unwrap();
         let seen = Arc::new(Seen::default());

@@ -111,6 +111,7 @@ pub(crate) mod tests {
             log_stream: "s".into(),
             bundle_digest: String::new(),
             bundle_size: 0,
+            code_mounted: false,
         }
     }
 

@@ -45,7 +45,8 @@ pub(crate) async fn accept(agent: &Rc<Agent>) -> Result<Inbox, String> {
     tokio::task::spawn_local(outbox.clone().drive());
     let _ = agent.outbox.set(outbox);
     let runtime = std::env::var("AWS_EXECUTION_ENV").unwrap_or_default();
-    agent.send(agent.json_frame(FrameKind::Hello, 0, &Hello { protocol: PROTOCOL, runtime }));
+    let hello = Hello { protocol: PROTOCOL, runtime, takes_mounted_code: true };
+    agent.send(agent.json_frame(FrameKind::Hello, 0, &hello));
     Ok(inbox)
 }
 

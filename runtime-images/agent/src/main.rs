@@ -15,7 +15,6 @@ mod process;
 mod runtime_api;
 mod server;
 mod start;
-mod unpack;
 
 use std::io::Write;
 use std::process::ExitCode;

@@ -1,18 +1,20 @@
-//! Becoming a function: unpack the bundle, start the program or wake the warm runtime, wait until it is ready.
+//! Becoming a function: take or unpack its code, start the program or wake the warm runtime, wait until it is ready.
 
 use std::fs::File;
 use std::path::Path;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
+use davit_link::code::unpack;
 use davit_link::frame::FrameKind;
 use davit_link::{Failure, InitDone, InitRequest, Kind};
+use rustix::fs::StatVfsMountFlags;
 use rustix::process::Signal;
 use tokio::sync::mpsc;
 
 use crate::agent::{Agent, StartEvent};
 use crate::logs::Finish;
-use crate::{TASK_ROOT, environment, failure, process, server, unpack};
+use crate::{TASK_ROOT, environment, failure, process, server};
 
 /// Starts the function and tells the gateway how it went. On failure the instance ends.
 pub(crate) async fn start(agent: Rc<Agent>, stream: u32, bundle: File) {
@@ -48,10 +50,12 @@ async fn become_function(
 ) -> Result<InitDone, Failure> {
     let begun = Instant::now();
     let size = request.bundle_size;
-    let unpacked =
-        tokio::task::spawn_blocking(move || unpack::unpack(bundle, size, Path::new(TASK_ROOT))).await;
-    let unpacked = unpacked.unwrap_or_else(|e| Err(e.to_string()));
-    unpacked.map_err(|what| failure::init("Runtime.InvalidBundle", what))?;
+    let code_mounted = request.code_mounted && is_mounted();
+    if !code_mounted {
+        let unpacked = tokio::task::spawn_blocking(move || unpack(bundle, size, Path::new(TASK_ROOT))).await;
+        let unpacked = unpacked.unwrap_or_else(|e| Err(e.to_string()));
+        unpacked.map_err(|what| failure::init("Runtime.InvalidBundle", what))?;
+    }
     let unpack = begun.elapsed();
     if agent.is_warm_runtime.get() && request.kind == Kind::Handler && request.command.is_empty() {
         let description = serde_json::to_vec(request).unwrap_or_default();
@@ -71,7 +75,13 @@ async fn become_function(
         }
     }
     let milliseconds = |time: Duration| time.as_secs_f64() * 1000.0;
-    Ok(InitDone { unpack_ms: milliseconds(unpack), start_ms: milliseconds(begun.elapsed() - unpack) })
+    let start_ms = milliseconds(begun.elapsed() - unpack);
+    Ok(InitDone { unpack_ms: milliseconds(unpack), start_ms, code_mounted })
+}
+
+/// Whether the gateway's mount is here. Where the agent would unpack, it can write; code that is mounted it cannot.
+fn is_mounted() -> bool {
+    rustix::fs::statvfs(TASK_ROOT).is_ok_and(|found| found.f_flag.contains(StatVfsMountFlags::RDONLY))
 }
 
 fn no_server() -> Failure {

@@ -76,6 +76,18 @@ fn failure<T: std::fmt::Debug>(result: Result<T, LinkError>) -> davit_link::Fail
 }
 
 #[tokio::test]
+async fn code_that_was_mounted_elsewhere_is_unpacked_after_all() {
+    let instance = Instance::start(None).await;
+    assert!(instance.link().takes_mounted_code());
+    let command = vec!["./run".into()];
+    let request = InitRequest { command, code_mounted: true, ..request(Kind::Server) };
+    let program = "#!/usr/bin/env python3\nimport os, http.server\n\
+        http.server.HTTPServer(('127.0.0.1', int(os.environ['PORT'])), http.server.BaseHTTPRequestHandler).serve_forever()";
+    let done = instance.init(request, &[("run", program)]).await.unwrap();
+    assert!(!done.code_mounted);
+}
+
+#[tokio::test]
 async fn a_call_reaches_the_runtime_and_its_answer_comes_back() {
     let mut instance = running().await;
     let result = instance.invoke("r1", r#"{"print":"hello"}"#, SECONDS(5)).await.unwrap();

@@ -4,12 +4,13 @@
 mod build;
 mod dirs;
 mod network;
+mod sharing;
 mod tarball;
 #[cfg(test)]
 mod tests;
 
 use std::collections::HashMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use bollard::Docker;
@@ -20,11 +21,12 @@ use bollard::query_parameters::{
     CreateContainerOptionsBuilder, ListContainersOptionsBuilder, ListImagesOptionsBuilder,
     LogsOptionsBuilder, RemoveContainerOptionsBuilder,
 };
-use davit_api::{InstallationId, InstanceId, NetworkClass};
+use davit_api::{Digest, InstallationId, InstanceId, NetworkClass};
 use futures_util::{FutureExt as _, StreamExt as _};
 use tokio::sync::mpsc;
 
 use self::dirs::Dirs;
+use self::sharing::Sharing;
 use super::spec::{self, Common};
 use super::{
     Backend, BackendError, BuildOutcome, BuildRequest, ContainerId, ImageId, LABEL_INSTALLATION,
@@ -42,6 +44,8 @@ pub struct DockerSettings {
     pub state_dir: PathBuf,
     /// Labels everything that is created.
     pub installation: InstallationId,
+    /// Whether containers may share code on this host; where they cannot, they do not.
+    pub share_code: bool,
 }
 
 /// A connected engine.
@@ -49,6 +53,7 @@ pub struct DockerBackend {
     docker: Docker,
     common: Common,
     dirs: Dirs,
+    sharing: Sharing,
     network: network::Network,
 }
 
@@ -66,7 +71,8 @@ impl DockerBackend {
             max_open_files: dirs::max_open_files(),
         };
         let dirs = Dirs::create(&settings.state_dir.join("instances"))?;
-        Ok(Self { docker, common, dirs, network })
+        let sharing = Sharing::open(&settings.state_dir, settings.share_code);
+        Ok(Self { docker, common, dirs, sharing, network })
     }
 
     /// Removes everything that this installation created in the engine and on the host's firewall.
@@ -78,6 +84,7 @@ impl DockerBackend {
             removed?;
         }
         drop(removals);
+        self.sharing.close()?;
         self.network.remove().await
     }
 
@@ -118,24 +125,47 @@ impl DockerBackend {
             self.network.ensure().await?;
         }
         let shared = self.dirs.make(request.instance)?;
-        let spec = spec::function_container(&self.common, &request, &shared);
-        let started = async {
-            let id = self.create(request.role, spec).await?;
-            match self.run(&id).await {
-                Ok(()) => Ok(id),
-                Err(error) => {
-                    let _ = self.remove(&id).await;
-                    // The network can vanish under us when somebody prunes; the next start makes it anew.
-                    self.network.forget();
-                    Err(error)
-                }
+        let task = self.sharing.make(request.instance);
+        let mut started = self.start_with(&request, &shared, task.as_deref()).await;
+        if let (Err(refused @ BackendError::Refused(why)), Some(_)) = (&started, &task)
+            && why.contains("mount")
+        {
+            let again = self.start_with(&request, &shared, None).await;
+            if again.is_ok() {
+                self.sharing.give_up(refused);
+                let _ = self.sharing.remove(request.instance);
             }
-        };
-        let started = started.await;
+            started = again;
+        }
         if started.is_err() {
-            let _ = self.dirs.remove(request.instance);
+            let _ = self.remove_dirs(request.instance);
         }
         started
+    }
+
+    async fn start_with(
+        &self,
+        request: &StartRequest,
+        shared: &Path,
+        task: Option<&Path>,
+    ) -> Result<ContainerId, BackendError> {
+        let spec = spec::function_container(&self.common, request, shared, task);
+        let id = self.create(request.role, spec).await?;
+        match self.run(&id).await {
+            Ok(()) => Ok(id),
+            Err(error) => {
+                let _ = self.remove(&id).await;
+                // The network can vanish under us when somebody prunes; the next start makes it anew.
+                self.network.forget();
+                Err(error)
+            }
+        }
+    }
+
+    /// The mount point first: a folder without one is what a collector looks for.
+    fn remove_dirs(&self, instance: InstanceId) -> Result<(), BackendError> {
+        self.sharing.remove(instance)?;
+        self.dirs.remove(instance)
     }
 
     async fn observe_inner(&self) -> Result<Vec<Observed>, BackendError> {
@@ -212,7 +242,7 @@ impl Backend for DockerBackend {
         let container = container.clone();
         async move {
             self.remove(&container).await?;
-            instance.map_or(Ok(()), |instance| self.dirs.remove(instance))
+            instance.map_or(Ok(()), |instance| self.remove_dirs(instance))
         }
         .boxed()
     }
@@ -237,7 +267,10 @@ impl Backend for DockerBackend {
         self.dirs.list()
     }
     fn remove_dir(&self, instance: InstanceId) -> Result<(), BackendError> {
-        self.dirs.remove(instance)
+        self.remove_dirs(instance)
+    }
+    fn share_code(&self, instance: InstanceId, digest: Digest, bundle: std::fs::File) -> Reply<'_, bool> {
+        self.sharing.share(instance, digest, bundle).map(Ok).boxed()
     }
 }
 

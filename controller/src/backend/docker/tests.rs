@@ -1,5 +1,7 @@
 //! Against a real engine. Without one they say so and pass, unless `DAVIT_TEST_DOCKER=required`.
 
+mod code;
+
 use std::time::Duration;
 
 use davit_api::PoolKey;
@@ -15,8 +17,16 @@ struct Stage {
 }
 
 async fn stage(image: &str) -> Option<Stage> {
+    stage_with(image, true).await
+}
+
+async fn stage_with(image: &str, share_code: bool) -> Option<Stage> {
     let state = tempfile::tempdir().unwrap();
-    let settings = DockerSettings { state_dir: state.path().to_owned(), installation: InstallationId::new() };
+    let settings = DockerSettings {
+        state_dir: state.path().to_owned(),
+        installation: InstallationId::new(),
+        share_code,
+    };
     let ready = match DockerBackend::connect(settings).await {
         Ok(backend) => backend.resolve(image).await.map(|_| backend),
         Err(error) => Err(error),

@@ -171,6 +171,7 @@ pub fn request(kind: Kind) -> InitRequest {
         log_stream: "s".into(),
         bundle_digest: "sha256:0".into(),
         bundle_size: 0,
+        code_mounted: false,
     }
 }
 
