@@ -126,6 +126,21 @@ pub(crate) async fn closed_loop(request: &Request, connections: usize, count: us
     Ok(Seen { times })
 }
 
+/// Sends one request after the other over one connection until the time is over.
+pub(crate) async fn steady(request: &Request, time: Duration) -> crate::Result<Seen> {
+    let mut stream = connect(request.port).await?;
+    let mut buffer = Vec::with_capacity(4096);
+    let mut times = Vec::new();
+    let start = Instant::now();
+    while start.elapsed() < time {
+        let sent = Instant::now();
+        tokio::time::timeout(PATIENCE, exchange(&mut stream, &request.bytes, &mut buffer)).await??;
+        times.push(sent.elapsed().as_secs_f64() * 1e3);
+    }
+    times.sort_by(f64::total_cmp);
+    Ok(Seen { times })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
