@@ -18,8 +18,8 @@ check: ## the fast part of the tests: format, lints, unit tests
 test: ## every test, on real Docker and real Postgres
 	@scripts/test.sh
 
-bench: ## measure davit beside nginx and plain Docker in one run
-	@scripts/bench.sh
+bench: ## measure davit beside nginx and plain Docker in one run; SCENARIO=cold-python for one scenario
+	@scripts/bench.sh $(SCENARIO)
 
 images: ## build the runtime images, if anything in them changed
 	@scripts/setup-docker.sh && scripts/build-agent.sh && scripts/images.sh

@@ -1,37 +1,48 @@
 //! A closed-loop HTTP/1.1 load: a fixed number of connections, each sending its next request when the last
-//! answer is complete. Bounded in count; talks to loopback or a Unix socket only.
+//! answer is complete. Bounded in count; talks to loopback only.
 
-use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
-use tokio::net::{TcpStream, UnixStream};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 
-/// Where to send requests.
+/// Longest that one answer may take.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A request, ready to be sent any number of times.
 #[derive(Clone)]
-pub(crate) enum Address {
-    /// A port on 127.0.0.1.
-    Port(u16),
-    /// A Unix socket.
-    Socket(PathBuf),
+pub(crate) struct Request {
+    /// The port on 127.0.0.1 that it goes to.
+    pub(crate) port: u16,
+    bytes: Vec<u8>,
 }
 
-trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}
-impl<T: AsyncRead + AsyncWrite + Unpin + Send> Stream for T {}
+impl Request {
+    /// A GET.
+    pub(crate) fn get(port: u16, path: &str) -> Self {
+        let bytes = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n").into_bytes();
+        Self { port, bytes }
+    }
 
-async fn connect(address: &Address) -> crate::Result<Box<dyn Stream>> {
-    Ok(match address {
-        Address::Port(port) => {
-            let stream = TcpStream::connect(("127.0.0.1", *port)).await?;
-            stream.set_nodelay(true)?;
-            Box::new(stream)
-        }
-        Address::Socket(path) => Box::new(UnixStream::connect(path).await?),
-    })
+    /// A POST of JSON, with more header lines.
+    pub(crate) fn post(port: u16, path: &str, headers: &[(&str, &str)], body: &str) -> Self {
+        let more: String = headers.iter().map(|(n, v)| format!("{n}: {v}\r\n")).collect();
+        let text = format!(
+            "POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: {}\r\n{more}\r\n{body}",
+            body.len()
+        );
+        Self { port, bytes: text.into_bytes() }
+    }
 }
 
-/// One GET on a connection; the answer must be 200 and carry a Content-Length.
-async fn exchange(stream: &mut dyn Stream, request: &[u8], buffer: &mut Vec<u8>) -> crate::Result<()> {
+async fn connect(port: u16) -> crate::Result<TcpStream> {
+    let stream = TcpStream::connect(("127.0.0.1", port)).await?;
+    stream.set_nodelay(true)?;
+    Ok(stream)
+}
+
+/// One request on a connection; the answer must be a 2xx and carry a Content-Length. Leaves it in the buffer.
+async fn exchange(stream: &mut TcpStream, request: &[u8], buffer: &mut Vec<u8>) -> crate::Result<()> {
     stream.write_all(request).await?;
     buffer.clear();
     let (head, length) = loop {
@@ -40,8 +51,8 @@ async fn exchange(stream: &mut dyn Stream, request: &[u8], buffer: &mut Vec<u8>)
         }
         if let Some(end) = buffer.windows(4).position(|w| w == b"\r\n\r\n") {
             let head = std::str::from_utf8(&buffer[..end])?.to_ascii_lowercase();
-            if !head.starts_with("http/1.1 200") {
-                return Err(format!("not a 200: {}", String::from_utf8_lossy(buffer)).into());
+            if !head.starts_with("http/1.1 2") {
+                return Err(format!("not a 2xx: {}", String::from_utf8_lossy(buffer)).into());
             }
             let length =
                 head.lines().find_map(|l| l.strip_prefix("content-length:")).ok_or("no content-length")?;
@@ -56,37 +67,52 @@ async fn exchange(stream: &mut dyn Stream, request: &[u8], buffer: &mut Vec<u8>)
     Ok(())
 }
 
-/// Time of one request on a fresh connection.
-pub(crate) async fn once(address: &Address, path: &str) -> crate::Result<Duration> {
-    let request = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n");
-    let start = Instant::now();
-    let mut stream = connect(address).await?;
-    exchange(&mut *stream, request.as_bytes(), &mut Vec::with_capacity(4096)).await?;
-    Ok(start.elapsed())
+/// Time of one request on a fresh connection, in milliseconds, and the answer with its header.
+pub(crate) async fn once(request: &Request) -> crate::Result<(f64, String)> {
+    let work = async {
+        let mut buffer = Vec::with_capacity(4096);
+        let start = Instant::now();
+        let mut stream = connect(request.port).await?;
+        exchange(&mut stream, &request.bytes, &mut buffer).await?;
+        let ms = start.elapsed().as_secs_f64() * 1e3;
+        Ok((ms, String::from_utf8_lossy(&buffer).into_owned()))
+    };
+    tokio::time::timeout(PATIENCE, work).await?
 }
 
-/// Requests per second, and the median latency in milliseconds, of `count` requests over `connections`.
-pub(crate) async fn closed_loop(
-    address: &Address,
-    path: &str,
-    connections: usize,
-    count: usize,
-) -> crate::Result<(f64, f64)> {
-    let request = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n");
+/// Latencies of a closed loop.
+pub(crate) struct Seen {
+    /// In milliseconds, ascending.
+    times: Vec<f64>,
+}
+
+impl Seen {
+    /// A latency that a share of the answers did not exceed, in milliseconds.
+    pub(crate) fn percentile(&self, share: f64) -> f64 {
+        percentile(&self.times, share)
+    }
+}
+
+/// A value of an ascending list that a share of the values does not exceed.
+pub(crate) fn percentile(sorted: &[f64], share: f64) -> f64 {
+    sorted[((sorted.len() as f64 * share).ceil() as usize).clamp(1, sorted.len()) - 1]
+}
+
+/// Sends `count` requests over `connections`.
+pub(crate) async fn closed_loop(request: &Request, connections: usize, count: usize) -> crate::Result<Seen> {
     let mut streams = Vec::new();
     for _ in 0..connections {
-        streams.push(connect(address).await?);
+        streams.push(connect(request.port).await?);
     }
-    let start = Instant::now();
     let mut tasks = tokio::task::JoinSet::new();
     for mut stream in streams {
-        let (request, share) = (request.clone(), count / connections);
+        let (bytes, share) = (request.bytes.clone(), count / connections);
         tasks.spawn(async move {
             let mut buffer = Vec::with_capacity(4096);
             let mut times = Vec::with_capacity(share);
             for _ in 0..share {
                 let sent = Instant::now();
-                exchange(&mut *stream, request.as_bytes(), &mut buffer).await?;
+                tokio::time::timeout(PATIENCE, exchange(&mut stream, &bytes, &mut buffer)).await??;
                 times.push(sent.elapsed().as_secs_f64() * 1e3);
             }
             crate::Result::Ok(times)
@@ -96,7 +122,33 @@ pub(crate) async fn closed_loop(
     while let Some(done) = tasks.join_next().await {
         times.extend(done??);
     }
-    let rate = times.len() as f64 / start.elapsed().as_secs_f64();
     times.sort_by(f64::total_cmp);
-    Ok((rate, times[times.len() / 2]))
+    Ok(Seen { times })
+}
+
+/// Sends one request after the other over one connection until the time is over.
+pub(crate) async fn steady(request: &Request, time: Duration) -> crate::Result<Seen> {
+    let mut stream = connect(request.port).await?;
+    let mut buffer = Vec::with_capacity(4096);
+    let mut times = Vec::new();
+    let start = Instant::now();
+    while start.elapsed() < time {
+        let sent = Instant::now();
+        tokio::time::timeout(PATIENCE, exchange(&mut stream, &request.bytes, &mut buffer)).await??;
+        times.push(sent.elapsed().as_secs_f64() * 1e3);
+    }
+    times.sort_by(f64::total_cmp);
+    Ok(Seen { times })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_percentile_is_one_of_the_values() {
+        let values: Vec<f64> = (1..=100).map(f64::from).collect();
+        assert_eq!([0.0, 0.5, 0.99, 1.0].map(|p| percentile(&values, p)), [1.0, 50.0, 99.0, 100.0]);
+        assert_eq!(percentile(&[7.0], 0.99), 7.0);
+    }
 }

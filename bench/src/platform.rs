@@ -6,10 +6,31 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use crate::load::Address;
+use crate::sql::Sql;
+
+/// What is particular about a start.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(crate) struct Setup {
+    /// Cores it may use, as `taskset` names them; none means all.
+    pub(crate) cores: Option<&'static str>,
+    /// Warm containers kept for each runtime; none means the default.
+    pub(crate) pool_base: Option<u32>,
+}
+
+/// Memory of an instance whose owner set nothing, as the status page shows it.
+const USUAL_MB: u64 = 256;
+/// Three pools of eight at a third of this; nothing is allocated before a function uses it.
+const POOL_MEMORY_MB: &str = "20000";
+/// How long the platform may take to come to rest.
+const PATIENCE: Duration = Duration::from_secs(240);
+/// How long nothing must happen before the platform counts as at rest.
+const REST: Duration = Duration::from_millis(700);
 
 /// A running davit; stopped when dropped.
 pub(crate) struct Platform {
+    pub(crate) setup: Setup,
+    /// Its registry.
+    pub(crate) sql: Sql,
     binary: PathBuf,
     state: tempfile::TempDir,
     child: Child,
@@ -18,20 +39,41 @@ pub(crate) struct Platform {
 
 impl Platform {
     /// Starts it and waits for its endpoints.
-    pub(crate) async fn up(binary: &Path) -> crate::Result<Self> {
+    pub(crate) async fn up(binary: &Path, setup: Setup) -> crate::Result<Self> {
+        let binary = std::fs::canonicalize(binary).map_err(|e| format!("{}: {e}", binary.display()))?;
         let state = tempfile::Builder::new().prefix("davit-bench-").tempdir_in("/tmp")?;
         let log = std::fs::File::create(state.path().join("up.log"))?;
-        let child = Command::new(binary)
-            .args(["up", "--public", "127.0.0.1:0", "--management", "127.0.0.1:0", "--admin", "127.0.0.1:0"])
+        let mut command = match setup.cores {
+            None => Command::new(&binary),
+            Some(cores) => {
+                let mut command = Command::new("taskset");
+                command.args(["-c", cores]).arg(&binary);
+                command
+            }
+        };
+        command.args([
+            "up",
+            "--public",
+            "127.0.0.1:0",
+            "--management",
+            "127.0.0.1:0",
+            "--admin",
+            "127.0.0.1:0",
+        ]);
+        if let Some(base) = setup.pool_base {
+            // The budget in memory must not be what keeps the pools small; waiting instances take a part of it only.
+            command.env("DAVIT_POOL_BASE", base.to_string()).env("DAVIT_MEMORY_MB", POOL_MEMORY_MB);
+        }
+        let child = command
             .env("DAVIT_STATE_DIR", state.path())
             .stdin(Stdio::null())
             .stdout(log.try_clone()?)
             .stderr(log)
             .spawn()?;
-        let mut platform =
-            Self { binary: std::fs::canonicalize(binary)?, state, child, endpoint: Value::Null };
+        let sql = Sql::of(state.path());
+        let mut platform = Self { setup, sql, binary, state, child, endpoint: Value::Null };
         let start = Instant::now();
-        while start.elapsed() < Duration::from_secs(60) {
+        while start.elapsed() < Duration::from_secs(120) {
             if let Ok(text) = std::fs::read_to_string(platform.state.path().join("endpoint.json")) {
                 platform.endpoint = serde_json::from_str(&text)?;
                 return Ok(platform);
@@ -45,22 +87,29 @@ impl Platform {
         .into())
     }
 
-    /// The gateway's public port.
-    pub(crate) fn gateway(&self) -> crate::Result<Address> {
-        let url = self.endpoint["gateway_url"].as_str().ok_or("no gateway_url")?;
-        Ok(Address::Port(url.trim_end_matches('/').rsplit(':').next().ok_or("no port")?.parse()?))
+    /// Its process.
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
     }
 
-    /// Deploys the files as a function.
-    pub(crate) fn deploy(&self, files: &[(&str, &str)]) -> crate::Result<()> {
-        let folder = tempfile::tempdir()?;
-        for (name, text) in files {
-            std::fs::write(folder.path().join(name), text)?;
-        }
+    /// The gateway's public port.
+    pub(crate) fn gateway(&self) -> crate::Result<u16> {
+        let url = self.endpoint["gateway_url"].as_str().ok_or("no gateway_url")?;
+        Ok(url.trim_end_matches('/').rsplit(':').next().ok_or("no port")?.parse()?)
+    }
+
+    /// The first administrator's token.
+    pub(crate) fn token(&self) -> crate::Result<String> {
+        Ok(std::fs::read_to_string(self.state.path().join("token"))?.trim().to_owned())
+    }
+
+    /// Deploys a folder as a function.
+    pub(crate) fn deploy_folder(&self, folder: &Path) -> crate::Result<()> {
         let output = Command::new(&self.binary)
             .arg("deploy")
-            .current_dir(folder.path())
+            .current_dir(folder)
             .env("DAVIT_STATE_DIR", self.state.path())
+            .stdin(Stdio::null())
             .output()?;
         if output.status.success() {
             Ok(())
@@ -69,25 +118,95 @@ impl Platform {
         }
     }
 
-    /// Waits until at least one instance waits in the pool, so that a cold start is a pooled one.
-    pub(crate) async fn pool_ready(&self) -> crate::Result<()> {
-        let admin =
-            self.endpoint["admin_url"].as_str().ok_or("no admin_url")?.trim_end_matches('/').to_owned();
+    /// Deploys the files as a function.
+    pub(crate) fn deploy(&self, files: &[(&str, &str)]) -> crate::Result<()> {
+        let folder = tempfile::tempdir()?;
+        for (name, text) in files {
+            std::fs::write(folder.path().join(name), text)?;
+        }
+        self.deploy_folder(folder.path())
+    }
+
+    /// Registers copies of a deployed function and waits until the gateway knows them.
+    pub(crate) async fn copy(&self, name: &str, count: usize) -> crate::Result<()> {
+        self.sql.copy_function(name, count)?;
+        let routed: u64 = self.sql.run("select count(*) from aliases where name = 'live'")?.parse()?;
+        self.routed(routed).await
+    }
+
+    /// Waits until the gateway knows exactly that many functions.
+    pub(crate) async fn routed(&self, functions: u64) -> crate::Result<()> {
         let start = Instant::now();
         while start.elapsed() < Duration::from_secs(60) {
-            let text = reqwest::get(format!("{admin}/metrics")).await?.text().await?;
-            let pooled: f64 = text
-                .lines()
-                .filter(|l| l.starts_with("davit_pool_instances"))
-                .filter_map(|l| l.rsplit(' ').next()?.parse::<f64>().ok())
-                .sum();
-            if pooled >= 1.0 {
+            if self.status().await?["gateway"]["functions"].as_u64() == Some(functions) {
                 return Ok(());
             }
-            tokio::time::sleep(Duration::from_millis(50)).await;
+            tokio::time::sleep(Duration::from_millis(20)).await;
         }
-        Err("no instance came into the pool within a minute".into())
+        Err(format!("the gateway did not come to know {functions} functions").into())
     }
+
+    /// Takes every function away; their instances end.
+    pub(crate) async fn clear(&self) -> crate::Result<()> {
+        self.sql.run("delete from aliases")?;
+        self.routed(0).await
+    }
+
+    /// What the admin listener shows.
+    pub(crate) async fn status(&self) -> crate::Result<Value> {
+        Ok(serde_json::from_str(&self.admin("/status").await?)?)
+    }
+
+    /// One counter of the admin listener.
+    pub(crate) async fn counter(&self, name: &str) -> crate::Result<f64> {
+        let text = self.admin("/metrics").await?;
+        let line = text.lines().find_map(|l| l.strip_prefix(name)?.strip_prefix(' '));
+        Ok(line.ok_or_else(|| format!("no counter {name}"))?.trim().parse()?)
+    }
+
+    async fn admin(&self, path: &str) -> crate::Result<String> {
+        let admin = self.endpoint["admin_url"].as_str().ok_or("no admin_url")?.trim_end_matches('/');
+        Ok(reqwest::get(format!("{admin}{path}")).await?.error_for_status()?.text().await?)
+    }
+
+    /// Waits until `wanted` instances of a runtime wait in the pool and nothing has been started or removed for
+    /// a moment, so that a cold start is a pooled one and nothing of the one before disturbs it.
+    pub(crate) async fn rested(&self, runtime: &str, wanted: u64) -> crate::Result<()> {
+        let start = Instant::now();
+        let mut since: Option<(Instant, String)> = None;
+        while start.elapsed() < PATIENCE {
+            let ready = ready(&self.status().await?, runtime);
+            let moving = "state not in ('pooled', 'removed')";
+            let rows = self
+                .sql
+                .run(&format!("select count(*) filter (where {moving}) || ' ' || count(*) from instances"))?;
+            if ready >= wanted && rows.starts_with("0 ") {
+                match &since {
+                    Some((at, same)) if *same == rows => {
+                        if at.elapsed() >= REST {
+                            return Ok(());
+                        }
+                    }
+                    _ => since = Some((Instant::now(), rows)),
+                }
+            } else {
+                since = None;
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        Err(format!("the platform did not come to rest with {wanted} pooled instances of {runtime}").into())
+    }
+}
+
+fn ready(status: &Value, runtime: &str) -> u64 {
+    let image = format!("davit/runtime-{runtime}:latest");
+    let pools = status["gateway"]["pools"].as_array();
+    pools
+        .into_iter()
+        .flatten()
+        .filter(|p| p["image"] == *image && p["memory_mb"] == USUAL_MB)
+        .filter_map(|p| p["ready"].as_u64())
+        .sum()
 }
 
 impl Drop for Platform {

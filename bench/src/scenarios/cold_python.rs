@@ -1,0 +1,106 @@
+//! Pooled cold start against a container of one's own: both from nothing to the full answer of the same
+//! Python function.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use tokio::io::AsyncReadExt;
+use tokio::net::UnixListener;
+
+use super::{Scenario, cold};
+use crate::bench::Bench;
+use crate::docker::{Control, Docker, image};
+use crate::figure::{Figure, Goal, short};
+use crate::load::{self, Request};
+use crate::platform::{Platform, Setup};
+use crate::programs::{PYTHON, manifest};
+use crate::report::Spread;
+
+static FIGURE: Figure = Figure {
+    id: "S3",
+    name: "Python cold start: pooled / Docker create + start → answer",
+    unit: "ms",
+    goal: Goal::AtMost { target: 1.0 / 25.0, stretch: 1.0 / 50.0 },
+};
+
+pub(super) const SCENARIO: Scenario = Scenario {
+    name: "cold-python",
+    about: "pooled cold start of a Python function / a container made for it through the engine's API",
+    figures: &[&FIGURE],
+    run: |bench| Box::pin(run(bench)),
+};
+
+/// The same function as a program that answers to where the bench listens: no server, no polling.
+const CONTROL: &str = r"
+import socket, sys
+sys.path.insert(0, '/s')
+import app
+s = socket.socket(socket.AF_UNIX)
+s.connect('/s/answer')
+s.sendall(app.handler({}, None)['body'].encode())
+";
+
+async fn run(bench: &mut Bench) -> crate::Result<()> {
+    let platform = bench.platform(Setup::default()).await?;
+    let toml = manifest("cold", "python3.13", "handler = \"app.handler\"\n");
+    platform.deploy(&[("davit.toml", &toml), ("app.py", PYTHON)])?;
+    platform.copy("cold", 2 * bench.repeats).await?;
+    let mut pairs = Vec::new();
+    for n in 1..=bench.repeats {
+        let davit = cold::start(&platform, "python3.13", &format!("cold-{n}")).await?;
+        platform.rested("python3.13", 1).await?;
+        pairs.push((davit, control(&bench.docker).await?));
+    }
+    bench.report.pairs(&FIGURE, &pairs);
+    phases(bench, &platform).await
+}
+
+/// Where the time of cold starts goes, as the gateway tells callers of its API.
+async fn phases(bench: &mut Bench, platform: &Platform) -> crate::Result<()> {
+    let bearer = format!("Bearer {}", platform.token()?);
+    let mut phases: BTreeMap<String, Vec<f64>> = BTreeMap::new();
+    for n in bench.repeats + 1..=2 * bench.repeats {
+        platform.rested("python3.13", 1).await?;
+        let path = format!("/v1/namespaces/default/functions/cold-{n}/invocations");
+        let request = Request::post(platform.gateway()?, &path, &[("Authorization", &bearer)], "{}");
+        let (total, answer) = load::once(&request).await?;
+        let timing = answer
+            .lines()
+            .find_map(|l| l.strip_prefix("x-davit-timing: "))
+            .ok_or("no timing in the answer")?;
+        for phase in timing.trim().split(';').chain([format!("whole={total}").as_str()]) {
+            let (name, ms) = phase.split_once('=').ok_or("timing is not name=ms")?;
+            phases.entry(name.to_owned()).or_default().push(ms.parse()?);
+        }
+    }
+    let medians: Vec<String> =
+        phases.iter().map(|(name, ms)| format!("{name} {} ms", short(Spread::of(ms).median))).collect();
+    bench.report.note(format!("phases of a Python cold start, medians: {}", medians.join(", ")));
+    Ok(())
+}
+
+async fn control(docker: &Docker) -> crate::Result<f64> {
+    let control = Control {
+        image: &image("python3.13"),
+        command: &["/usr/bin/python3", "-s", "-B", "/s/control.py"],
+        files: &[("control.py", CONTROL), ("app.py", PYTHON)],
+        ..Control::default()
+    };
+    let folder = docker.prepare(&control)?;
+    let listener = UnixListener::bind(folder.path().join("answer"))?;
+    std::fs::set_permissions(
+        folder.path().join("answer"),
+        std::os::unix::fs::PermissionsExt::from_mode(0o777),
+    )?;
+    let start = Instant::now();
+    let container = docker.launch(&control, folder).await?;
+    let answered = tokio::time::timeout(Duration::from_secs(30), async {
+        let mut answer = Vec::new();
+        listener.accept().await?.0.read_to_end(&mut answer).await?;
+        std::io::Result::Ok(answer)
+    });
+    match answered.await {
+        Ok(Ok(answer)) if answer == b"hello\n" => Ok(start.elapsed().as_secs_f64() * 1e3),
+        _ => Err(format!("the control container did not answer:\n{}", docker.words(&container)).into()),
+    }
+}

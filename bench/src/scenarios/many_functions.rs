@@ -1,0 +1,118 @@
+//! Ten thousand deployed functions that nobody calls, against ten: what they change for warm calls and for cold
+//! starts, and what they take. They are copies of one function, registered by SQL; building them would take hours.
+
+use std::time::Duration;
+
+use super::{Scenario, cold};
+use crate::bench::Bench;
+use crate::figure::{Figure, Goal};
+use crate::load::{self, Request};
+use crate::platform::{Platform, Setup};
+use crate::process;
+use crate::programs::{PYTHON, deploy_native, manifest};
+
+static WARM: Figure = Figure {
+    id: "C1",
+    name: "warm p99 with 10,000 idle functions / with 10",
+    unit: "ms",
+    goal: Goal::AtMost { target: 1.10, stretch: 1.05 },
+};
+static MEMORY: Figure = Figure {
+    id: "C1a",
+    name: "memory of davit per idle function",
+    unit: "KB",
+    goal: Goal::AtMost { target: 3.5, stretch: 2.0 },
+};
+static CPU: Figure = Figure {
+    id: "C1b",
+    name: "processor time of an idle davit with 10,000 functions",
+    unit: "% core",
+    goal: Goal::AtMost { target: 1.0, stretch: 0.5 },
+};
+static COLD: Figure = Figure {
+    id: "C5",
+    name: "Python cold start with 10,000 idle functions / with 10",
+    unit: "ms",
+    // Flat, within what neighbouring cold starts differ by.
+    goal: Goal::AtMost { target: 1.25, stretch: 1.10 },
+};
+
+pub(super) const SCENARIO: Scenario = Scenario {
+    name: "many-functions",
+    about: "warm and cold calls, memory and idle processor time with 10,000 functions / with 10",
+    figures: &[&WARM, &MEMORY, &CPU, &COLD],
+    run: |bench| Box::pin(run(bench)),
+};
+
+const FEW: usize = 10;
+const MANY: usize = 10_000;
+/// Longer than the time between two reads of the registry, so that what a read costs is seen in each measurement.
+const MEASURED: Duration = Duration::from_secs(4);
+const IDLE: Duration = Duration::from_secs(15);
+/// The registry is read again every three seconds; after three reads memory has its usual size.
+const SETTLE: Duration = Duration::from_secs(10);
+
+async fn run(bench: &mut Bench) -> crate::Result<()> {
+    // A davit of its own: memory that earlier scenarios left behind would hide what is looked for.
+    bench.stop();
+    let platform = bench.platform(Setup::default()).await?;
+    deploy_native(&platform, &bench.native, "warm", "max_instances = 1\nkeep_alive_seconds = 1\n")?;
+    let toml = manifest("idle", "python3.13", "handler = \"app.handler\"\n");
+    platform.deploy(&[("davit.toml", &toml), ("app.py", PYTHON)])?;
+    platform.copy("idle", FEW - 2).await?;
+    platform.rested("python3.13", 1).await?;
+    tokio::time::sleep(SETTLE).await;
+    let before = process::resident_kb(platform.pid())?;
+    let warm = Request::get(platform.gateway()?, "/default/warm");
+    platform.sql.copy_function("warm", MANY - FEW)?;
+    let (mut latencies, mut colds) = (Vec::new(), Vec::new());
+    for _ in 0..bench.repeats {
+        let mut sides = Vec::new();
+        for many in [true, false] {
+            show(&platform, many).await?;
+            let cold = cold::start(&platform, "python3.13", "idle-1").await?;
+            platform.rested("python3.13", 1).await?;
+            load::once(&warm).await?;
+            sides.push((load::steady(&warm, MEASURED).await?.percentile(0.99), cold));
+        }
+        latencies.push((sides[0].0, sides[1].0));
+        colds.push((sides[0].1, sides[1].1));
+    }
+    bench.report.pairs(&WARM, &latencies);
+    bench.report.pairs(&COLD, &colds);
+    show(&platform, true).await?;
+    platform.rested("python3.13", 1).await?;
+    tokio::time::sleep(SETTLE).await;
+    idle(bench, &platform, before).await?;
+    bench.stop();
+    Ok(())
+}
+
+/// Makes the many copies routed or not, and waits until the gateway has noticed.
+async fn show(platform: &Platform, many: bool) -> crate::Result<()> {
+    platform.sql.run(if many {
+        "insert into aliases (function_id, name, version_id) select v.function_id, 'live', v.id from versions v
+            join functions f on f.id = v.function_id where f.name like 'warm-%' on conflict do nothing"
+    } else {
+        "delete from aliases a using functions f where f.id = a.function_id and f.name like 'warm-%'"
+    })?;
+    platform.routed(if many { MANY } else { FEW } as u64).await
+}
+
+async fn idle(bench: &mut Bench, platform: &Platform, before_kb: f64) -> crate::Result<()> {
+    let pid = platform.pid();
+    let (mut memory, mut share, mut postgres) = (Vec::new(), Vec::new(), 0.0);
+    for _ in 0..3 {
+        let (cpu, children) = (process::cpu_seconds(pid)?, process::cpu_seconds_of_children(pid));
+        tokio::time::sleep(IDLE / 3).await;
+        share.push((process::cpu_seconds(pid)? - cpu) / (IDLE / 3).as_secs_f64() * 100.0);
+        postgres += (process::cpu_seconds_of_children(pid) - children) / IDLE.as_secs_f64() * 100.0;
+        memory.push((process::resident_kb(pid)? - before_kb) * 1.024 / (MANY - FEW) as f64);
+    }
+    bench.report.values(&MEMORY, &memory);
+    bench.report.values(&CPU, &share);
+    bench.report.note(format!(
+        "C1b: its Postgres took another {postgres:.1} % of a core; the 10,000 were registered by SQL"
+    ));
+    Ok(())
+}
