@@ -33,18 +33,24 @@ pub struct WorldSettings {
 }
 
 impl WorldSettings {
-    /// Settings for a host with so much memory: three quarters for instances, of which a third may wait in
-    /// pools.
+    /// Settings for this host: three quarters of its memory for instances, of which a third may wait in pools,
+    /// and a start at a time for each core.
     pub fn for_host(state_dir: PathBuf, holder: Uuid, build: BuildSettings) -> Self {
         let memory_mb = host_memory_mb() * 3 / 4;
         Self {
             state_dir,
             holder,
             pool: PoolLimits { base: 2, per_key: 8, memory_mb: memory_mb / 3 },
-            bounds: Bounds { memory_mb, instances: 200 },
+            bounds: Bounds { memory_mb, instances: 200, starts: host_starts(), removals: 4 },
             build,
         }
     }
+}
+
+/// A start keeps a core busy until its runtime is warm. At least two, since part of it is waiting for the engine;
+/// at most sixteen, since the engine does much of its work under locks of its own.
+fn host_starts() -> usize {
+    std::thread::available_parallelism().map_or(2, std::num::NonZeroUsize::get).clamp(2, 16)
 }
 
 fn host_memory_mb() -> u64 {

@@ -17,6 +17,9 @@ pub struct Config {
     pub threads: usize,
     /// Whether instances may share code on this host; where they cannot, they do not.
     pub share_code: bool,
+    /// Where this process notes its gateway's id for the next one, which runs only when this one is gone. Without
+    /// it, what a killed gateway held is free only when its lease lapses.
+    pub id_file: Option<PathBuf>,
     /// Bounds of the public listener.
     pub http: HttpLimits,
     /// Bounds and times of instances and waiting lines.
@@ -59,6 +62,7 @@ impl Config {
             state_dir: state_dir.into(),
             threads: std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
             share_code: true,
+            id_file: None,
             http: HttpLimits::default(),
             instances: InstanceLimits::default(),
         }

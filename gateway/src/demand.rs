@@ -12,7 +12,7 @@ use davit_registry::Registry;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
-use crate::instances::Instances;
+use crate::instances::{Instances, Wanted};
 
 /// Wakes the writer.
 #[derive(Clone, Default)]
@@ -46,15 +46,7 @@ impl Demand {
                 () = self.edge.notified() => {}
                 _ = tick.tick() => {}
             }
-            let rows: Vec<(PoolKey, u32, u32)> = instances
-                .wanted()
-                .into_iter()
-                .filter(|w| due(written.get(&w.key), w.waiting, w.recent))
-                .map(|w| (w.key, w.waiting, w.recent))
-                .collect();
-            if rows.is_empty() {
-                continue;
-            }
+            let Some(rows) = news(instances.wanted(), &written) else { continue };
             match registry.write_demand(gateway, &rows).await {
                 Ok(()) => {
                     for (key, waiting, recent) in rows {
@@ -67,6 +59,18 @@ impl Demand {
     }
 }
 
+/// Every row that says something, if any of them has news: a write replaces them all.
+fn news(
+    wanted: Vec<Wanted>,
+    written: &HashMap<PoolKey, (u32, u32, Instant)>,
+) -> Option<Vec<(PoolKey, u32, u32)>> {
+    if !wanted.iter().any(|w| due(written.get(&w.key), w.waiting, w.recent)) {
+        return None;
+    }
+    let telling = |w: &Wanted| w.waiting > 0 || w.recent > 0 || written.contains_key(&w.key);
+    Some(wanted.into_iter().filter(telling).map(|w| (w.key, w.waiting, w.recent)).collect())
+}
+
 /// Whether a row has news worth a write.
 fn due(written: Option<&(u32, u32, Instant)>, waiting: u32, recent: u32) -> bool {
     match written {
@@ -74,5 +78,27 @@ fn due(written: Option<&(u32, u32, Instant)>, waiting: u32, recent: u32) -> bool
         Some(&(w, r, at)) => {
             (w, r) != (waiting, recent) || ((waiting, recent) != (0, 0) && at.elapsed() > AGAIN)
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use davit_api::NetworkClass;
+
+    use super::*;
+
+    fn wanted(memory_mb: u32, waiting: u32) -> Wanted {
+        let network = NetworkClass::Egress;
+        let key = PoolKey { image: "i".into(), memory_mb, cpu_millis: 1, ephemeral_mb: 1, network };
+        Wanted { key, waiting, recent: 0, ready: 0 }
+    }
+
+    #[test]
+    fn news_of_one_key_does_not_take_back_what_another_waits_for() {
+        let at = Instant::now();
+        let written = HashMap::from([(wanted(128, 1).key, (1, 0, at))]);
+        assert_eq!(news(vec![wanted(128, 1)], &written), None);
+        let rows = news(vec![wanted(128, 1), wanted(256, 2)], &written).unwrap();
+        assert_eq!(rows.iter().map(|r| (r.0.memory_mb, r.1)).collect::<Vec<_>>(), [(128, 1), (256, 2)]);
     }
 }

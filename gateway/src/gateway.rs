@@ -84,7 +84,11 @@ impl Gateway {
         });
         tracing::info!("code is {}", bundles.way());
         let lanes = Arc::new(Lanes::start(config.threads).map_err(BuildError::Threads)?);
-        Ok(Self { id: GatewayId::new(), config, deps, listener, address, bundles, lanes })
+        let id = GatewayId::new();
+        if let Some(file) = &config.id_file {
+            lease::succeed(&deps.registry, file, id).await.map_err(BuildError::State)?;
+        }
+        Ok(Self { id, config, deps, listener, address, bundles, lanes })
     }
 
     /// Where functions are reached.

@@ -52,7 +52,7 @@ impl Gateway {
         let (admin, _) = bind("admin", self.admin).await?;
         let store = process.start(parts::store(&self.database_url, state.dir(), &settings)).await?;
         let gateway =
-            parts::data_plane(self.public, self.public_url.clone(), state.dir(), &store, &settings).await?;
+            parts::data_plane(self.public, self.public_url.clone(), &state, &store, &settings).await?;
         let gateway = gateway.spawn(process.readiness.latch("routes"));
         process
             .serve_admin(admin, parts::show_gateway(Admin::new(process.readiness.clone()), gateway.admin()));

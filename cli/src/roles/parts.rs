@@ -19,6 +19,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
+use super::state::State;
 use crate::failure::{Failure, Result};
 
 /// The registry and what every part needs with it.
@@ -167,13 +168,14 @@ impl ControlPlane {
 pub(super) async fn data_plane(
     listen: SocketAddr,
     public_url: Option<String>,
-    state_dir: &Path,
+    state: &State,
     store: &Store,
     settings: &PartSettings,
 ) -> Result<Gateway> {
-    let mut config = GatewayConfig::new(listen, state_dir);
+    let mut config = GatewayConfig::new(listen, state.dir());
     config.threads = settings.gateway_threads.unwrap_or(config.threads);
     config.share_code = settings.share_code;
+    config.id_file = state.gateway_id_file();
     if let Some(url) = public_url {
         config.public_url = url;
     }

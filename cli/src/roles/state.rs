@@ -15,6 +15,8 @@ use crate::failure::{Failure, Result};
 /// A state directory that this process uses for as long as the value lives.
 pub(super) struct State {
     dir: PathBuf,
+    role: &'static str,
+    others: Others,
     _lock: File,
 }
 
@@ -27,17 +29,17 @@ enum Others {
 
 impl State {
     /// Makes the directory if need be and takes its lock, which ends with the process however it ends.
-    pub(super) fn own(dir: &Path, role: &str) -> Result<Self> {
+    pub(super) fn own(dir: &Path, role: &'static str) -> Result<Self> {
         Self::take(dir, role, Others::None)
     }
 
     /// As [`State::own`], beside any number of processes that share it in the same role. Gateways may: each
     /// instance's socket belongs to one of them, and bundles appear whole under their digest.
-    pub(super) fn share(dir: &Path, role: &str) -> Result<Self> {
+    pub(super) fn share(dir: &Path, role: &'static str) -> Result<Self> {
         Self::take(dir, role, Others::Any)
     }
 
-    fn take(dir: &Path, role: &str, others: Others) -> Result<Self> {
+    fn take(dir: &Path, role: &'static str, others: Others) -> Result<Self> {
         let failed = |e: std::io::Error| Failure::while_doing(dir.display(), e);
         fs::DirBuilder::new().recursive(true).mode(0o711).create(dir).map_err(failed)?;
         let dir = dir.canonicalize().map_err(failed)?;
@@ -46,7 +48,7 @@ impl State {
         let lock = lock.map_err(|e| Failure::while_doing(path.display(), e))?;
         let locked = if others == Others::Any { lock.try_lock_shared() } else { lock.try_lock() };
         match locked {
-            Ok(()) => Ok(Self { dir, _lock: lock }),
+            Ok(()) => Ok(Self { dir, role, others, _lock: lock }),
             Err(TryLockError::WouldBlock) => Err(Failure::Failed(format!(
                 "another davit runs on {}; stop it, or choose another --state-dir",
                 dir.display()
@@ -58,6 +60,12 @@ impl State {
     /// Where it is.
     pub(super) fn dir(&self) -> &Path {
         &self.dir
+    }
+
+    /// Where the id of this process's gateway lies for the next process: one a role, since each role has a lock of
+    /// its own. `None` when others share the directory, because then the one before may still be there.
+    pub(super) fn gateway_id_file(&self) -> Option<PathBuf> {
+        (self.others == Others::None).then(|| self.dir.join(format!("{}.gateway-id", self.role)))
     }
 
     /// Where the first administrator's token lies.

@@ -9,7 +9,7 @@ use std::time::Duration;
 use davit_api::{GatewayId, InstanceId, PoolKey};
 use davit_daemon::Tasks;
 use parking_lot::Mutex;
-use tokio::sync::{Notify, Semaphore};
+use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use super::plan::{Plan, Reason, Removal};
@@ -17,9 +17,6 @@ use crate::backend::{ContainerId, ImageId, Role, StartRequest};
 use crate::probe;
 use crate::world::{BusyGuard, World};
 
-/// A start keeps a core busy for a fifth of a second; more at a time only makes each later.
-const STARTS: usize = 2;
-const REMOVALS: usize = 4;
 const LONGEST_REST: Duration = Duration::from_secs(30);
 
 /// Carries plans out; tasks hold clones.
@@ -27,8 +24,6 @@ const LONGEST_REST: Duration = Duration::from_secs(30);
 pub(super) struct Applier {
     world: Arc<World>,
     tasks: Tasks,
-    starts: Arc<Semaphore>,
-    removals: Arc<Semaphore>,
     removing: Arc<Mutex<HashSet<ContainerId>>>,
     /// Images whose starts fail: how often in a row, and until when they are left alone.
     failing: Arc<Mutex<HashMap<String, (u32, Instant)>>>,
@@ -43,8 +38,6 @@ impl Applier {
         Self {
             world,
             tasks,
-            starts: Arc::new(Semaphore::new(STARTS)),
-            removals: Arc::new(Semaphore::new(REMOVALS)),
             removing: Arc::default(),
             failing: Arc::default(),
             wake: Arc::default(),
@@ -57,13 +50,16 @@ impl Applier {
         self.failing.lock().get(image).is_some_and(|(_, until)| Instant::now() < *until)
     }
 
-    /// Phases: close rows, remove, watch, start, forget gateways.
+    /// Containers whose removal runs.
+    pub(super) fn removing(&self) -> HashSet<ContainerId> {
+        self.removing.lock().clone()
+    }
+
+    /// Phases: start, since somebody may wait for it; remove, watch, close rows, forget gateways.
     pub(super) async fn apply(&self, plan: Plan) {
-        for (instance, reason) in plan.close {
-            tracing::info!(%instance, %reason, "instance closed");
-            self.close(instance, &reason).await;
-            if let Err(error) = self.world.backend.remove_dir(instance) {
-                tracing::warn!(%error, "cannot remove an instance's directory");
+        for (gateway, key, image) in plan.start {
+            if !self.start(gateway, key, image).await {
+                break;
             }
         }
         for removal in plan.remove {
@@ -75,9 +71,11 @@ impl Applier {
             self.tasks
                 .spawn("watch-instance", async move { this.watch(instance, None, &container, busy).await });
         }
-        for (gateway, key, image) in plan.start {
-            if !self.start(gateway, key, image).await {
-                break;
+        for (instance, reason) in plan.close {
+            tracing::info!(%instance, %reason, "instance closed");
+            self.close(instance, &reason).await;
+            if let Err(error) = self.world.backend.remove_dir(instance) {
+                tracing::warn!(%error, "cannot remove an instance's directory");
             }
         }
         for gateway in plan.forget {
@@ -100,7 +98,6 @@ impl Applier {
         }
         let this = self.clone();
         self.tasks.spawn("remove-container", async move {
-            let _permit = this.removals.acquire().await;
             if matches!(removal.reason, Reason::Died(_) | Reason::NeverReady) {
                 let words = this.world.backend.last_words(&removal.container).await.unwrap_or_default();
                 tracing::info!(container = %removal.container, reason = %removal.reason, ?words, "removing");
@@ -135,15 +132,11 @@ impl Applier {
         let this = self.clone();
         self.tasks.spawn("start-instance", async move {
             let request = StartRequest { instance, role: Role::Instance, image, key: key.clone() };
-            let started = {
-                let _permit = this.starts.acquire().await;
-                if this.tasks.stopping().is_cancelled() {
-                    let _ =
-                        this.world.registry.set_removed(instance, "davit stopped before it started").await;
-                    return;
-                }
-                this.world.backend.start(request).await
-            };
+            if this.tasks.stopping().is_cancelled() {
+                let _ = this.world.registry.set_removed(instance, "davit stopped before it started").await;
+                return;
+            }
+            let started = this.world.backend.start(request).await;
             this.dirty.store(true, Ordering::Release);
             match started {
                 Ok(container) => this.watch(instance, Some(&key.image), &container, busy).await,

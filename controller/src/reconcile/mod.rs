@@ -40,6 +40,8 @@ pub struct Status {
     pub starting: usize,
     /// Calls that wait for an image or for room.
     pub unmet: u32,
+    /// Calls whose start waits until another has ended.
+    pub queued: u32,
     /// Why the last look came to nothing.
     pub error: Option<String>,
 }
@@ -93,6 +95,7 @@ async fn look(reader: &mut read::Reader, applier: &apply::Applier) -> Status {
         instances: seen.instances.len(),
         starting: seen.starting_here.len(),
         unmet: plan.unmet,
+        queued: plan.queued,
         ..Status::default()
     };
     reader.remember(&plan);

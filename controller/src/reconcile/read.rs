@@ -10,7 +10,7 @@ use davit_registry::{DemandRow, GATEWAY_LEASE, GatewayRow, InstanceRow};
 use tokio::time::Instant;
 
 use super::apply::Applier;
-use super::plan::{self, Gateway, Instance};
+use super::plan::{self, Gateway, Instance, Turns};
 use crate::backend::{BackendError, ImageId, Observed};
 use crate::pool::{self, PoolView};
 use crate::world::World;
@@ -26,6 +26,7 @@ pub(super) struct Reader {
     world: Arc<World>,
     lapsed_since: HashMap<GatewayId, Instant>,
     missing: HashSet<InstanceId>,
+    turns: Turns,
     images: HashMap<String, ImageId>,
     standing: Vec<String>,
     images_at: Option<Instant>,
@@ -40,6 +41,7 @@ impl Reader {
             world,
             lapsed_since: HashMap::new(),
             missing: HashSet::new(),
+            turns: Turns::default(),
             images: HashMap::new(),
             standing: Vec::new(),
             images_at: None,
@@ -54,6 +56,8 @@ impl Reader {
     pub(super) async fn read(&mut self, applier: &Applier) -> Result<plan::World, String> {
         let mut starting = self.world.starting.now();
         let mut errands = self.world.errands.now();
+        // Before the containers: a removal that ends in between left no container to see.
+        let removing = applier.removing();
         self.read_containers(applier).await.map_err(|e| e.to_string())?;
         let registry = &self.world.registry;
         let gateways = registry.gateways().await.map_err(|e| e.to_string())?;
@@ -84,6 +88,8 @@ impl Reader {
             containers: self.containers.clone(),
             images,
             starting_here: starting,
+            removing_here: removing,
+            turns: self.turns.clone(),
             // A list that was read for an earlier look proves nothing a second time.
             missing_before: if self.fresh { self.missing.clone() } else { HashSet::new() },
             own_errands: errands,
@@ -92,6 +98,7 @@ impl Reader {
     }
 
     pub(super) fn remember(&mut self, plan: &plan::Plan) {
+        self.turns.clone_from(&plan.turns);
         if self.fresh {
             self.missing = plan.missing.clone();
         }
