@@ -51,10 +51,21 @@ async fn collect(world: &World) {
     if let Err(error) = world.registry.prune_invocations(INVOCATIONS_KEPT).await {
         tracing::warn!(%error, "cannot remove old invocations");
     }
+    audit(world).await;
     if let Err(error) = directories(world).await {
         tracing::warn!(%error, "cannot collect instance directories");
     }
     workshops(world);
+}
+
+/// A batch a round; what is left has waited for a year and can wait for a minute.
+async fn audit(world: &World) {
+    let Some(days) = world.settings.audit_days else { return };
+    match world.registry.prune_audit(days.get()).await {
+        Ok(0) => {}
+        Ok(entries) => tracing::info!(entries, days, "removed old audit entries"),
+        Err(error) => tracing::warn!(%error, "cannot remove old audit entries"),
+    }
 }
 
 async fn directories(world: &World) -> Result<(), crate::backend::BackendError> {

@@ -2,6 +2,7 @@
 //! who runs them. `davit up` and `davit controller` call [`spawn_loops`] once.
 
 use std::collections::HashSet;
+use std::num::{NonZeroU32, NonZeroUsize};
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -17,6 +18,9 @@ use crate::pool::PoolLimits;
 use crate::reconcile::Bounds;
 use crate::{acting, build, gc, reconcile};
 
+/// Days that audit entries are kept, unless the operator says otherwise: a year, and a month to look back on it.
+pub const AUDIT_DAYS: u32 = 400;
+
 /// Settings of the loops.
 #[derive(Debug, Clone)]
 pub struct WorldSettings {
@@ -28,6 +32,8 @@ pub struct WorldSettings {
     pub pool: PoolLimits,
     /// Bounds of all instances.
     pub bounds: Bounds,
+    /// Days that audit entries are kept; `None` keeps them for ever.
+    pub audit_days: Option<NonZeroU32>,
     /// How builds run.
     pub build: BuildSettings,
 }
@@ -42,6 +48,7 @@ impl WorldSettings {
             holder,
             pool: PoolLimits { base: 2, per_key: 8, memory_mb: memory_mb / 3 },
             bounds: Bounds { memory_mb, instances: 200, starts: host_starts(), removals: 4 },
+            audit_days: NonZeroU32::new(AUDIT_DAYS),
             build,
         }
     }
@@ -50,7 +57,7 @@ impl WorldSettings {
 /// A start keeps a core busy until its runtime is warm. At least two, since part of it is waiting for the engine;
 /// at most sixteen, since the engine does much of its work under locks of its own.
 fn host_starts() -> usize {
-    std::thread::available_parallelism().map_or(2, std::num::NonZeroUsize::get).clamp(2, 16)
+    std::thread::available_parallelism().map_or(2, NonZeroUsize::get).clamp(2, 16)
 }
 
 fn host_memory_mb() -> u64 {

@@ -8,7 +8,7 @@ use sqlx::postgres::PgConnection;
 
 use crate::namespaces::function_of;
 use crate::rows::{int, json, to_json};
-use crate::{Registry, RegistryError, Result};
+use crate::{Audited, Registry, RegistryError, Result};
 
 impl Registry {
     /// Makes a started version ready and live, with its routes and schedules, in one step. A version that is
@@ -45,7 +45,9 @@ impl Registry {
         })
         .await
     }
+}
 
+impl Audited {
     /// Moves `live` to the version of that number, or to the ready one before the live one.
     pub async fn rollback(
         &self,
@@ -54,7 +56,7 @@ impl Registry {
         to: Option<u32>,
     ) -> Result<VersionView> {
         let (namespace, name) = (namespace.clone(), name.clone());
-        self.transact(move |conn| {
+        self.change_named(move |conn| {
             Box::pin(async move {
                 let (_, function) = function_of(conn, &namespace, &name).await?;
                 sqlx::query("select from functions where id = $1 for update").bind(function.0).execute(&mut *conn).await?;
@@ -75,7 +77,9 @@ impl Registry {
                 })?;
                 let version = VersionId(row.try_get("id")?);
                 go_live(conn, function, version).await?;
-                crate::versions::view_by_id(conn, version).await
+                let view = crate::versions::view_by_id(conn, version).await?;
+                let object = format!("{name}/{}", view.number);
+                Ok((view, object))
             })
         })
         .await

@@ -5,10 +5,11 @@ use davit_api::{ApiError, ArtifactUploadId, Digest, ErrorCode};
 use futures_util::{Stream, StreamExt};
 use sha2::{Digest as _, Sha256};
 use sqlx::Row;
+use sqlx::postgres::PgConnection;
 use uuid::Uuid;
 
 use crate::rows::{bigint, count64, digest_opt};
-use crate::{Registry, RegistryError, Result};
+use crate::{Audited, Registry, RegistryError, Result};
 
 const CHUNK: usize = 1024 * 1024;
 
@@ -82,10 +83,54 @@ fn finished(hash: &Sha256) -> Digest {
     Digest::from_bytes(hash.clone().finalize().into())
 }
 
+/// Makes an upload visible under its digest and answers which upload holds the content now: content that is
+/// there already keeps its chunks, and the row only learns that somebody wants it.
+async fn publish(
+    conn: &mut PgConnection,
+    digest: Digest,
+    size: u64,
+    upload: ArtifactUploadId,
+) -> Result<ArtifactUploadId> {
+    let kept: Uuid = sqlx::query_scalar(
+        "insert into artifacts (digest, size, upload_id) values ($1, $2, $3)
+         on conflict (digest) do update set touched_at = clock_timestamp() returning upload_id",
+    )
+    .bind(digest.as_bytes().as_slice())
+    .bind(bigint(size))
+    .bind(upload.0)
+    .fetch_one(conn)
+    .await?;
+    Ok(ArtifactUploadId(kept))
+}
+
+impl Audited {
+    /// As [`Registry::put_artifact`], for content that somebody sent.
+    pub async fn put_artifact<S>(&self, digest: Digest, chunks: S) -> Result<u64>
+    where
+        S: Stream<Item = std::io::Result<Bytes>> + Send + Unpin,
+    {
+        let (upload, size) = self.registry.upload(digest, chunks).await?;
+        let kept = self.change(move |conn| Box::pin(publish(conn, digest, size, upload))).await?;
+        self.registry.settle_upload(upload, kept).await;
+        Ok(size)
+    }
+}
+
 impl Registry {
     /// Stores content under its digest and answers its size. Content with another digest is refused; content
     /// that is stored already is not stored again. An upload that breaks off leaves nothing visible.
-    pub async fn put_artifact<S>(&self, digest: Digest, mut chunks: S) -> Result<u64>
+    pub async fn put_artifact<S>(&self, digest: Digest, chunks: S) -> Result<u64>
+    where
+        S: Stream<Item = std::io::Result<Bytes>> + Send + Unpin,
+    {
+        let (upload, size) = self.upload(digest, chunks).await?;
+        let kept = self.transact(move |conn| Box::pin(publish(conn, digest, size, upload))).await?;
+        self.settle_upload(upload, kept).await;
+        Ok(size)
+    }
+
+    /// Stores the chunks, which nobody sees before they are published.
+    async fn upload<S>(&self, digest: Digest, mut chunks: S) -> Result<(ArtifactUploadId, u64)>
     where
         S: Stream<Item = std::io::Result<Bytes>> + Send + Unpin,
     {
@@ -125,25 +170,18 @@ impl Registry {
             let message = format!("the content's digest is {found}, not {digest}");
             return Err(ApiError::new(ErrorCode::InvalidRequest, message).into());
         }
-        // Content that is there already keeps its chunks; the row only learns that somebody wants it.
-        let kept: Uuid = sqlx::query_scalar(
-            "insert into artifacts (digest, size, upload_id) values ($1, $2, $3)
-             on conflict (digest) do update set touched_at = clock_timestamp() returning upload_id",
-        )
-        .bind(digest.as_bytes().as_slice())
-        .bind(bigint(size))
-        .bind(upload.0)
-        .fetch_one(&self.pool)
-        .await?;
-        if kept != upload.0 {
-            self.drop_upload(upload).await;
-        }
-        Ok(size)
+        Ok((upload, size))
     }
 
     /// The same for content that is in memory.
     pub async fn put_artifact_bytes(&self, digest: Digest, content: Bytes) -> Result<u64> {
         self.put_artifact(digest, futures_util::stream::iter([Ok(content)])).await
+    }
+
+    async fn settle_upload(&self, upload: ArtifactUploadId, kept: ArtifactUploadId) {
+        if kept != upload {
+            self.drop_upload(upload).await;
+        }
     }
 
     async fn drop_upload(&self, upload: ArtifactUploadId) {

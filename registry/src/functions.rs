@@ -8,7 +8,7 @@ use sqlx::postgres::PgRow;
 
 use crate::namespaces::{function_of, id_of};
 use crate::rows::{json_opt, parsed};
-use crate::{Registry, RegistryError, Result};
+use crate::{Audited, Registry, RegistryError, Result};
 
 const SUMMARY: &str = "select f.id, n.name as namespace, f.name, f.created_at, v.number, v.spec,
         coalesce(i.active, 0) as active, coalesce(i.frozen, 0) as frozen,
@@ -74,12 +74,14 @@ impl Registry {
         let schedules = self.list_schedules(namespace, name).await?;
         Ok(FunctionDetail { summary, live, latest, routes, schedules })
     }
+}
 
+impl Audited {
     /// Takes a function out of service: its address, routes and schedules are gone at once, its name is free,
     /// and what it had queued ends as dead. Rows and artifacts stay until they are collected.
     pub async fn delete_function(&self, namespace: &NamespaceName, name: &FunctionName) -> Result<()> {
         let (namespace, name) = (namespace.clone(), name.clone());
-        self.transact(move |conn| {
+        self.change(move |conn| {
             Box::pin(async move {
                 id_of(conn, &namespace).await?;
                 let (_, id) = function_of(conn, &namespace, &name).await?;

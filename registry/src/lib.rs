@@ -41,7 +41,7 @@ use futures_util::future::BoxFuture;
 use sqlx::postgres::{PgConnectOptions, PgConnection, PgPool, PgPoolOptions};
 
 pub use artifacts::{ArtifactReader, GcReport};
-pub use audit::{AuditEntry, AuditRow};
+pub use audit::{Act, Audited};
 pub use builds::BuildJob;
 pub use changes::{Changes, Topic};
 pub use demand::DemandRow;

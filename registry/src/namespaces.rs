@@ -5,7 +5,7 @@ use sqlx::Row;
 use sqlx::postgres::PgConnection;
 
 use crate::rows::parsed;
-use crate::{Registry, RegistryError, Result};
+use crate::{Audited, Registry, RegistryError, Result};
 
 /// The id behind a name, inside a transaction.
 pub(crate) async fn id_of(conn: &mut PgConnection, name: &NamespaceName) -> Result<NamespaceId> {
@@ -17,17 +17,27 @@ pub(crate) async fn id_of(conn: &mut PgConnection, name: &NamespaceName) -> Resu
         .ok_or_else(|| RegistryError::not_found("namespace", name))
 }
 
-impl Registry {
+impl Audited {
     /// Makes the namespace unless it exists.
     pub async fn ensure_namespace(&self, name: &NamespaceName) -> Result<NamespaceId> {
-        sqlx::query("insert into namespaces (id, name) values ($1, $2) on conflict (name) do nothing")
-            .bind(NamespaceId::new().0)
-            .bind(name.as_str())
-            .execute(&self.pool)
-            .await?;
-        self.namespace_id(name).await
+        let name = name.clone();
+        self.change_named(move |conn| {
+            Box::pin(async move {
+                sqlx::query(
+                    "insert into namespaces (id, name) values ($1, $2) on conflict (name) do nothing",
+                )
+                .bind(NamespaceId::new().0)
+                .bind(name.as_str())
+                .execute(&mut *conn)
+                .await?;
+                Ok((id_of(conn, &name).await?, name.to_string()))
+            })
+        })
+        .await
     }
+}
 
+impl Registry {
     /// The id behind a name.
     pub async fn namespace_id(&self, name: &NamespaceName) -> Result<NamespaceId> {
         id_of(&mut *self.pool.acquire().await?, name).await

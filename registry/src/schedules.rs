@@ -11,7 +11,7 @@ use sqlx::postgres::PgRow;
 
 use crate::namespaces::function_of;
 use crate::rows::{json, parsed, to_json};
-use crate::{Registry, RegistryError, Result, Topic};
+use crate::{Audited, Registry, RegistryError, Result, Topic};
 
 /// A schedule as the alarm needs it.
 #[derive(Debug, Clone, PartialEq)]
@@ -102,30 +102,6 @@ impl Registry {
         Ok(done.rows_affected() == 1)
     }
 
-    /// Adds a schedule by hand.
-    pub async fn add_schedule(
-        &self,
-        namespace: &NamespaceName,
-        function: &FunctionName,
-        name: &ScheduleName,
-        spec: &ScheduleSpec,
-    ) -> Result<ScheduleView> {
-        let mut conn = self.pool.acquire().await?;
-        let (_, id) = function_of(&mut conn, namespace, function).await?;
-        let row = sqlx::query(
-            "insert into schedules (id, function_id, name, spec, enabled, from_manifest)
-             values ($1, $2, $3, $4, $5, false) returning *, null::timestamptz as last_due_at",
-        )
-        .bind(ScheduleId::new().0)
-        .bind(id.0)
-        .bind(name.as_str())
-        .bind(to_json(spec)?)
-        .bind(spec.enabled)
-        .fetch_one(&mut *conn)
-        .await?;
-        view(&row)
-    }
-
     /// A function's schedules, by name.
     pub async fn list_schedules(
         &self,
@@ -142,6 +118,38 @@ impl Registry {
         .fetch_all(&mut *conn)
         .await?;
         rows.iter().map(view).collect()
+    }
+}
+
+impl Audited {
+    /// Adds a schedule by hand.
+    pub async fn add_schedule(
+        &self,
+        namespace: &NamespaceName,
+        function: &FunctionName,
+        name: &ScheduleName,
+        spec: &ScheduleSpec,
+    ) -> Result<ScheduleView> {
+        let (namespace, function, name) = (namespace.clone(), function.clone(), name.clone());
+        let (spec, enabled) = (to_json(spec)?, spec.enabled);
+        self.change_named(move |conn| {
+            Box::pin(async move {
+                let (_, id) = function_of(conn, &namespace, &function).await?;
+                let row = sqlx::query(
+                    "insert into schedules (id, function_id, name, spec, enabled, from_manifest)
+                     values ($1, $2, $3, $4, $5, false) returning *, null::timestamptz as last_due_at",
+                )
+                .bind(ScheduleId::new().0)
+                .bind(id.0)
+                .bind(name.as_str())
+                .bind(spec)
+                .bind(enabled)
+                .fetch_one(conn)
+                .await?;
+                Ok((view(&row)?, format!("{function}/{name}")))
+            })
+        })
+        .await
     }
 
     /// Stops a schedule from ringing. Instants that pass meanwhile are not missed: they were not due.
@@ -173,17 +181,23 @@ impl Registry {
         name: &ScheduleName,
         set: &'static str,
     ) -> Result<ScheduleView> {
-        let row = sqlx::query(sqlx::AssertSqlSafe(format!(
-            "{set} from functions f join namespaces n on n.id = f.namespace_id
-             where s.function_id = f.id and n.name = $1 and f.name = $2 and s.name = $3 and f.deleted_at is null
-             returning s.*, (select max(due_at) from fires where schedule_id = s.id) as last_due_at"
-        )))
-        .bind(namespace.as_str())
-        .bind(function.as_str())
-        .bind(name.as_str())
-        .fetch_optional(&self.pool)
-        .await?;
-        view(&row.ok_or_else(|| RegistryError::not_found("schedule", name))?)
+        let (namespace, function, name) = (namespace.clone(), function.clone(), name.clone());
+        self.change(move |conn| {
+            Box::pin(async move {
+                let row = sqlx::query(sqlx::AssertSqlSafe(format!(
+                    "{set} from functions f join namespaces n on n.id = f.namespace_id
+                     where s.function_id = f.id and n.name = $1 and f.name = $2 and s.name = $3 and f.deleted_at is null
+                     returning s.*, (select max(due_at) from fires where schedule_id = s.id) as last_due_at"
+                )))
+                .bind(namespace.as_str())
+                .bind(function.as_str())
+                .bind(name.as_str())
+                .fetch_optional(conn)
+                .await?;
+                view(&row.ok_or_else(|| RegistryError::not_found("schedule", name))?)
+            })
+        })
+        .await
     }
 
     /// Removes a schedule and its record of instants.
@@ -193,19 +207,25 @@ impl Registry {
         function: &FunctionName,
         name: &ScheduleName,
     ) -> Result<()> {
-        let done = sqlx::query(
-            "delete from schedules s using functions f, namespaces n where s.function_id = f.id
-             and n.id = f.namespace_id and n.name = $1 and f.name = $2 and s.name = $3 and f.deleted_at is null",
-        )
-        .bind(namespace.as_str())
-        .bind(function.as_str())
-        .bind(name.as_str())
-        .execute(&self.pool)
-        .await?;
-        if done.rows_affected() == 0 {
-            return Err(RegistryError::not_found("schedule", name));
-        }
-        Ok(())
+        let (namespace, function, name) = (namespace.clone(), function.clone(), name.clone());
+        self.change(move |conn| {
+            Box::pin(async move {
+                let done = sqlx::query(
+                    "delete from schedules s using functions f, namespaces n where s.function_id = f.id
+                     and n.id = f.namespace_id and n.name = $1 and f.name = $2 and s.name = $3 and f.deleted_at is null",
+                )
+                .bind(namespace.as_str())
+                .bind(function.as_str())
+                .bind(name.as_str())
+                .execute(conn)
+                .await?;
+                if done.rows_affected() == 0 {
+                    return Err(RegistryError::not_found("schedule", name));
+                }
+                Ok(())
+            })
+        })
+        .await
     }
 
     /// Accepts an invocation as the schedule would, now and besides its instants.
@@ -216,25 +236,33 @@ impl Registry {
         name: &ScheduleName,
         payload: Vec<u8>,
     ) -> Result<InvocationId> {
-        let id = InvocationId::new();
-        let done = sqlx::query(
-            "insert into invocations (id, namespace_id, function_id, source, payload, policy, run_at)
-             select $1, f.namespace_id, f.id, 'schedule', $5, coalesce(v.spec->'retry', '{}'), clock_timestamp()
-             from schedules s join functions f on f.id = s.function_id join namespaces n on n.id = f.namespace_id
-             join aliases a on a.function_id = f.id and a.name = 'live' join versions v on v.id = a.version_id
-             where n.name = $2 and f.name = $3 and s.name = $4 and f.deleted_at is null",
-        )
-        .bind(id.0)
-        .bind(namespace.as_str())
-        .bind(function.as_str())
-        .bind(name.as_str())
-        .bind(payload)
-        .execute(&self.pool)
-        .await?;
-        if done.rows_affected() == 0 {
-            return Err(RegistryError::not_found("schedule of a live function named", name));
-        }
-        self.poke(Topic::Queue);
+        let (namespace, function, name) = (namespace.clone(), function.clone(), name.clone());
+        let id = self
+            .change(move |conn| {
+                Box::pin(async move {
+                    let id = InvocationId::new();
+                    let done = sqlx::query(
+                        "insert into invocations (id, namespace_id, function_id, source, payload, policy, run_at)
+                         select $1, f.namespace_id, f.id, 'schedule', $5, coalesce(v.spec->'retry', '{}'), clock_timestamp()
+                         from schedules s join functions f on f.id = s.function_id join namespaces n on n.id = f.namespace_id
+                         join aliases a on a.function_id = f.id and a.name = 'live' join versions v on v.id = a.version_id
+                         where n.name = $2 and f.name = $3 and s.name = $4 and f.deleted_at is null",
+                    )
+                    .bind(id.0)
+                    .bind(namespace.as_str())
+                    .bind(function.as_str())
+                    .bind(name.as_str())
+                    .bind(payload)
+                    .execute(conn)
+                    .await?;
+                    if done.rows_affected() == 0 {
+                        return Err(RegistryError::not_found("schedule of a live function named", name));
+                    }
+                    Ok(id)
+                })
+            })
+            .await?;
+        self.registry.poke(Topic::Queue);
         Ok(id)
     }
 }

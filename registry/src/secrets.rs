@@ -13,7 +13,7 @@ use davit_api::{NamespaceId, NamespaceName, SecretName};
 use sqlx::Row;
 
 use crate::rows::parsed;
-use crate::{Registry, RegistryError, Result};
+use crate::{Audited, Registry, RegistryError, Result};
 
 /// The key that seals every secret: 32 bytes in a file beside the database, never in it.
 #[derive(Clone)]
@@ -122,7 +122,7 @@ pub struct SecretRow {
     pub updated_at: DateTime<Utc>,
 }
 
-impl Registry {
+impl Audited {
     /// Sets a secret. Instances that start from now on see it.
     pub async fn set_secret(
         &self,
@@ -134,22 +134,52 @@ impl Registry {
         if value.contains('\0') {
             return Err(davit_api::ApiError::field("value", "must not hold the character U+0000").into());
         }
-        let id = self.namespace_id(namespace).await?;
+        let id = self.registry.namespace_id(namespace).await?;
         let (nonce, sealed) = key.seal(&place(id, name.as_str()), value)?;
-        sqlx::query(
-            "insert into secrets (namespace_id, name, nonce, sealed) values ($1, $2, $3, $4)
-             on conflict (namespace_id, name) do update
-             set nonce = excluded.nonce, sealed = excluded.sealed, updated_at = clock_timestamp()",
-        )
-        .bind(id.0)
-        .bind(name.as_str())
-        .bind(nonce.as_slice())
-        .bind(sealed)
-        .execute(&self.pool)
-        .await?;
-        Ok(())
+        let name = name.clone();
+        self.change(move |conn| {
+            Box::pin(async move {
+                sqlx::query(
+                    "insert into secrets (namespace_id, name, nonce, sealed) values ($1, $2, $3, $4)
+                     on conflict (namespace_id, name) do update
+                     set nonce = excluded.nonce, sealed = excluded.sealed, updated_at = clock_timestamp()",
+                )
+                .bind(id.0)
+                .bind(name.as_str())
+                .bind(nonce.as_slice())
+                .bind(sealed)
+                .execute(conn)
+                .await?;
+                Ok(())
+            })
+        })
+        .await
     }
 
+    /// Removes a secret.
+    pub async fn remove_secret(&self, namespace: &NamespaceName, name: &SecretName) -> Result<()> {
+        let (namespace, name) = (namespace.clone(), name.clone());
+        self.change(move |conn| {
+            Box::pin(async move {
+                let done = sqlx::query(
+                    "delete from secrets s using namespaces n
+                     where n.id = s.namespace_id and n.name = $1 and s.name = $2",
+                )
+                .bind(namespace.as_str())
+                .bind(name.as_str())
+                .execute(conn)
+                .await?;
+                if done.rows_affected() == 0 {
+                    return Err(RegistryError::not_found("secret", name));
+                }
+                Ok(())
+            })
+        })
+        .await
+    }
+}
+
+impl Registry {
     /// A namespace's secrets, by name.
     pub async fn list_secrets(&self, namespace: &NamespaceName) -> Result<Vec<SecretRow>> {
         let id = self.namespace_id(namespace).await?;
@@ -168,20 +198,5 @@ impl Registry {
                 })
             })
             .collect()
-    }
-
-    /// Removes a secret.
-    pub async fn remove_secret(&self, namespace: &NamespaceName, name: &SecretName) -> Result<()> {
-        let done = sqlx::query(
-            "delete from secrets s using namespaces n where n.id = s.namespace_id and n.name = $1 and s.name = $2",
-        )
-        .bind(namespace.as_str())
-        .bind(name.as_str())
-        .execute(&self.pool)
-        .await?;
-        if done.rows_affected() == 0 {
-            return Err(RegistryError::not_found("secret", name));
-        }
-        Ok(())
     }
 }

@@ -9,7 +9,7 @@ use sqlx::Row;
 use sqlx::postgres::PgRow;
 
 use crate::rows::{parsed, parsed_opt};
-use crate::{Registry, RegistryError, Result};
+use crate::{Audited, Registry, RegistryError, Result};
 
 /// A token that is good at this moment.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -45,33 +45,64 @@ fn view(row: &PgRow) -> Result<TokenView> {
     })
 }
 
-impl Registry {
+impl Audited {
     /// Makes a token. The answer is the only place where its secret ever appears.
     pub async fn create_token(&self, new: NewToken) -> Result<TokenCreated> {
         let namespace = match &new.namespace {
-            Some(name) => Some(self.namespace_id(name).await?.0),
+            Some(name) => Some(self.registry.namespace_id(name).await?.0),
             None => None,
         };
         let mut bytes = [0_u8; 32];
         rand::fill(&mut bytes);
         let token = format!("dvt_{}", URL_SAFE_NO_PAD.encode(bytes));
-        let row = sqlx::query(
-            "insert into tokens (id, namespace_id, description, role, prefix, hash, expires_at)
-             values ($1, $2, $3, $4, $5, $6, $7) returning *, $8::text as namespace",
-        )
-        .bind(TokenId::new().0)
-        .bind(namespace)
-        .bind(&new.description)
-        .bind(new.role.as_str())
-        .bind(&token[..10])
-        .bind(hash_token(&token).as_slice())
-        .bind(new.expires_at)
-        .bind(new.namespace.as_ref().map(|n| n.as_str()))
-        .fetch_one(&self.pool)
-        .await?;
-        Ok(TokenCreated { view: view(&row)?, token })
+        self.change_named(move |conn| {
+            Box::pin(async move {
+                let row = sqlx::query(
+                    "insert into tokens (id, namespace_id, description, role, prefix, hash, expires_at)
+                     values ($1, $2, $3, $4, $5, $6, $7) returning *, $8::text as namespace",
+                )
+                .bind(TokenId::new().0)
+                .bind(namespace)
+                .bind(&new.description)
+                .bind(new.role.as_str())
+                .bind(&token[..10])
+                .bind(hash_token(&token).as_slice())
+                .bind(new.expires_at)
+                .bind(new.namespace.as_ref().map(|n| n.as_str()))
+                .fetch_one(conn)
+                .await?;
+                let view = view(&row)?;
+                let object = view.id.to_string();
+                Ok((TokenCreated { view, token }, object))
+            })
+        })
+        .await
     }
 
+    /// Revokes a token; with a namespace, only one that is bound to it.
+    pub async fn revoke_token(&self, id: TokenId, namespace: Option<&NamespaceName>) -> Result<()> {
+        let namespace = namespace.cloned();
+        self.change(move |conn| {
+            Box::pin(async move {
+                let done = sqlx::query(
+                    "update tokens t set revoked_at = coalesce(t.revoked_at, clock_timestamp()) where t.id = $1
+                     and ($2::text is null or t.namespace_id = (select id from namespaces where name = $2))",
+                )
+                .bind(id.0)
+                .bind(namespace.as_ref().map(|n| n.as_str()))
+                .execute(conn)
+                .await?;
+                if done.rows_affected() == 0 {
+                    return Err(RegistryError::not_found("token", id));
+                }
+                Ok(())
+            })
+        })
+        .await
+    }
+}
+
+impl Registry {
     /// The token behind a hash, unless it is expired or revoked.
     pub async fn find_token(&self, hash: [u8; 32]) -> Result<Option<FoundToken>> {
         let row = sqlx::query(
@@ -104,22 +135,6 @@ impl Registry {
         .fetch_all(&self.pool)
         .await?;
         rows.iter().map(view).collect()
-    }
-
-    /// Revokes a token; with a namespace, only one that is bound to it.
-    pub async fn revoke_token(&self, id: TokenId, namespace: Option<&NamespaceName>) -> Result<()> {
-        let done = sqlx::query(
-            "update tokens t set revoked_at = coalesce(t.revoked_at, clock_timestamp()) where t.id = $1
-             and ($2::text is null or t.namespace_id = (select id from namespaces where name = $2))",
-        )
-        .bind(id.0)
-        .bind(namespace.map(|n| n.as_str()))
-        .execute(&self.pool)
-        .await?;
-        if done.rows_affected() == 0 {
-            return Err(RegistryError::not_found("token", id));
-        }
-        Ok(())
     }
 
     /// Notes when tokens were used, to within a minute.

@@ -9,7 +9,7 @@ use sqlx::postgres::{PgConnection, PgRow};
 
 use crate::namespaces::id_of;
 use crate::rows::{count32, digest, digest_opt, json, parsed, to_json};
-use crate::{Registry, RegistryError, Result};
+use crate::{Audited, Registry, RegistryError, Result};
 
 /// Start of every statement that reads [`VersionView`]s.
 const VIEW: &str =
@@ -47,7 +47,7 @@ pub(crate) async fn view_by_id(conn: &mut PgConnection, id: VersionId) -> Result
     view(&row.ok_or_else(|| RegistryError::not_found("version", id))?)
 }
 
-impl Registry {
+impl Audited {
     /// Accepts a deployment: a new version in state `queued`, or, when the same source with the same settings
     /// is ready already, that version again. Makes the function when it is new.
     pub async fn create_version(
@@ -61,7 +61,7 @@ impl Registry {
     ) -> Result<VersionView> {
         let (namespace, name) = (namespace.clone(), name.clone());
         let (spec, schedules) = (to_json(spec)?, to_json(&schedules)?);
-        self.transact(move |conn| {
+        self.change_named(move |conn| {
             Box::pin(async move {
                 let function = ensure_function(conn, &namespace, &name).await?;
                 sqlx::query("update artifacts set touched_at = clock_timestamp() where digest = $1")
@@ -79,7 +79,7 @@ impl Registry {
                 .fetch_optional(&mut *conn)
                 .await?;
                 if let Some(id) = same {
-                    return view_by_id(conn, VersionId(id)).await;
+                    return named(&name, view_by_id(conn, VersionId(id)).await?);
                 }
                 let id = VersionId::new();
                 sqlx::query(
@@ -96,12 +96,20 @@ impl Registry {
                 .execute(&mut *conn)
                 .await?;
                 crate::builds::event(conn, id, "queued", "accepted").await?;
-                view_by_id(conn, id).await
+                named(&name, view_by_id(conn, id).await?)
             })
         })
         .await
     }
+}
 
+/// A version with what the audit log calls it.
+fn named(function: &FunctionName, view: VersionView) -> Result<(VersionView, String)> {
+    let object = format!("{function}/{}", view.number);
+    Ok((view, object))
+}
+
+impl Registry {
     /// A function's versions, newest first.
     pub async fn list_versions(
         &self,

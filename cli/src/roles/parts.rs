@@ -2,6 +2,7 @@
 //! data plane.
 
 use std::net::SocketAddr;
+use std::num::NonZeroU32;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,7 +11,7 @@ use davit_controller::backend::docker::{DockerBackend, DockerSettings};
 use davit_controller::build::BuildSettings;
 use davit_controller::http::{Admin, ApiSettings, ApiState, management_router};
 use davit_controller::reconcile;
-use davit_controller::world::{World, WorldSettings, spawn_loops};
+use davit_controller::world::{AUDIT_DAYS, World, WorldSettings, spawn_loops};
 use davit_daemon::{Backoff, Drain, Limits, Settings, Tasks, listener};
 use davit_gateway::{Config as GatewayConfig, Deps, Gateway};
 use davit_registry::{Changes, ConnectSettings, MasterKey, Registry};
@@ -34,6 +35,7 @@ pub(super) struct PartSettings {
     pool_base: Option<u32>,
     memory_mb: Option<u64>,
     connections: u32,
+    audit_days: u32,
     key_file: Option<std::path::PathBuf>,
     gateway_threads: Option<usize>,
     share_code: bool,
@@ -48,6 +50,7 @@ impl PartSettings {
             pool_base: settings.optional("DAVIT_POOL_BASE"),
             memory_mb: settings.optional("DAVIT_MEMORY_MB"),
             connections: settings.or("DAVIT_DB_CONNECTIONS", 20),
+            audit_days: settings.or("DAVIT_AUDIT_DAYS", AUDIT_DAYS),
             key_file: settings.optional("DAVIT_MASTER_KEY_FILE"),
             gateway_threads: settings.optional("DAVIT_GATEWAY_THREADS"),
             share_code: settings.or("DAVIT_SHARE_CODE", true),
@@ -58,6 +61,9 @@ impl PartSettings {
         }
         if read.gateway_threads.is_some_and(|n| !(1..=256).contains(&n)) {
             settings.problem("DAVIT_GATEWAY_THREADS", "must be 1 to 256".into());
+        }
+        if read.audit_days > 36_500 {
+            settings.problem("DAVIT_AUDIT_DAYS", "must be 0 to 36500".into());
         }
         settings.finish().map_err(|e| Failure::Usage(e.to_string()))?;
         Ok(read)
@@ -82,7 +88,9 @@ pub(super) async fn store(url: &str, state_dir: &Path, settings: &PartSettings) 
     let failed = |e| Failure::while_doing("registry", e);
     registry.migrate().await.map_err(failed)?;
     let default = "default".parse().map_err(|e| Failure::Failed(format!("{e}")))?;
-    registry.ensure_namespace(&default).await.map_err(failed)?;
+    if !registry.list_namespaces().await.map_err(failed)?.contains(&default) {
+        registry.as_davit("namespaces.create").ensure_namespace(&default).await.map_err(failed)?;
+    }
     let changes = Changes::listen(&registry).await.map_err(failed)?;
     let path = settings.key_file.clone().unwrap_or_else(|| state_dir.join("master.key"));
     let key = MasterKey::load_or_create(&path).map_err(|e| Failure::while_doing(path.display(), e))?;
@@ -120,6 +128,7 @@ pub(super) async fn control_plane(
         world_settings.bounds.memory_mb = memory_mb;
         world_settings.pool.memory_mb = memory_mb / 3;
     }
+    world_settings.audit_days = NonZeroU32::new(settings.audit_days);
     if let Some(base) = settings.pool_base {
         world_settings.pool.base = base;
     }

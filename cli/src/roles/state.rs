@@ -89,7 +89,11 @@ impl State {
             role: Role::Admin,
             expires_at: None,
         };
-        let made = registry.create_token(new).await.map_err(|e| Failure::while_doing("first token", e))?;
+        let made = registry
+            .as_davit("tokens.create")
+            .create_token(new)
+            .await
+            .map_err(|e| Failure::while_doing("first token", e))?;
         write_whole(&path, &format!("{}\n", made.token), 0o600)
     }
 

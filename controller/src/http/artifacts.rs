@@ -14,7 +14,7 @@ use tokio_util::io::ReaderStream;
 
 use super::ApiState;
 use super::error::{Answer, Failure};
-use super::extract::{Path, next_piece, refuse_encoding};
+use super::extract::{Changes, Path, next_piece, refuse_encoding};
 use crate::source::{self, Checked};
 
 /// Uploads a source archive: a gzip-compressed tar of plain files and folders, at most 64 MiB, named by the
@@ -25,6 +25,7 @@ use crate::source::{self, Checked};
     responses((status = 200, body = ArtifactAccepted)))]
 pub(super) async fn put(
     State(state): State<ApiState>,
+    Changes(changes): Changes,
     Path((namespace, digest)): Path<(NamespaceName, Digest)>,
     request: Request,
 ) -> Answer<Json<ArtifactAccepted>> {
@@ -51,7 +52,7 @@ pub(super) async fn put(
     })
     .await?;
     let chunks = ReaderStream::with_capacity(tokio::fs::File::from_std(file), 256 * 1024).boxed();
-    state.registry.put_artifact(digest, chunks).await?;
+    changes.put_artifact(digest, chunks).await?;
     let Checked { files, bytes } = checked;
     Ok(Json(ArtifactAccepted { digest, files: files as u64, bytes }))
 }

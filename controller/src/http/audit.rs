@@ -3,7 +3,6 @@
 use axum::extract::State;
 use axum::{Extension, Json};
 use davit_api::AuditView;
-use davit_registry::AuditRow;
 use serde::Deserialize;
 
 use super::ApiState;
@@ -29,20 +28,6 @@ pub(super) async fn list(
     Extension(caller): Extension<Caller>,
     Query(Before { before, limit }): Query<Before>,
 ) -> Answer<Json<Vec<AuditView>>> {
-    let rows = state.registry.list_audit(caller.namespace.as_ref(), before, page(limit, 100, 1_000)?).await?;
-    Ok(Json(rows.into_iter().map(view).collect()))
-}
-
-fn view(AuditRow { id, at, entry }: AuditRow) -> AuditView {
-    AuditView {
-        cursor: id,
-        at,
-        request_id: entry.request_id,
-        token_id: entry.token_id,
-        actor: entry.actor,
-        namespace: entry.namespace,
-        action: entry.action,
-        object: entry.object,
-        outcome: entry.outcome,
-    }
+    let limit = page(limit, 100, 1_000)?;
+    Ok(Json(state.registry.list_audit(caller.namespace.as_ref(), before, limit).await?))
 }

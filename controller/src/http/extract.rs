@@ -6,6 +6,7 @@ use axum::body::Body;
 use axum::extract::{FromRequest, FromRequestParts, Request};
 use bytes::{Bytes, BytesMut};
 use davit_api::ErrorCode;
+use davit_registry::Audited;
 use http::request::Parts;
 use http::{HeaderMap, header};
 use http_body_util::BodyExt;
@@ -153,6 +154,19 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequestParts<S> for Query<T> {
                 rejection.body_text().chars().take(300).collect::<String>()
             ))),
         }
+    }
+}
+
+/// The registry in the caller's hands: changes made through it are written down with the caller's name.
+pub(crate) struct Changes(pub(crate) Audited);
+
+impl<S: Send + Sync> FromRequestParts<S> for Changes {
+    type Rejection = Failure;
+
+    async fn from_request_parts(parts: &mut Parts, _state: &S) -> Answer<Self> {
+        // Always there behind the guard.
+        let found = parts.extensions.get::<Audited>().cloned();
+        found.map(Self).ok_or_else(|| Failure::new(ErrorCode::Internal, "internal error"))
     }
 }
 

@@ -7,7 +7,7 @@ use http::StatusCode;
 
 use super::ApiState;
 use super::error::Answer;
-use super::extract::Path;
+use super::extract::{Changes, Path};
 
 /// A namespace's functions with their instances and counters.
 #[utoipa::path(get, path = "/v1/namespaces/{ns}/functions", params(("ns" = NamespaceName, Path)),
@@ -33,9 +33,9 @@ pub(super) async fn get(
 #[utoipa::path(delete, path = "/v1/namespaces/{ns}/functions/{fn}",
     params(("ns" = NamespaceName, Path), ("fn" = FunctionName, Path)), responses((status = 204)))]
 pub(super) async fn delete(
-    State(state): State<ApiState>,
+    Changes(changes): Changes,
     Path((namespace, function)): Path<(NamespaceName, FunctionName)>,
 ) -> Answer<StatusCode> {
-    state.registry.delete_function(&namespace, &function).await?;
+    changes.delete_function(&namespace, &function).await?;
     Ok(StatusCode::NO_CONTENT)
 }

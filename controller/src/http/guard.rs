@@ -5,31 +5,19 @@ use std::time::{Duration, Instant};
 use axum::extract::rejection::RawPathParamsRejection;
 use axum::extract::{RawPathParams, Request, State};
 use axum::middleware::Next;
-use axum::response::{IntoResponse, IntoResponseParts, Response, ResponseParts};
+use axum::response::{IntoResponse, Response};
 use davit_api::{ApiError, ErrorCode, NamespaceName, RequestId};
-use davit_registry::AuditEntry;
+use davit_registry::{Act, Audited};
 use http::HeaderValue;
 
 use super::error::{Answer, Failure, with_request_id};
 use super::{ApiState, Route};
-use crate::auth::{self, Caller};
+use crate::auth;
 
 /// Longest time for a request, body included; a long poll waits 30 s at most.
 const BUDGET: Duration = Duration::from_secs(60);
 /// The same for an upload of 64 MiB over a slow line.
 const UPLOAD_BUDGET: Duration = Duration::from_secs(900);
-
-/// On what a write worked, where its path does not say so; goes into the audit entry.
-#[derive(Debug, Clone)]
-pub(super) struct Object(pub(super) String);
-
-impl IntoResponseParts for Object {
-    type Error = std::convert::Infallible;
-    fn into_response_parts(self, mut parts: ResponseParts) -> Result<ResponseParts, Self::Error> {
-        parts.extensions_mut().insert(self);
-        Ok(parts)
-    }
-}
 
 /// Around everything, known route or not: a request id, and one line in the access log.
 pub(super) async fn outermost(mut request: Request, next: Next) -> Response {
@@ -76,8 +64,16 @@ pub(super) async fn guard(
     };
     let allowed = auth::authorise(&caller, route.role, route.reach, namespace.as_ref());
     let request_id = request.extensions().get::<RequestId>().copied().unwrap_or_default();
-    let entry = Entry { request_id, route, namespace, object: object_of(&params), outcome: "ok" };
-    request.extensions_mut().insert(caller.clone());
+    let audited = state.registry.audited(Act {
+        request_id: Some(request_id),
+        token_id: Some(caller.token),
+        actor: caller.actor.clone(),
+        namespace: namespace.or_else(|| caller.namespace.clone()),
+        action: route.name.to_owned(),
+        object: object_of(&params),
+    });
+    request.extensions_mut().insert(caller);
+    request.extensions_mut().insert(audited.clone());
 
     let work = async move {
         let response = match allowed {
@@ -91,7 +87,8 @@ pub(super) async fn guard(
             },
         };
         if route.writes() {
-            entry.ended(&response).write(&state, &caller).await;
+            let failure = response.extensions().get::<ApiError>().map(|error| error.code.as_str());
+            record(&audited, route, failure).await;
         }
         response
     };
@@ -120,39 +117,13 @@ fn object_of(params: &RawPathParams) -> String {
     names.join("/").chars().filter(|c| !c.is_control()).take(300).collect()
 }
 
-/// What is known of an audit entry before the handler ran.
-struct Entry {
-    request_id: RequestId,
-    route: &'static Route,
-    namespace: Option<NamespaceName>,
-    object: String,
-    outcome: &'static str,
-}
-
-impl Entry {
-    /// Takes what the answer tells.
-    fn ended(mut self, response: &Response) -> Self {
-        if let Some(error) = response.extensions().get::<ApiError>() {
-            self.outcome = error.code.as_str();
-        }
-        if let Some(Object(object)) = response.extensions().get::<Object>() {
-            self.object.clone_from(object);
-        }
-        self
+/// Writes down what left no entry by changing something: an act that was refused or failed, or had nothing to do.
+async fn record(audited: &Audited, route: &Route, failure: Option<&'static str>) {
+    if failure.is_none() && audited.recorded() {
+        return;
     }
-
-    async fn write(self, state: &ApiState, caller: &Caller) {
-        let entry = AuditEntry {
-            request_id: Some(self.request_id),
-            token_id: Some(caller.token),
-            actor: caller.actor.clone(),
-            namespace: self.namespace.or_else(|| caller.namespace.clone()),
-            action: self.route.name.to_owned(),
-            object: self.object,
-            outcome: self.outcome.to_owned(),
-        };
-        if let Err(error) = state.registry.audit(entry).await {
-            tracing::error!(%error, action = self.route.name, self.outcome, "an audit entry could not be written");
-        }
+    let outcome = failure.unwrap_or("ok");
+    if let Err(error) = audited.record(outcome).await {
+        tracing::error!(%error, action = route.name, outcome, "an audit entry could not be written");
     }
 }

@@ -8,8 +8,7 @@ use http::StatusCode;
 
 use super::ApiState;
 use super::error::Answer;
-use super::extract::Json;
-use super::guard::Object;
+use super::extract::{Changes, Json};
 use crate::auth::Caller;
 
 /// The namespaces that the token may see.
@@ -28,9 +27,9 @@ pub(super) async fn list(
 /// Makes a namespace; one that exists is fine.
 #[utoipa::path(post, path = "/v1/namespaces", request_body = NewNamespace, responses((status = 201, body = NewNamespace)))]
 pub(super) async fn create(
-    State(state): State<ApiState>,
+    Changes(changes): Changes,
     Json(new): Json<NewNamespace>,
 ) -> Answer<impl IntoResponse> {
-    state.registry.ensure_namespace(&new.name).await?;
-    Ok((StatusCode::CREATED, Object(new.name.to_string()), axum::Json(new)))
+    changes.ensure_namespace(&new.name).await?;
+    Ok((StatusCode::CREATED, axum::Json(new)))
 }

@@ -14,8 +14,7 @@ use uuid::Uuid;
 
 use super::ApiState;
 use super::error::{Answer, Failure};
-use super::extract::{Json, Path, Query, page};
-use super::guard::Object;
+use super::extract::{Changes, Json, Path, Query, page};
 
 type Named = (NamespaceName, FunctionName, ScheduleName);
 
@@ -56,13 +55,13 @@ pub(super) async fn list(
     params(("ns" = NamespaceName, Path), ("fn" = FunctionName, Path)),
     request_body = NewSchedule, responses((status = 201, body = ScheduleView)))]
 pub(super) async fn add(
-    State(state): State<ApiState>,
+    Changes(changes): Changes,
     Path((namespace, function)): Path<(NamespaceName, FunctionName)>,
     Json(new): Json<NewSchedule>,
 ) -> Answer<impl IntoResponse> {
     check(&new.spec)?;
-    let view = state.registry.add_schedule(&namespace, &function, &new.name, &new.spec).await?;
-    Ok((StatusCode::CREATED, Object(format!("{function}/{}", new.name)), axum::Json(view)))
+    let view = changes.add_schedule(&namespace, &function, &new.name, &new.spec).await?;
+    Ok((StatusCode::CREATED, axum::Json(view)))
 }
 
 /// Removes a schedule and its record of instants.
@@ -70,10 +69,10 @@ pub(super) async fn add(
     params(("ns" = NamespaceName, Path), ("fn" = FunctionName, Path), ("schedule" = ScheduleName, Path)),
     responses((status = 204)))]
 pub(super) async fn remove(
-    State(state): State<ApiState>,
+    Changes(changes): Changes,
     Path((namespace, function, schedule)): Path<Named>,
 ) -> Answer<StatusCode> {
-    state.registry.remove_schedule(&namespace, &function, &schedule).await?;
+    changes.remove_schedule(&namespace, &function, &schedule).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -82,10 +81,10 @@ pub(super) async fn remove(
     params(("ns" = NamespaceName, Path), ("fn" = FunctionName, Path), ("schedule" = ScheduleName, Path)),
     responses((status = 200, body = ScheduleView)))]
 pub(super) async fn pause(
-    State(state): State<ApiState>,
+    Changes(changes): Changes,
     Path((namespace, function, schedule)): Path<Named>,
 ) -> Answer<axum::Json<ScheduleView>> {
-    Ok(axum::Json(state.registry.pause_schedule(&namespace, &function, &schedule).await?))
+    Ok(axum::Json(changes.pause_schedule(&namespace, &function, &schedule).await?))
 }
 
 /// Lets it ring again, from the next instant on.
@@ -93,10 +92,10 @@ pub(super) async fn pause(
     params(("ns" = NamespaceName, Path), ("fn" = FunctionName, Path), ("schedule" = ScheduleName, Path)),
     responses((status = 200, body = ScheduleView)))]
 pub(super) async fn resume(
-    State(state): State<ApiState>,
+    Changes(changes): Changes,
     Path((namespace, function, schedule)): Path<Named>,
 ) -> Answer<axum::Json<ScheduleView>> {
-    Ok(axum::Json(state.registry.resume_schedule(&namespace, &function, &schedule).await?))
+    Ok(axum::Json(changes.resume_schedule(&namespace, &function, &schedule).await?))
 }
 
 /// Runs a schedule's event now, besides its instants.
@@ -105,6 +104,7 @@ pub(super) async fn resume(
     responses((status = 202, body = EnqueueAccepted)))]
 pub(super) async fn run(
     State(state): State<ApiState>,
+    Changes(changes): Changes,
     Path((namespace, function, schedule)): Path<Named>,
 ) -> Answer<impl IntoResponse> {
     let all = state.registry.list_schedules(&namespace, &function).await?;
@@ -113,7 +113,7 @@ pub(super) async fn run(
         .ok_or_else(|| Failure::new(ErrorCode::NotFound, format!("there is no schedule {schedule}")))?
         .spec;
     let payload = event(&namespace, &function, &schedule, &spec);
-    let invocation_id = state.registry.run_schedule_now(&namespace, &function, &schedule, payload).await?;
+    let invocation_id = changes.run_schedule_now(&namespace, &function, &schedule, payload).await?;
     Ok((StatusCode::ACCEPTED, axum::Json(EnqueueAccepted { invocation_id })))
 }
 

@@ -6,7 +6,7 @@ use http::StatusCode;
 
 use super::ApiState;
 use super::error::{Answer, Failure};
-use super::extract::{Json, Path};
+use super::extract::{Changes, Json, Path};
 
 /// A namespace's secrets, without their values.
 #[utoipa::path(get, path = "/v1/namespaces/{ns}/secrets", params(("ns" = NamespaceName, Path)),
@@ -30,13 +30,14 @@ pub(super) async fn list(
     request_body = SecretValue, responses((status = 204)))]
 pub(super) async fn set(
     State(state): State<ApiState>,
+    Changes(changes): Changes,
     Path((namespace, secret)): Path<(NamespaceName, SecretName)>,
     Json(SecretValue { value }): Json<SecretValue>,
 ) -> Answer<StatusCode> {
     if value.len() > limits::SECRET_BYTES {
         return Err(Failure::new(ErrorCode::TooLarge, "value: a secret is at most 64 KiB"));
     }
-    state.registry.set_secret(&namespace, &secret, &value, &state.master_key).await?;
+    changes.set_secret(&namespace, &secret, &value, &state.master_key).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -44,9 +45,9 @@ pub(super) async fn set(
 #[utoipa::path(delete, path = "/v1/namespaces/{ns}/secrets/{secret}",
     params(("ns" = NamespaceName, Path), ("secret" = SecretName, Path)), responses((status = 204)))]
 pub(super) async fn remove(
-    State(state): State<ApiState>,
+    Changes(changes): Changes,
     Path((namespace, secret)): Path<(NamespaceName, SecretName)>,
 ) -> Answer<StatusCode> {
-    state.registry.remove_secret(&namespace, &secret).await?;
+    changes.remove_secret(&namespace, &secret).await?;
     Ok(StatusCode::NO_CONTENT)
 }

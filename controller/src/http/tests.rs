@@ -53,7 +53,7 @@ impl Api {
         let database = TestDatabase::new().await;
         let registry = database.registry().clone();
         for name in ["own", "other"] {
-            registry.ensure_namespace(&name.parse().unwrap()).await.unwrap();
+            registry.as_davit("test").ensure_namespace(&name.parse().unwrap()).await.unwrap();
         }
         let settings = ApiSettings {
             archive: ArchiveLimits { entries: 50, unpacked: 1 << 20, ratio: 200, ratio_from: 64 * 1024 },
@@ -68,7 +68,7 @@ impl Api {
         let namespace: Option<NamespaceName> = namespace.map(|n| n.parse().unwrap());
         let new =
             NewToken { description: format!("{role} of {namespace:?}"), namespace, role, expires_at: None };
-        self.registry.create_token(new).await.unwrap().token
+        self.registry.as_davit("test").create_token(new).await.unwrap().token
     }
 
     async fn send(&self, request: Request<Body>) -> Answer {

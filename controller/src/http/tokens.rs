@@ -9,8 +9,7 @@ use http::StatusCode;
 
 use super::ApiState;
 use super::error::{Answer, Failure};
-use super::extract::{Json, Path};
-use super::guard::Object;
+use super::extract::{Changes, Json, Path};
 use crate::auth::Caller;
 
 /// The tokens that the caller may manage; never their secrets.
@@ -25,7 +24,7 @@ pub(super) async fn list(
 /// Makes a token. The answer is the only place where its secret ever appears.
 #[utoipa::path(post, path = "/v1/tokens", request_body = NewToken, responses((status = 201, body = TokenCreated)))]
 pub(super) async fn create(
-    State(state): State<ApiState>,
+    Changes(changes): Changes,
     Extension(caller): Extension<Caller>,
     Json(new): Json<NewToken>,
 ) -> Answer<impl IntoResponse> {
@@ -43,17 +42,17 @@ pub(super) async fn create(
     if new.expires_at.is_some_and(|at| at <= Utc::now()) {
         return Err(ApiError::field("expires_at", "is in the past").into());
     }
-    let created: TokenCreated = state.registry.create_token(new).await?;
-    Ok((StatusCode::CREATED, Object(created.view.id.to_string()), axum::Json(created)))
+    let created: TokenCreated = changes.create_token(new).await?;
+    Ok((StatusCode::CREATED, axum::Json(created)))
 }
 
 /// Revokes a token; it stops working at once here, and within a second at gateways.
 #[utoipa::path(delete, path = "/v1/tokens/{id}", params(("id" = TokenId, Path)), responses((status = 204)))]
 pub(super) async fn revoke(
-    State(state): State<ApiState>,
+    Changes(changes): Changes,
     Extension(caller): Extension<Caller>,
     Path(id): Path<TokenId>,
 ) -> Answer<StatusCode> {
-    state.registry.revoke_token(id, caller.namespace.as_ref()).await?;
+    changes.revoke_token(id, caller.namespace.as_ref()).await?;
     Ok(StatusCode::NO_CONTENT)
 }

@@ -12,8 +12,7 @@ use http::StatusCode;
 use serde::Deserialize;
 
 use super::error::{Answer, Failure};
-use super::extract::{Json, Path, Query};
-use super::guard::Object;
+use super::extract::{Changes, Json, Path, Query};
 use super::{ApiState, poll, schedules};
 
 /// Schedules that one version may bring.
@@ -47,6 +46,7 @@ pub(super) async fn get(
     request_body = NewVersion, responses((status = 201, body = VersionView)))]
 pub(super) async fn create(
     State(state): State<ApiState>,
+    Changes(changes): Changes,
     Path((namespace, function)): Path<(NamespaceName, FunctionName)>,
     Json(new): Json<NewVersion>,
 ) -> Answer<impl IntoResponse> {
@@ -61,11 +61,10 @@ pub(super) async fn create(
             ),
         ));
     }
-    let view = state
-        .registry
+    let view = changes
         .create_version(&namespace, &function, &new.spec, new.source, new.git_commit, &schedules)
         .await?;
-    Ok((StatusCode::CREATED, Object(format!("{function}/{}", view.number)), axum::Json(view)))
+    Ok((StatusCode::CREATED, axum::Json(view)))
 }
 
 /// Everything that can be refused without asking the registry.

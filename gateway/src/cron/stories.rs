@@ -20,7 +20,12 @@ fn named() -> ScheduleName {
 async fn scheduled(world: &World, cron: &str, missed: MissedPolicy, due: DateTime<Utc>) -> ScheduleRow {
     let spec =
         ScheduleSpec { cron: cron.into(), timezone: "UTC".into(), payload: None, missed, enabled: true };
-    world.registry().add_schedule(&world.namespace, &world.function, &named(), &spec).await.unwrap();
+    world
+        .registry()
+        .as_davit("test")
+        .add_schedule(&world.namespace, &world.function, &named(), &spec)
+        .await
+        .unwrap();
     let id = row(world.registry()).await.id;
     assert!(world.registry().set_next_due(id, None, Some(due)).await.unwrap());
     row(world.registry()).await
@@ -130,7 +135,12 @@ async fn a_new_schedule_gets_its_next_instant_at_once_and_its_payload_is_the_eve
         missed: MissedPolicy::RunOnce,
         enabled: true,
     };
-    world.registry().add_schedule(&world.namespace, &world.function, &named(), &spec).await.unwrap();
+    world
+        .registry()
+        .as_davit("test")
+        .add_schedule(&world.namespace, &world.function, &named(), &spec)
+        .await
+        .unwrap();
     let next = eventually(async || row(world.registry()).await.next_due_at).await;
     assert!(added.elapsed() < Duration::from_secs(4), "it waited for the full read");
     assert_eq!(next.format("%m-%d %H:%M").to_string(), "12-31 23:00", "midnight of Berlin");

@@ -39,7 +39,7 @@ impl World {
             ("shop".parse().unwrap(), "f".parse().unwrap());
         let db = TestDatabase::new().await;
         let registry = db.registry();
-        registry.ensure_namespace(&namespace).await.unwrap();
+        registry.as_davit("test").ensure_namespace(&namespace).await.unwrap();
         let digest = Digest::from_bytes(sha2::Sha256::digest(b"code").into());
         registry.put_artifact_bytes(digest, Bytes::from_static(b"code")).await.unwrap();
         let spec = VersionSpec {
@@ -47,7 +47,11 @@ impl World {
             retry: policy,
             ..VersionSpec::new("python3.13".parse().unwrap(), FunctionKind::Handler)
         };
-        let version = registry.create_version(&namespace, &function, &spec, digest, None, &[]).await.unwrap();
+        let version = registry
+            .as_davit("test")
+            .create_version(&namespace, &function, &spec, digest, None, &[])
+            .await
+            .unwrap();
         registry.claim_build(uuid::Uuid::new_v4()).await.unwrap().unwrap();
         registry.finish_build(version.id, digest, 4, "sha256:1").await.unwrap();
         registry.version_ready_and_live(version.id).await.unwrap();

@@ -16,7 +16,11 @@ async fn a_deployment_goes_from_upload_to_the_routing_snapshot() {
     let changes = Changes::listen(registry).await.unwrap();
     let mut routes = changes.subscribe(Topic::Routes);
     let key = MasterKey::from_bytes([7; 32]);
-    registry.set_secret(&ns(), &"db-password".parse().unwrap(), "hunter2", &key).await.unwrap();
+    registry
+        .as_davit("test")
+        .set_secret(&ns(), &"db-password".parse().unwrap(), "hunter2", &key)
+        .await
+        .unwrap();
 
     let mut spec = spec();
     spec.env.insert("STAGE".parse().unwrap(), "prod".into());
@@ -36,21 +40,31 @@ async fn a_deployment_goes_from_upload_to_the_routing_snapshot() {
 
     // The same again is the same version; other settings are a new one, and going back needs no build.
     let source = digest_of(b"v1");
-    let again = registry.create_version(&ns(), &name("orders"), &spec, source, None, &[]).await.unwrap();
+    let again = registry
+        .as_davit("test")
+        .create_version(&ns(), &name("orders"), &spec, source, None, &[])
+        .await
+        .unwrap();
     assert_eq!(again.id, live.id);
     spec.memory_mb = 512;
     let second = deployed(registry, "orders", &spec, b"v1").await;
     assert_eq!(second.number, 2);
-    let back = registry.rollback(&ns(), &name("orders"), None).await.unwrap();
+    let back = registry.as_davit("test").rollback(&ns(), &name("orders"), None).await.unwrap();
     assert!(back.id == live.id && back.live);
-    assert_eq!(code(registry.rollback(&ns(), &name("orders"), None).await), ErrorCode::Conflict);
-    assert_eq!(code(registry.rollback(&ns(), &name("orders"), Some(9)).await), ErrorCode::NotFound);
+    assert_eq!(
+        code(registry.as_davit("test").rollback(&ns(), &name("orders"), None).await),
+        ErrorCode::Conflict
+    );
+    assert_eq!(
+        code(registry.as_davit("test").rollback(&ns(), &name("orders"), Some(9)).await),
+        ErrorCode::NotFound
+    );
 
     let events = registry.build_events(second.id, 0).await.unwrap();
     let states: Vec<_> = events.iter().filter_map(|e| e.state).map(VersionState::as_str).collect();
     assert_eq!(states, ["queued", "building", "starting", "ready"]);
 
-    registry.delete_function(&ns(), &name("orders")).await.unwrap();
+    registry.as_davit("test").delete_function(&ns(), &name("orders")).await.unwrap();
     assert!(registry.routing_snapshot(&key).await.unwrap().functions.is_empty());
     assert_eq!(code(registry.function_detail(&ns(), &name("orders")).await), ErrorCode::NotFound);
     assert_eq!(deployed(registry, "orders", &spec, b"v3").await.number, 1, "the name is free again");
@@ -124,7 +138,7 @@ async fn two_functions_cannot_hold_one_route() {
     assert_eq!(code(registry.version_ready_and_live(second.id).await), ErrorCode::Conflict);
     let unchanged = registry.version(&ns(), &name("second"), 1).await.unwrap();
     assert!(unchanged.state == VersionState::Starting && !unchanged.live, "all or nothing");
-    registry.delete_function(&ns(), &name("first")).await.unwrap();
+    registry.as_davit("test").delete_function(&ns(), &name("first")).await.unwrap();
     assert!(registry.version_ready_and_live(second.id).await.unwrap().live);
 }
 
@@ -145,7 +159,8 @@ async fn artifacts_come_back_whole_or_not_at_all() {
     let refused = registry.put_artifact_bytes(wrong, Bytes::from_static(b"content")).await;
     assert_eq!(code(refused), ErrorCode::InvalidRequest);
     assert!(!registry.has_artifact(wrong).await.unwrap());
-    let source_missing = registry.create_version(&ns(), &name("f"), &spec(), wrong, None, &[]).await;
+    let source_missing =
+        registry.as_davit("test").create_version(&ns(), &name("f"), &spec(), wrong, None, &[]).await;
     assert_eq!(code(source_missing), ErrorCode::Conflict);
 
     let mut raw = sqlx::PgConnection::connect(db.url()).await.unwrap();
@@ -169,7 +184,11 @@ async fn a_build_is_taken_over_from_a_silent_builder_only() {
     let db = fresh().await;
     let registry = db.registry();
     let source = stored(registry, b"x").await;
-    registry.create_version(&ns(), &name("f"), &spec(), source, Some("abc".into()), &[]).await.unwrap();
+    registry
+        .as_davit("test")
+        .create_version(&ns(), &name("f"), &spec(), source, Some("abc".into()), &[])
+        .await
+        .unwrap();
     let (one, two) = (uuid::Uuid::new_v4(), uuid::Uuid::new_v4());
     let job = registry.claim_build(one).await.unwrap().unwrap();
     assert!(registry.claim_build(two).await.unwrap().is_none());

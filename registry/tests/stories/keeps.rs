@@ -5,8 +5,8 @@ use std::time::Duration;
 use chrono::Utc;
 use davit_api::{ErrorCode, GatewayId, InstanceId, InstanceState, LogStream, NewToken, PoolKey, Role};
 use davit_registry::{
-    AuditEntry, Changes, ConnectSettings, InstanceUpdate, LogFilter, LogRow, MasterKey, Registry, Topic,
-    UsageDelta, embedded, hash_token,
+    Act, Changes, ConnectSettings, InstanceUpdate, LogFilter, LogRow, MasterKey, Registry, Topic, UsageDelta,
+    embedded, hash_token,
 };
 use sqlx::Connection;
 
@@ -18,23 +18,26 @@ async fn tokens_and_secrets_open_only_for_whom_they_are_meant() {
     let registry = db.registry();
     let new =
         NewToken { description: "ci".into(), namespace: Some(ns()), role: Role::Deploy, expires_at: None };
-    let made = registry.create_token(new.clone()).await.unwrap();
+    let made = registry.as_davit("test").create_token(new.clone()).await.unwrap();
     assert_eq!(made.token.len(), 47);
     let found = registry.find_token(hash_token(&made.token)).await.unwrap().unwrap();
     assert_eq!((found.id, found.namespace, found.role), (made.view.id, Some(ns()), Role::Deploy));
     let other: davit_api::NamespaceName = "other".parse().unwrap();
-    registry.ensure_namespace(&other).await.unwrap();
-    assert_eq!(code(registry.revoke_token(found.id, Some(&other)).await), ErrorCode::NotFound);
-    registry.revoke_token(found.id, Some(&ns())).await.unwrap();
+    registry.as_davit("test").ensure_namespace(&other).await.unwrap();
+    assert_eq!(
+        code(registry.as_davit("test").revoke_token(found.id, Some(&other)).await),
+        ErrorCode::NotFound
+    );
+    registry.as_davit("test").revoke_token(found.id, Some(&ns())).await.unwrap();
     assert!(registry.find_token(hash_token(&made.token)).await.unwrap().is_none());
     let expired =
         NewToken { expires_at: Some(Utc::now() - Duration::from_secs(1)), namespace: None, ..new.clone() };
-    let expired = registry.create_token(expired).await.unwrap();
+    let expired = registry.as_davit("test").create_token(expired).await.unwrap();
     assert!(registry.find_token(hash_token(&expired.token)).await.unwrap().is_none());
     let nul = NewToken { description: "a\0b".into(), ..new.clone() };
-    assert_eq!(code(registry.create_token(nul).await), ErrorCode::InvalidRequest);
+    assert_eq!(code(registry.as_davit("test").create_token(nul).await), ErrorCode::InvalidRequest);
     let long = NewToken { description: "x".repeat(101), ..new };
-    assert_eq!(code(registry.create_token(long).await), ErrorCode::InvalidRequest);
+    assert_eq!(code(registry.as_davit("test").create_token(long).await), ErrorCode::InvalidRequest);
 
     // A sealed secret that is moved to another place, or read with another key, does not open.
     let dir = tempfile::tempdir().unwrap();
@@ -42,7 +45,7 @@ async fn tokens_and_secrets_open_only_for_whom_they_are_meant() {
     let key = MasterKey::load_or_create(&path).unwrap();
     let same = MasterKey::load_or_create(&path).unwrap();
     let secret = "api-key".parse().unwrap();
-    registry.set_secret(&ns(), &secret, "s3cret", &key).await.unwrap();
+    registry.as_davit("test").set_secret(&ns(), &secret, "s3cret", &key).await.unwrap();
     let mut wants = spec();
     wants.secrets.insert("KEY".parse().unwrap(), secret.clone());
     deployed(registry, "f", &wants, b"a").await;
@@ -52,28 +55,89 @@ async fn tokens_and_secrets_open_only_for_whom_they_are_meant() {
     let mut raw = sqlx::PgConnection::connect(db.url()).await.unwrap();
     let stored: Vec<u8> = sqlx::query_scalar("select sealed from secrets").fetch_one(&mut raw).await.unwrap();
     assert!(!stored.windows(6).any(|w| w == b"s3cret"));
-    registry.set_secret(&other, &secret, "theirs", &key).await.unwrap();
+    registry.as_davit("test").set_secret(&other, &secret, "theirs", &key).await.unwrap();
     let steal = "update secrets s set sealed = o.sealed, nonce = o.nonce from secrets o, namespaces n
         where n.name = 'other' and o.namespace_id = n.id and s.namespace_id <> n.id";
     sqlx::raw_sql(steal).execute(&mut raw).await.unwrap();
     assert_eq!(env(&key).await.missing_secrets, std::slice::from_ref(&secret));
-    registry.remove_secret(&ns(), &secret).await.unwrap();
+    registry.as_davit("test").remove_secret(&ns(), &secret).await.unwrap();
     assert!(registry.list_secrets(&ns()).await.unwrap().is_empty());
+}
 
-    let entry = AuditEntry {
+#[tokio::test]
+async fn no_change_without_its_entry_and_no_entry_without_its_change() {
+    let db = fresh().await;
+    let registry = db.registry();
+    let mut raw = sqlx::PgConnection::connect(db.url()).await.unwrap();
+    let key = MasterKey::from_bytes([7; 32]);
+    let secret = "api-key".parse().unwrap();
+    let act = Act {
         request_id: None,
-        token_id: Some(found.id),
+        token_id: None,
         actor: "ci".into(),
         namespace: Some(ns()),
-        action: "secret.set".into(),
+        action: "secrets.set".into(),
         object: "api-key".into(),
-        outcome: "ok".into(),
     };
-    registry.audit(entry.clone()).await.unwrap();
-    assert_eq!(registry.list_audit(Some(&ns()), None, 10).await.unwrap()[0].entry, entry);
+    let entries = async || registry.list_audit(Some(&ns()), None, 10).await.unwrap();
+
+    // The log takes nothing: then nothing is changed either.
+    sqlx::raw_sql("alter table audit add constraint full_disk check (false) not valid")
+        .execute(&mut raw)
+        .await
+        .unwrap();
+    let audited = registry.audited(act.clone());
+    assert!(audited.set_secret(&ns(), &secret, "s3cret", &key).await.is_err());
+    assert!(!audited.recorded());
+    assert!(registry.list_secrets(&ns()).await.unwrap().is_empty());
+    sqlx::raw_sql("alter table audit drop constraint full_disk").execute(&mut raw).await.unwrap();
+
+    audited.set_secret(&ns(), &secret, "s3cret", &key).await.unwrap();
+    assert!(audited.recorded());
+    let written = entries().await;
+    let found = (written[0].actor.as_str(), written[0].action.as_str(), written[0].object.as_str());
+    assert_eq!((found, written[0].outcome.as_str()), (("ci", "secrets.set", "api-key"), "ok"));
+    let other = "other".parse().unwrap();
     assert!(registry.list_audit(Some(&other), None, 10).await.unwrap().is_empty());
-    let forged = sqlx::raw_sql("delete from audit").execute(&mut raw).await;
-    assert_eq!(code(forged.map_err(Into::into)), ErrorCode::Conflict);
+
+    // A change that is refused leaves no entry of its own; its refusal is written down by who refused.
+    let removing = registry.audited(Act { action: "secrets.remove".into(), ..act });
+    assert!(removing.remove_secret(&ns(), &"unknown".parse().unwrap()).await.is_err());
+    assert_eq!(entries().await, written);
+    removing.record("not_found").await.unwrap();
+    assert_eq!(entries().await[0].outcome, "not_found");
+}
+
+#[tokio::test]
+async fn the_audit_log_is_append_only_until_an_entry_is_old() {
+    let db = fresh().await;
+    let registry = db.registry();
+    let mut raw = sqlx::PgConnection::connect(db.url()).await.unwrap();
+    sqlx::raw_sql(
+        "insert into audit (at, actor, action, object, outcome)
+         select clock_timestamp() - make_interval(days => n), 'ci', 'old', n::text, 'ok'
+         from unnest(array[10, 399, 401, 900]) n",
+    )
+    .execute(&mut raw)
+    .await
+    .unwrap();
+    let kept = async || {
+        let entries = registry.list_audit(None, None, 100).await.unwrap().into_iter();
+        entries.filter(|e| e.action == "old").map(|e| e.object).collect::<Vec<_>>()
+    };
+    for forgery in [
+        "delete from audit",
+        "update audit set actor = 'nobody'",
+        "set davit.audit_days = '0'; delete from audit",
+        "set davit.audit_days = '1'; delete from audit where at > clock_timestamp() - interval '1 hour'",
+        "set davit.audit_days = '1'; update audit set actor = 'nobody'",
+    ] {
+        let forged = sqlx::raw_sql(forgery).execute(&mut raw).await;
+        assert_eq!(code(forged.map_err(Into::into)), ErrorCode::Conflict, "{forgery}");
+    }
+    assert_eq!(registry.prune_audit(400).await.unwrap(), 2);
+    assert_eq!(kept().await, ["399", "10"]);
+    assert_eq!(registry.prune_audit(400).await.unwrap(), 0);
 }
 
 #[tokio::test]

@@ -109,10 +109,14 @@ async fn a_loud_namespace_does_not_starve_a_quiet_one() {
     let db = fresh().await;
     let registry = db.registry();
     let quiet: davit_api::NamespaceName = "quiet".parse().unwrap();
-    registry.ensure_namespace(&quiet).await.unwrap();
+    registry.as_davit("test").ensure_namespace(&quiet).await.unwrap();
     deployed(registry, "loud", &spec(), b"a").await;
     let source = stored(registry, b"a").await;
-    registry.create_version(&quiet, &name("soft"), &spec(), source, None, &[]).await.unwrap();
+    registry
+        .as_davit("test")
+        .create_version(&quiet, &name("soft"), &spec(), source, None, &[])
+        .await
+        .unwrap();
     let soft = registry.list_functions(&quiet).await.unwrap()[0].id;
     let loud = function_id(registry, "loud").await;
     for n in 0..50 {

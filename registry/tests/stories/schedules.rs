@@ -15,8 +15,8 @@ async fn two_gateways_ring_and_one_fires() {
     let registry = db.registry().clone();
     deployed(&registry, "f", &spec(), b"a").await;
     let tick = "tick".parse().unwrap();
-    registry.add_schedule(&ns(), &name("f"), &tick, &every_minute()).await.unwrap();
-    let twice = registry.add_schedule(&ns(), &name("f"), &tick, &every_minute()).await;
+    registry.as_davit("test").add_schedule(&ns(), &name("f"), &tick, &every_minute()).await.unwrap();
+    let twice = registry.as_davit("test").add_schedule(&ns(), &name("f"), &tick, &every_minute()).await;
     assert_eq!(code(twice), ErrorCode::Conflict);
 
     let row = registry.schedules_all().await.unwrap().remove(0);
@@ -48,13 +48,16 @@ async fn two_gateways_ring_and_one_fires() {
     );
 
     // A pause forgets the next instant when it ends, so that nothing that passed meanwhile rings.
-    registry.pause_schedule(&ns(), &name("f"), &tick).await.unwrap();
+    registry.as_davit("test").pause_schedule(&ns(), &name("f"), &tick).await.unwrap();
     assert!(registry.fire(row.id, next, None, &[], vec![]).await.unwrap().is_none());
-    let resumed = registry.resume_schedule(&ns(), &name("f"), &tick).await.unwrap();
+    let resumed = registry.as_davit("test").resume_schedule(&ns(), &name("f"), &tick).await.unwrap();
     assert_eq!((resumed.next_due_at, resumed.last_due_at), (None, Some(due)));
-    registry.run_schedule_now(&ns(), &name("f"), &tick, b"{}".to_vec()).await.unwrap();
-    registry.remove_schedule(&ns(), &name("f"), &tick).await.unwrap();
-    assert_eq!(code(registry.remove_schedule(&ns(), &name("f"), &tick).await), ErrorCode::NotFound);
+    registry.as_davit("test").run_schedule_now(&ns(), &name("f"), &tick, b"{}".to_vec()).await.unwrap();
+    registry.as_davit("test").remove_schedule(&ns(), &name("f"), &tick).await.unwrap();
+    assert_eq!(
+        code(registry.as_davit("test").remove_schedule(&ns(), &name("f"), &tick).await),
+        ErrorCode::NotFound
+    );
 }
 
 #[tokio::test]
@@ -64,8 +67,11 @@ async fn schedules_of_the_manifest_come_and_go_with_the_version() {
     let source = stored(registry, b"a").await;
     let live = async |memory: u32, schedules: &[_]| {
         let spec = davit_api::VersionSpec { memory_mb: memory, ..spec() };
-        let version =
-            registry.create_version(&ns(), &name("f"), &spec, source, None, schedules).await.unwrap();
+        let version = registry
+            .as_davit("test")
+            .create_version(&ns(), &name("f"), &spec, source, None, schedules)
+            .await
+            .unwrap();
         registry.claim_build(uuid::Uuid::new_v4()).await.unwrap();
         registry.finish_build(version.id, source, 1, IMAGE).await.unwrap();
         registry.version_ready_and_live(version.id).await.unwrap();
@@ -76,9 +82,13 @@ async fn schedules_of_the_manifest_come_and_go_with_the_version() {
     assert_eq!(live(256, &[a.clone(), b]).await.len(), 2);
     let ids = registry.schedules_all().await.unwrap();
     registry.set_next_due(ids[0].id, None, Some(Utc::now())).await.unwrap();
-    registry.add_schedule(&ns(), &name("f"), &"mine".parse().unwrap(), &every_minute()).await.unwrap();
+    registry
+        .as_davit("test")
+        .add_schedule(&ns(), &name("f"), &"mine".parse().unwrap(), &every_minute())
+        .await
+        .unwrap();
     let kept = live(512, std::slice::from_ref(&a)).await;
     assert_eq!(kept, [("a".into(), true, true), ("mine".into(), true, false)]);
-    registry.rollback(&ns(), &name("f"), None).await.unwrap();
+    registry.as_davit("test").rollback(&ns(), &name("f"), None).await.unwrap();
     assert_eq!(registry.list_schedules(&ns(), &name("f")).await.unwrap().len(), 3);
 }

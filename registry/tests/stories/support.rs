@@ -28,7 +28,7 @@ pub(crate) fn digest_of(content: &[u8]) -> Digest {
 
 pub(crate) async fn fresh() -> TestDatabase {
     let db = TestDatabase::new().await;
-    db.registry().ensure_namespace(&ns()).await.unwrap();
+    db.registry().as_davit("test").ensure_namespace(&ns()).await.unwrap();
     db
 }
 
@@ -46,7 +46,11 @@ pub(crate) async fn built(
     source: &'static [u8],
 ) -> VersionView {
     let digest = stored(registry, source).await;
-    let version = registry.create_version(&ns(), &name(function), spec, digest, None, &[]).await.unwrap();
+    let version = registry
+        .as_davit("test")
+        .create_version(&ns(), &name(function), spec, digest, None, &[])
+        .await
+        .unwrap();
     let job = registry.claim_build(uuid::Uuid::new_v4()).await.unwrap().unwrap();
     assert_eq!(job.version_id, version.id);
     registry.finish_build(version.id, digest, source.len() as u64, IMAGE).await.unwrap();

@@ -123,8 +123,8 @@ async fn a_client_that_hangs_up_stops_neither_the_write_nor_its_audit_entry() {
     let written = async {
         loop {
             let audit = api.registry.list_audit(None, None, 1).await.unwrap();
-            if let Some(row) = audit.first() {
-                break row.entry.clone();
+            if let Some(entry) = audit.into_iter().find(|entry| entry.action == "secrets.set") {
+                break entry;
             }
             tokio::task::yield_now().await;
         }
