@@ -1,9 +1,10 @@
 //! Schedules and their fires.
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, SecondsFormat, Utc};
 use serde::{Deserialize, Serialize};
+use serde_json::json;
 
-use crate::{InvocationId, ScheduleId, ScheduleName};
+use crate::{FunctionName, InvocationId, NamespaceName, ScheduleId, ScheduleName};
 
 /// What happens to instants that passed while nobody could ring.
 #[derive(
@@ -37,6 +38,34 @@ pub struct ScheduleSpec {
     /// Whether it rings at all.
     #[serde(default = "yes")]
     pub enabled: bool,
+}
+
+impl ScheduleSpec {
+    /// The event of an instant: the schedule's own payload when it has one, else one in the shape that
+    /// EventBridge rules send. For instants by the clock and for "run now".
+    pub fn event(
+        &self,
+        namespace: &NamespaceName,
+        function: &FunctionName,
+        schedule: &ScheduleName,
+        at: DateTime<Utc>,
+    ) -> Vec<u8> {
+        if let Some(payload) = &self.payload {
+            return payload.to_string().into_bytes();
+        }
+        let event = json!({
+            "version": "0",
+            "id": uuid::Uuid::new_v4(),
+            "detail-type": "Scheduled Event",
+            "source": "aws.events",
+            "account": namespace,
+            "time": at.to_rfc3339_opts(SecondsFormat::Secs, true),
+            "region": "local",
+            "resources": [format!("arn:davit:events:local:{namespace}:rule/{function}/{schedule}")],
+            "detail": {},
+        });
+        event.to_string().into_bytes()
+    }
 }
 
 fn utc() -> String {
@@ -84,4 +113,27 @@ pub struct FireView {
     pub outcome: FireOutcome,
     /// The invocation that carries it.
     pub invocation_id: Option<InvocationId>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_own_payload_replaces_the_scheduled_event() {
+        let mut spec: ScheduleSpec = serde_json::from_str(r#"{"cron": "* * * * *"}"#).unwrap();
+        let at = "2030-05-06T07:08:09.123Z".parse().unwrap();
+        let event = |spec: &ScheduleSpec| -> serde_json::Value {
+            let (namespace, function, schedule) =
+                ("shop".parse().unwrap(), "report".parse().unwrap(), "nightly".parse().unwrap());
+            serde_json::from_slice(&spec.event(&namespace, &function, &schedule, at)).unwrap()
+        };
+        let made = event(&spec);
+        assert_eq!(made["detail-type"], "Scheduled Event");
+        assert_eq!(made["time"], "2030-05-06T07:08:09Z");
+        assert_eq!(made["resources"][0], "arn:davit:events:local:shop:rule/report/nightly");
+        assert_ne!(made["id"], event(&spec)["id"]);
+        spec.payload = Some(json!({"mine": [1]}));
+        assert_eq!(event(&spec), json!({"mine": [1]}));
+    }
 }

@@ -2,7 +2,7 @@
 
 use axum::extract::State;
 use axum::response::IntoResponse;
-use chrono::{SecondsFormat, Utc};
+use chrono::Utc;
 use davit_api::{
     ApiError, EnqueueAccepted, ErrorCode, FireView, FunctionName, NamespaceName, NewSchedule, Preview,
     PreviewRequest, ScheduleName, ScheduleSpec, ScheduleView, limits,
@@ -10,7 +10,6 @@ use davit_api::{
 use davit_cron::{CronLine, parse_zone};
 use http::StatusCode;
 use serde::Deserialize;
-use uuid::Uuid;
 
 use super::ApiState;
 use super::error::{Answer, Failure};
@@ -112,34 +111,9 @@ pub(super) async fn run(
     let spec = found
         .ok_or_else(|| Failure::new(ErrorCode::NotFound, format!("there is no schedule {schedule}")))?
         .spec;
-    let payload = event(&namespace, &function, &schedule, &spec);
+    let payload = spec.event(&namespace, &function, &schedule, Utc::now());
     let invocation_id = changes.run_schedule_now(&namespace, &function, &schedule, payload).await?;
     Ok((StatusCode::ACCEPTED, axum::Json(EnqueueAccepted { invocation_id })))
-}
-
-/// The event of an instant: the schedule's own payload, or one in the shape of an EventBridge rule's. The
-/// gateway's alarm makes the same for instants that come by the clock.
-fn event(
-    namespace: &NamespaceName,
-    function: &FunctionName,
-    schedule: &ScheduleName,
-    spec: &ScheduleSpec,
-) -> Vec<u8> {
-    if let Some(payload) = &spec.payload {
-        return payload.to_string().into_bytes();
-    }
-    let event = serde_json::json!({
-        "version": "0",
-        "id": Uuid::new_v4(),
-        "detail-type": "Scheduled Event",
-        "source": "aws.events",
-        "account": namespace,
-        "time": Utc::now().to_rfc3339_opts(SecondsFormat::Secs, true),
-        "region": "local",
-        "resources": [format!("arn:davit:events:local:{namespace}:rule/{function}/{schedule}")],
-        "detail": {},
-    });
-    event.to_string().into_bytes()
 }
 
 /// How many.

@@ -6,7 +6,6 @@ use davit_cron::{CronLine, parse_zone};
 use davit_registry::{Registry, RegistryError, ScheduleRow};
 
 use super::next::{Plan, Ring, plan};
-use crate::event;
 
 /// What a look at one schedule led to.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -52,7 +51,7 @@ async fn carry_out(registry: &Registry, row: &ScheduleRow, ring: Ring) -> Result
         registry.record_missed(row.id, &ring.missed, ring.next).await?;
         return Ok(Looked::Next(ring.next));
     };
-    let payload = event::scheduled(&row.namespace, &row.function, &row.name, &row.spec, due_at).to_vec();
+    let payload = row.spec.event(&row.namespace, &row.function, &row.name, due_at);
     match registry.fire(row.id, due_at, ring.next, &ring.missed, payload).await? {
         Some(invocation) => {
             tracing::info!(schedule = %row.name, function = %row.function, due_at = %due_at, %invocation, "fired");

@@ -10,7 +10,6 @@ mod payload_v1;
 mod payload_v2;
 mod query;
 mod response;
-mod scheduled;
 #[cfg(test)]
 mod tests;
 
@@ -23,7 +22,6 @@ use http::HeaderMap;
 
 pub(crate) use body::event as json;
 pub use response::respond;
-pub use scheduled::scheduled;
 
 /// An HTTP request as a handler is to see it.
 ///
