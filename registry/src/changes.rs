@@ -95,9 +95,17 @@ fn bump(counter: &watch::Sender<u64>) {
 
 async fn run(registry: Registry, mut listener: PgListener, counters: [watch::Sender<u64>; Topic::ALL.len()]) {
     loop {
-        hear(&mut listener, &counters).await;
+        let why = hear(&mut listener, &counters).await;
         drop(listener);
+        // A registry that was closed is not missed.
+        if registry.pool.is_closed() {
+            return;
+        }
+        tracing::warn!(why, "lost the connection that listens for changes");
         listener = loop {
+            if registry.pool.is_closed() {
+                return;
+            }
             match tokio::time::timeout(HEARTBEAT, connect(&registry)).await {
                 Ok(Ok(listener)) => break listener,
                 Ok(Err(error)) => tracing::debug!(%error, "cannot listen for changes yet"),
@@ -110,8 +118,8 @@ async fn run(registry: Registry, mut listener: PgListener, counters: [watch::Sen
     }
 }
 
-/// Returns when the connection is no longer to be trusted.
-async fn hear(listener: &mut PgListener, counters: &[watch::Sender<u64>]) {
+/// Returns when the connection is no longer to be trusted, and why.
+async fn hear(listener: &mut PgListener, counters: &[watch::Sender<u64>]) -> String {
     loop {
         match tokio::time::timeout(HEARTBEAT, listener.try_recv()).await {
             Ok(Ok(Some(note))) => match Topic::ALL.iter().position(|t| t.as_str() == note.payload()) {
@@ -119,13 +127,13 @@ async fn hear(listener: &mut PgListener, counters: &[watch::Sender<u64>]) {
                 // A newer davit's topic, or somebody else's: reading everything is always right.
                 None => counters.iter().for_each(bump),
             },
-            Ok(Ok(None)) => return tracing::warn!("lost the connection that listens for changes"),
-            Ok(Err(error)) => return tracing::warn!(%error, "lost the connection that listens for changes"),
+            Ok(Ok(None)) => return "it was closed".into(),
+            Ok(Err(error)) => return error.to_string(),
             Err(_) => {
                 let alive =
                     tokio::time::timeout(HEARTBEAT, sqlx::query("select 1").execute(&mut *listener)).await;
                 if !matches!(alive, Ok(Ok(_))) {
-                    return tracing::warn!("the connection that listens for changes fell silent");
+                    return "it fell silent".into();
                 }
             }
         }
