@@ -23,6 +23,7 @@ struct Stage {
     backend: Arc<FakeBackend>,
     gateway: GatewayId,
     tasks: Tasks,
+    status: watch::Receiver<Status>,
     _state: tempfile::TempDir,
 }
 
@@ -40,8 +41,8 @@ async fn stage() -> Stage {
     let tasks = Tasks::new();
     let world = Arc::new(World::new(registry.clone(), changes, key, backend.clone(), settings));
     let acting = acting::spawn(registry, world.settings.holder, &tasks);
-    spawn(world, acting, &tasks);
-    Stage { database, backend, gateway, tasks, _state: state }
+    let status = spawn(world, acting, &tasks);
+    Stage { database, backend, gateway, tasks, status, _state: state }
 }
 
 impl Stage {
@@ -111,12 +112,13 @@ async fn what_a_gateway_waits_for_is_started_though_no_pool_holds_it() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_engine_that_refuses_leaves_no_open_rows_and_heals() {
-    let stage = stage().await;
+    let mut stage = stage().await;
     stage.until("the standing pool", |rows| pooled(rows) == 2).await;
     stage.backend.refuse(Some(BackendError::Unavailable("restarting".into())));
     let rows = stage.registry().gateway_instances(stage.gateway).await.unwrap();
     stage.becomes(&rows[0], InstanceState::Released).await;
-    tokio::time::sleep(Duration::from_millis(300)).await;
+    let looks = stage.status.borrow().looks;
+    stage.status.wait_for(|status| status.looks > looks && status.error.is_some()).await.unwrap();
     stage.backend.refuse(None);
     stage.until("the pool to be whole again", |rows| pooled(rows) == 2 && rows.len() == 2).await;
     stage.end().await;
