@@ -8,7 +8,7 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use davit_api::{ApiError, ErrorCode, NamespaceName, RequestId};
 use davit_registry::{Act, Audited};
-use http::HeaderValue;
+use http::{HeaderValue, Method, StatusCode};
 
 use super::error::{Answer, Failure, with_request_id};
 use super::{ApiState, Route};
@@ -31,11 +31,33 @@ pub(super) async fn outermost(mut request: Request, next: Next) -> Response {
         response.headers_mut().insert("x-davit-request-id", value);
     }
     let error = response.extensions().get::<ApiError>().map(ToString::to_string);
-    tracing::info!(
-        request_id = %id, %method, path, status = response.status().as_u16(),
-        ms = started.elapsed().as_millis() as u64, error, "management request"
-    );
+    let status = response.status();
+    let ms = started.elapsed().as_millis() as u64;
+    macro_rules! access_log {
+        ($level:ident) => {
+            tracing::event!(
+                tracing::Level::$level, request_id = %id, %method, path, status = status.as_u16(), ms, error,
+                "management request"
+            )
+        };
+    }
+    match level(&method, status) {
+        tracing::Level::WARN => access_log!(WARN),
+        tracing::Level::DEBUG => access_log!(DEBUG),
+        _ => access_log!(INFO),
+    }
     response
+}
+
+/// How loud a request is: what went wrong here is a warning; looking, and clients look often, is not worth a line.
+fn level(method: &Method, status: StatusCode) -> tracing::Level {
+    if status.is_server_error() {
+        tracing::Level::WARN
+    } else if method.is_safe() && !status.is_client_error() {
+        tracing::Level::DEBUG
+    } else {
+        tracing::Level::INFO
+    }
 }
 
 /// Around every handler: who is calling, whether they may, for how long, and what is written down about it.
@@ -125,5 +147,23 @@ async fn record(audited: &Audited, route: &Route, failure: Option<&'static str>)
     let outcome = failure.unwrap_or("ok");
     if let Err(error) = audited.record(outcome).await {
         tracing::error!(%error, action = route.name, outcome, "an audit entry could not be written");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn polls_are_quiet_and_changes_and_failures_are_not() {
+        for (method, status, wanted) in [
+            (Method::GET, StatusCode::OK, tracing::Level::DEBUG),
+            (Method::GET, StatusCode::NOT_FOUND, tracing::Level::INFO),
+            (Method::GET, StatusCode::SERVICE_UNAVAILABLE, tracing::Level::WARN),
+            (Method::PUT, StatusCode::NO_CONTENT, tracing::Level::INFO),
+            (Method::POST, StatusCode::INTERNAL_SERVER_ERROR, tracing::Level::WARN),
+        ] {
+            assert_eq!(level(&method, status), wanted, "{method} {status}");
+        }
     }
 }
