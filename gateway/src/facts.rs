@@ -1,17 +1,20 @@
 //! Facts about what happened, on their way from the hot path to the registry.
 //!
-//! The corridor only ever adds to counters or does a non-blocking send here. Each feed has its own bound; when the registry is
+//! The corridor only ever adds to counters, takes a lock for an insertion, or does a non-blocking send here. Each
+//! feed has its own bound; when the registry is
 //! away and a feed is full, the newest facts are dropped and counted, and calls go on (invariant 4).
 //! `record.rs` owns the other end: it batches the feeds into the registry.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use chrono::{DateTime, Utc};
 use davit_api::{
     Digest, FunctionId, FunctionName, InstanceId, InstanceState, InvocationId, LogStream, NamespaceName,
-    VersionId,
+    TokenId, VersionId,
 };
+use parking_lot::Mutex;
 use tokio::sync::mpsc;
 
 use crate::usage::{Usage, Usages};
@@ -64,8 +67,13 @@ pub struct Recorder {
     usages: Usages,
     instances: mpsc::UnboundedSender<InstanceFact>,
     logs: mpsc::Sender<LogFact>,
+    tokens: TokensUsed,
     dropped: Arc<Dropped>,
 }
+
+/// When tokens were last used, since this was last looked at. Bounded by the number of tokens, however many
+/// calls they are used for.
+pub type TokensUsed = Arc<Mutex<HashMap<TokenId, DateTime<Utc>>>>;
 
 /// What had to be thrown away because a feed was full.
 #[derive(Debug, Default)]
@@ -83,6 +91,8 @@ pub struct Feeds {
     pub instances: mpsc::UnboundedReceiver<InstanceFact>,
     /// Lines that functions wrote.
     pub logs: mpsc::Receiver<LogFact>,
+    /// Tokens that were used.
+    pub tokens: TokensUsed,
     /// Counters of what did not fit.
     pub dropped: Arc<Dropped>,
 }
@@ -97,13 +107,15 @@ impl Recorder {
         let (instances, instances_out) = mpsc::unbounded_channel();
         let (logs, logs_out) = mpsc::channel(LOGS);
         let dropped = Arc::new(Dropped::default());
+        let tokens = TokensUsed::default();
         let feeds = Feeds {
             usages: usages.clone(),
             instances: instances_out,
             logs: logs_out,
+            tokens: tokens.clone(),
             dropped: dropped.clone(),
         };
-        (Self { usages, instances, logs, dropped }, feeds)
+        (Self { usages, instances, logs, tokens, dropped }, feeds)
     }
 
     /// Where calls of a function are counted.
@@ -115,6 +127,11 @@ impl Recorder {
     pub fn instance(&self, fact: InstanceFact) {
         // Nobody listens only while the process ends; the controller then reads the truth from the engine.
         let _ = self.instances.send(fact);
+    }
+
+    /// A token let somebody in.
+    pub fn token(&self, token: TokenId) {
+        self.tokens.lock().insert(token, Utc::now());
     }
 
     /// A function wrote a line.

@@ -3,9 +3,11 @@
 //! While the registry is away, counters and instance states go on being folded together, which takes no more
 //! room however long it lasts; log lines are kept up to a bound and counted beyond it.
 
+mod tokens;
+
 use std::collections::HashMap;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use davit_api::{FunctionId, GatewayId, InstanceId};
 use davit_registry::{InstanceUpdate, LogRow, Registry, RegistryError, UsageDelta};
@@ -13,6 +15,7 @@ use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 
 use crate::facts::{Feeds, InstanceFact, LogFact};
+use tokens::Tokens;
 
 /// How often facts are written.
 const EVERY: Duration = Duration::from_millis(500);
@@ -53,6 +56,7 @@ struct Batch {
     instances: HashMap<InstanceId, InstanceUpdate>,
     logs: Vec<LogRow>,
     log_bytes: usize,
+    tokens: Tokens,
     lost_reported: u64,
 }
 
@@ -67,6 +71,7 @@ impl Batch {
                 feeds.dropped.logs.fetch_add(1, Ordering::Relaxed);
             }
         }
+        self.tokens.take(std::mem::take(&mut *feeds.tokens.lock()));
         let lost = feeds.dropped.logs.load(Ordering::Relaxed);
         if lost > self.lost_reported {
             tracing::warn!(
@@ -125,6 +130,10 @@ impl Batch {
                 return;
             }
             self.log_bytes -= self.logs.drain(..count).map(|row| row.line.len()).sum::<usize>();
+        }
+        let used = self.tokens.due(Instant::now());
+        if !used.is_empty() && !keep(registry.token_seen(&used).await, "tokens' last use") {
+            self.tokens.written(&used, Instant::now());
         }
     }
 }

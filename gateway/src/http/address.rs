@@ -29,7 +29,7 @@ impl Public {
                 // The same answer as for a function that does not exist.
                 Access::Private => return Err(not_found()),
                 Access::Token => {
-                    auth::require(&table, request.headers(), &found.version.namespace, Role::Invoke)?
+                    self.let_in(&table, request.headers(), &found.version.namespace, Role::Invoke)?
                 }
                 Access::Public => {}
             }

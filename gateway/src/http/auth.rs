@@ -1,7 +1,7 @@
 //! Who is calling: bearer tokens against the snapshot's hashes. No database.
 
 use chrono::Utc;
-use davit_api::{ApiError, ErrorCode, NamespaceName, Role};
+use davit_api::{ApiError, ErrorCode, NamespaceName, Role, TokenId};
 use davit_registry::hash_token;
 use http::{HeaderMap, header};
 
@@ -10,13 +10,13 @@ use crate::routes::Table;
 /// How every token of davit begins.
 const PREFIX: &str = "dvt_";
 
-/// Checks that the request carries a token which may act as `role` in `namespace`.
+/// Checks that the request carries a token which may act as `role` in `namespace`, and says which.
 pub(super) fn require(
     table: &Table,
     headers: &HeaderMap,
     namespace: &NamespaceName,
     role: Role,
-) -> Result<(), ApiError> {
+) -> Result<TokenId, ApiError> {
     let unauthenticated = |why: &str| ApiError::new(ErrorCode::Unauthenticated, why);
     let secret =
         bearer(headers).ok_or_else(|| unauthenticated("a token is needed: Authorization: Bearer dvt_…"))?;
@@ -31,7 +31,7 @@ pub(super) fn require(
             format!("the token's role is {}, this needs {role}", token.role),
         ));
     }
-    Ok(())
+    Ok(token.id)
 }
 
 /// The bearer token, when there is exactly one `Authorization` header and it holds one.
@@ -61,7 +61,6 @@ pub(super) fn hide_token(headers: &mut HeaderMap) {
 mod tests {
     use super::*;
     use crate::routes::TokenEntry;
-    use davit_api::TokenId;
     use std::collections::HashMap;
 
     fn table(namespace: Option<&str>, role: Role, expired: bool) -> Table {
@@ -76,7 +75,8 @@ mod tests {
 
     fn ask(table: &Table, value: &str) -> Result<(), ErrorCode> {
         let headers = HeaderMap::from_iter([(header::AUTHORIZATION, value.parse().unwrap())]);
-        require(table, &headers, &"shop".parse().unwrap(), Role::Invoke).map_err(|e| e.code)
+        let token = require(table, &headers, &"shop".parse().unwrap(), Role::Invoke);
+        token.map(drop).map_err(|e| e.code)
     }
 
     #[test]

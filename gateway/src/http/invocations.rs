@@ -19,7 +19,7 @@ use serde::Serialize;
 use crate::dispatch;
 use crate::event;
 use crate::http::address::{read, trace_id};
-use crate::http::{Arrived, Body, Public, auth, error, reply};
+use crate::http::{Arrived, Body, Public, error, reply};
 use crate::instances::LogTail;
 use crate::invoke::{Answer, Call, Payload, Target};
 use crate::version::LiveVersion;
@@ -55,7 +55,7 @@ impl Public {
     ) -> Result<Response<Body>, ApiError> {
         let version = {
             let table = self.routes.load();
-            auth::require(&table, arrived.request.headers(), namespace, Role::Invoke)?;
+            self.let_in(&table, arrived.request.headers(), namespace, Role::Invoke)?;
             let missing = || {
                 ApiError::new(
                     ErrorCode::NotFound,
@@ -124,7 +124,7 @@ impl Public {
         namespace: &NamespaceName,
         id: &str,
     ) -> Result<Response<Body>, ApiError> {
-        auth::require(&self.routes.load(), arrived.request.headers(), namespace, Role::Read)?;
+        self.let_in(&self.routes.load(), arrived.request.headers(), namespace, Role::Read)?;
         let id: InvocationId = id.parse().map_err(|_| ApiError::field("invocation", "not an id"))?;
         let view =
             self.registry.invocation(namespace, id).await.map_err(|error| told(error, "invocation"))?;

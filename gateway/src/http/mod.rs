@@ -13,15 +13,15 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
-use davit_api::{ApiError, ErrorCode};
+use davit_api::{ApiError, ErrorCode, NamespaceName, Role};
 use davit_registry::Registry;
-use http::{HeaderValue, Request, Response, header};
+use http::{HeaderMap, HeaderValue, Request, Response, header};
 use tokio::sync::Notify;
 
 use crate::admit::Parked;
 use crate::invoke::Corridor;
 use crate::metrics::Metrics;
-use crate::routes::Routes;
+use crate::routes::{Routes, Table};
 
 pub use accept::serve;
 pub use body::{Body, CollectError, Guard, collect, receive};
@@ -115,6 +115,19 @@ impl Public {
         let last = request.headers().contains_key(header::TRANSFER_ENCODING);
         let response = self.route(request, host, peer, at).await;
         if last { closing(response) } else { response }
+    }
+
+    /// Lets a token's holder in, and notes that the token was used.
+    fn let_in(
+        &self,
+        table: &Table,
+        headers: &HeaderMap,
+        namespace: &NamespaceName,
+        role: Role,
+    ) -> Result<(), ApiError> {
+        let token = auth::require(table, headers, namespace, role)?;
+        self.corridor.instances().shared().recorder.token(token);
+        Ok(())
     }
 
     async fn route(&self, request: Request<Body>, host: Host, peer: &Peer, at: Instant) -> Response<Body> {
