@@ -6,8 +6,8 @@ use clap::Args;
 use davit_controller::http::Admin;
 use davit_daemon::Drain;
 
-use super::parts::{self, PartSettings};
-use super::process::{Process, bind};
+use super::parts::{self, Opened};
+use super::process::bind;
 use super::state::State;
 use super::{DRAIN, Log};
 use crate::context::Globals;
@@ -42,12 +42,12 @@ impl Controller {
     }
 
     async fn serve(&self, globals: &Globals) -> Result<()> {
-        let settings = PartSettings::read()?;
-        let mut process = Process::new()?;
-        let state = State::own(&globals.state_dir(), "controller")?;
-        let (management, management_at) = bind("management", self.management).await?;
-        let (admin, _) = bind("admin", self.admin).await?;
-        let store = process.start(parts::store(&self.database_url, state.dir(), &settings)).await?;
+        let addresses =
+            async { Ok((bind("management", self.management).await?, bind("admin", self.admin).await?)) };
+        let take = || State::own(&globals.state_dir(), "controller");
+        let opened = parts::open(take, &self.database_url, addresses).await?;
+        let Opened { settings, mut process, state, store, addresses } = opened;
+        let ((management, management_at), (admin, _)) = addresses;
         state.first_token(&store.registry).await?;
         let gateway_url = globals.gateway_url.clone().unwrap_or_else(|| "http://127.0.0.1:7480".into());
         let mut control =

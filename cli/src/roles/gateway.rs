@@ -7,8 +7,8 @@ use clap::Args;
 use davit_controller::http::Admin;
 use davit_daemon::Drain;
 
-use super::parts::{self, PartSettings};
-use super::process::{Process, bind};
+use super::parts::{self, Opened};
+use super::process::bind;
 use super::state::State;
 use super::{DRAIN, Log};
 use crate::context::Globals;
@@ -46,11 +46,9 @@ impl Gateway {
     }
 
     async fn serve(&self, globals: &Globals) -> Result<()> {
-        let settings = PartSettings::read()?;
-        let mut process = Process::new()?;
-        let state = State::share(&globals.state_dir(), "gateway")?;
-        let (admin, _) = bind("admin", self.admin).await?;
-        let store = process.start(parts::store(&self.database_url, state.dir(), &settings)).await?;
+        let take = || State::share(&globals.state_dir(), "gateway");
+        let opened = parts::open(take, &self.database_url, bind("admin", self.admin)).await?;
+        let Opened { settings, mut process, state, store, addresses: (admin, _) } = opened;
         let gateway =
             parts::data_plane(self.public, self.public_url.clone(), &state, &store, &settings).await?;
         let gateway = gateway.spawn(process.readiness.latch("routes"));

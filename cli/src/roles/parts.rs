@@ -20,6 +20,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
+use super::process::Process;
 use super::state::State;
 use crate::failure::{Failure, Result};
 
@@ -68,6 +69,31 @@ impl PartSettings {
         settings.finish().map_err(|e| Failure::Usage(e.to_string()))?;
         Ok(read)
     }
+}
+
+/// What a role on a shared Postgres begins with.
+pub(super) struct Opened<A> {
+    pub(super) settings: PartSettings,
+    pub(super) process: Process,
+    pub(super) state: State,
+    pub(super) store: Store,
+    /// The addresses that were bound.
+    pub(super) addresses: A,
+}
+
+/// Opens such a role. Settings, state directory and addresses first: what is wrong with them should not be said
+/// only when the registry has answered.
+pub(super) async fn open<A>(
+    state: impl FnOnce() -> Result<State>,
+    database_url: &str,
+    addresses: impl Future<Output = Result<A>>,
+) -> Result<Opened<A>> {
+    let settings = PartSettings::read()?;
+    let mut process = Process::new()?;
+    let state = state()?;
+    let addresses = addresses.await?;
+    let store = process.start(store(database_url, state.dir(), &settings)).await?;
+    Ok(Opened { settings, process, state, store, addresses })
 }
 
 /// Connects to the registry, waiting a while for one that is only just starting, and brings it up to date.
