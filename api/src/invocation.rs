@@ -5,73 +5,31 @@ use serde::{Deserialize, Serialize};
 
 use crate::{ErrorBody, FunctionName, InvocationId};
 
-/// Which door an invocation came through.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, utoipa::ToSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum InvocationSource {
-    /// A call to the function's address.
-    Http,
-    /// `davit invoke`, or the same call by API.
-    Invoke,
-    /// An accepted asynchronous call.
-    Async,
-    /// An instant of a schedule.
-    Schedule,
-}
-
-impl InvocationSource {
-    /// The word in the database.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Http => "http",
-            Self::Invoke => "invoke",
-            Self::Async => "async",
-            Self::Schedule => "schedule",
-        }
-    }
-}
-impl std::str::FromStr for InvocationSource {
-    type Err = String;
-    fn from_str(text: &str) -> Result<Self, String> {
-        [Self::Http, Self::Invoke, Self::Async, Self::Schedule]
-            .into_iter()
-            .find(|s| s.as_str() == text)
-            .ok_or_else(|| format!("unknown invocation source {text:?}"))
+crate::text::words! {
+    /// Which door an invocation came through.
+    pub enum InvocationSource = "an invocation source" {
+        /// A call to the function's address.
+        Http = "http",
+        /// `davit invoke`, or the same call by API.
+        Invoke = "invoke",
+        /// An accepted asynchronous call.
+        Async = "async",
+        /// An instant of a schedule.
+        Schedule = "schedule",
     }
 }
 
-/// Where an accepted invocation is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, utoipa::ToSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum InvocationState {
-    /// Waits for its time or for a free dispatcher.
-    Queued,
-    /// A gateway holds its lease.
-    Running,
-    /// Ended with a result.
-    Succeeded,
-    /// Ended without one: attempts or age are used up.
-    Dead,
-}
-
-impl InvocationState {
-    /// The word in the database.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Queued => "queued",
-            Self::Running => "running",
-            Self::Succeeded => "succeeded",
-            Self::Dead => "dead",
-        }
-    }
-}
-impl std::str::FromStr for InvocationState {
-    type Err = String;
-    fn from_str(text: &str) -> Result<Self, String> {
-        [Self::Queued, Self::Running, Self::Succeeded, Self::Dead]
-            .into_iter()
-            .find(|s| s.as_str() == text)
-            .ok_or_else(|| format!("unknown invocation state {text:?}"))
+crate::text::words! {
+    /// Where an accepted invocation is.
+    pub enum InvocationState = "an invocation state" {
+        /// Waits for its time or for a free dispatcher.
+        Queued = "queued",
+        /// A gateway holds its lease.
+        Running = "running",
+        /// Ended with a result.
+        Succeeded = "succeeded",
+        /// Ended without one: attempts or age are used up.
+        Dead = "dead",
     }
 }
 
@@ -127,35 +85,15 @@ pub struct PhaseTimings {
     pub run_ms: f64,
 }
 
-/// Which of its two outputs a process wrote to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, utoipa::ToSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum LogStream {
-    /// Standard output.
-    Stdout,
-    /// Standard error.
-    Stderr,
-    /// Lines of the platform: start, end, report, dropped output.
-    Platform,
-}
-
-impl LogStream {
-    /// The word in the database.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Stdout => "stdout",
-            Self::Stderr => "stderr",
-            Self::Platform => "platform",
-        }
-    }
-}
-impl std::str::FromStr for LogStream {
-    type Err = String;
-    fn from_str(text: &str) -> Result<Self, String> {
-        [Self::Stdout, Self::Stderr, Self::Platform]
-            .into_iter()
-            .find(|s| s.as_str() == text)
-            .ok_or_else(|| format!("unknown log stream {text:?}"))
+crate::text::words! {
+    /// Which of its two outputs a process wrote to.
+    pub enum LogStream = "a log stream" {
+        /// Standard output.
+        Stdout = "stdout",
+        /// Standard error.
+        Stderr = "stderr",
+        /// Lines of the platform: start, end, report, dropped output.
+        Platform = "platform",
     }
 }
 

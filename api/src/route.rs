@@ -1,6 +1,5 @@
 //! Routes: which requests reach a function besides its path address.
 
-use std::fmt;
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
@@ -32,70 +31,27 @@ pub enum PayloadFormat {
     Body,
 }
 
-/// An HTTP method, or any.
-#[derive(
-    Debug,
-    Clone,
-    Copy,
-    PartialEq,
-    Eq,
-    Hash,
-    PartialOrd,
-    Ord,
-    Default,
-    Serialize,
-    Deserialize,
-    utoipa::ToSchema,
-    schemars::JsonSchema,
-)]
-#[serde(rename_all = "UPPERCASE")]
-#[expect(missing_docs, reason = "each variant is the method of its name")]
-pub enum MethodMatch {
-    #[default]
-    Any,
-    Get,
-    Head,
-    Post,
-    Put,
-    Patch,
-    Delete,
-    Options,
+crate::text::words! {
+    /// An HTTP method, or any.
+    #[derive(PartialOrd, Ord, Default, schemars::JsonSchema)]
+    #[expect(missing_docs, reason = "each variant is the method of its name")]
+    pub enum MethodMatch = "a method" {
+        #[default]
+        Any = "ANY",
+        Get = "GET",
+        Head = "HEAD",
+        Post = "POST",
+        Put = "PUT",
+        Patch = "PATCH",
+        Delete = "DELETE",
+        Options = "OPTIONS",
+    }
 }
 
 impl MethodMatch {
-    /// The word in `davit.toml` and in the database.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Any => "ANY",
-            Self::Get => "GET",
-            Self::Head => "HEAD",
-            Self::Post => "POST",
-            Self::Put => "PUT",
-            Self::Patch => "PATCH",
-            Self::Delete => "DELETE",
-            Self::Options => "OPTIONS",
-        }
-    }
     /// Whether a request with this method fits.
     pub fn matches(self, method: &str) -> bool {
         self == Self::Any || self.as_str() == method
-    }
-}
-impl fmt::Display for MethodMatch {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
-    }
-}
-impl FromStr for MethodMatch {
-    type Err = String;
-    fn from_str(text: &str) -> Result<Self, String> {
-        use MethodMatch::*;
-        [Any, Get, Head, Post, Put, Patch, Delete, Options]
-            .into_iter()
-            .find(|m| m.as_str() == text)
-            .ok_or_else(|| {
-                format!("{text:?} is not a method; use GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS or ANY")
-            })
     }
 }
 

@@ -92,14 +92,14 @@ pub struct ScheduleView {
     pub last_due_at: Option<DateTime<Utc>>,
 }
 
-/// What became of one instant.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum FireOutcome {
-    /// An invocation was accepted for it.
-    Fired,
-    /// It was recorded as missed by the schedule's policy.
-    Missed,
+crate::text::words! {
+    /// What became of one instant.
+    pub enum FireOutcome = "an outcome of an instant" {
+        /// An invocation was accepted for it.
+        Fired = "fired",
+        /// It was recorded as missed by the schedule's policy.
+        Missed = "missed",
+    }
 }
 
 /// One recorded instant of a schedule.

@@ -5,45 +5,18 @@ use serde::{Deserialize, Serialize};
 
 use crate::{NamespaceName, TokenId};
 
-/// What a token may do in its namespace. Ordered: each role includes those before it.
-#[derive(
-    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, utoipa::ToSchema,
-)]
-#[serde(rename_all = "snake_case")]
-pub enum Role {
-    /// Look at everything but secrets' values.
-    Read,
-    /// And call functions.
-    Invoke,
-    /// And deploy, roll back, schedule, set secrets, delete.
-    Deploy,
-    /// And manage tokens and namespaces, read the audit log.
-    Admin,
-}
-
-impl Role {
-    /// The word in the database and on the command line.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Read => "read",
-            Self::Invoke => "invoke",
-            Self::Deploy => "deploy",
-            Self::Admin => "admin",
-        }
-    }
-}
-impl std::str::FromStr for Role {
-    type Err = String;
-    fn from_str(text: &str) -> Result<Self, String> {
-        [Self::Read, Self::Invoke, Self::Deploy, Self::Admin]
-            .into_iter()
-            .find(|r| r.as_str() == text)
-            .ok_or_else(|| format!("{text:?} is not a role; use read, invoke, deploy or admin"))
-    }
-}
-impl std::fmt::Display for Role {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(self.as_str())
+crate::text::words! {
+    /// What a token may do in its namespace. Ordered: each role includes those before it.
+    #[derive(PartialOrd, Ord)]
+    pub enum Role = "a role" {
+        /// Look at everything but secrets' values.
+        Read = "read",
+        /// And call functions.
+        Invoke = "invoke",
+        /// And deploy, roll back, schedule, set secrets, delete.
+        Deploy = "deploy",
+        /// And manage tokens and namespaces, read the audit log.
+        Admin = "admin",
     }
 }
 

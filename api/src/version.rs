@@ -5,41 +5,19 @@ use serde::{Deserialize, Serialize};
 
 use crate::{Digest, VersionId, VersionSpec};
 
-/// Where a version is on its way to being callable.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, utoipa::ToSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum VersionState {
-    /// Waits for a builder.
-    Queued,
-    /// A builder container works on it.
-    Building,
-    /// Built; a first instance is being started to see whether it answers.
-    Starting,
-    /// Callable, and from now on immutable.
-    Ready,
-    /// Will never be callable; the error says why.
-    Failed,
-}
-
-impl VersionState {
-    /// The word in the database.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Queued => "queued",
-            Self::Building => "building",
-            Self::Starting => "starting",
-            Self::Ready => "ready",
-            Self::Failed => "failed",
-        }
-    }
-}
-impl std::str::FromStr for VersionState {
-    type Err = String;
-    fn from_str(text: &str) -> Result<Self, String> {
-        [Self::Queued, Self::Building, Self::Starting, Self::Ready, Self::Failed]
-            .into_iter()
-            .find(|s| s.as_str() == text)
-            .ok_or_else(|| format!("unknown version state {text:?}"))
+crate::text::words! {
+    /// Where a version is on its way to being callable.
+    pub enum VersionState = "a version state" {
+        /// Waits for a builder.
+        Queued = "queued",
+        /// A builder container works on it.
+        Building = "building",
+        /// Built; a first instance is being started to see whether it answers.
+        Starting = "starting",
+        /// Callable, and from now on immutable.
+        Ready = "ready",
+        /// Will never be callable; the error says why.
+        Failed = "failed",
     }
 }
 

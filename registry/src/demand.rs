@@ -5,7 +5,7 @@ use std::time::Duration;
 use davit_api::{GatewayId, PoolKey};
 use sqlx::Row;
 
-use crate::rows::{count32, int, network, pool_key};
+use crate::rows::{count32, int, pool_key};
 use crate::{Registry, Result};
 
 /// One gateway's demand for one kind of instance.
@@ -45,7 +45,7 @@ impl Registry {
         .bind(column(&|d| d.0.memory_mb))
         .bind(column(&|d| d.0.cpu_millis))
         .bind(column(&|d| d.0.ephemeral_mb))
-        .bind(demand.iter().map(|d| network(d.0.network)).collect::<Vec<_>>())
+        .bind(demand.iter().map(|d| d.0.network.as_str()).collect::<Vec<_>>())
         .bind(column(&|d| d.1))
         .bind(column(&|d| d.2))
         .execute(&self.pool)

@@ -2,10 +2,11 @@
 //! many gateways ring.
 
 use chrono::{DateTime, Utc};
-use davit_api::{FireOutcome, FireView, FunctionName, InvocationId, NamespaceName, ScheduleId, ScheduleName};
+use davit_api::{FireView, FunctionName, InvocationId, NamespaceName, ScheduleId, ScheduleName};
 use sqlx::Row;
 use sqlx::postgres::PgConnection;
 
+use crate::rows::parsed;
 use crate::{Registry, RegistryError, Result, Topic};
 
 async fn miss(conn: &mut PgConnection, schedule: ScheduleId, missed: &[DateTime<Utc>]) -> Result<()> {
@@ -135,11 +136,7 @@ impl Registry {
                 Ok(FireView {
                     due_at: row.try_get("due_at")?,
                     recorded_at: row.try_get("recorded_at")?,
-                    outcome: match row.try_get("outcome")? {
-                        "fired" => FireOutcome::Fired,
-                        "missed" => FireOutcome::Missed,
-                        other => return Err(RegistryError::damaged("fires.outcome", other)),
-                    },
+                    outcome: parsed(row, "outcome")?,
                     invocation_id: row.try_get::<Option<_>, _>("invocation_id")?.map(InvocationId),
                 })
             })

@@ -5,7 +5,7 @@ use davit_api::{Digest, GatewayId, InstanceId, InstanceState, PoolKey, VersionId
 use sqlx::Row;
 use sqlx::postgres::PgRow;
 
-use crate::rows::{bigint, count64, digest_opt, int, network, parsed, pool_key};
+use crate::rows::{bigint, count64, digest_opt, int, parsed, pool_key};
 use crate::{Registry, RegistryError, Result};
 
 /// One instance as stored.
@@ -88,7 +88,7 @@ impl Registry {
         .bind(int(key.memory_mb))
         .bind(int(key.cpu_millis))
         .bind(int(key.ephemeral_mb))
-        .bind(network(key.network))
+        .bind(key.network.as_str())
         .bind(image_digest)
         .execute(&self.pool)
         .await?;

@@ -3,7 +3,7 @@
 use std::fmt::Display;
 use std::str::FromStr;
 
-use davit_api::{Digest, NetworkClass, PoolKey};
+use davit_api::{Digest, PoolKey};
 use serde::de::DeserializeOwned;
 use sqlx::Row;
 use sqlx::postgres::PgRow;
@@ -78,14 +78,6 @@ pub(crate) fn bigint(value: u64) -> i64 {
     i64::try_from(value).unwrap_or(i64::MAX)
 }
 
-/// The word for a network class in the database.
-pub(crate) fn network(class: NetworkClass) -> &'static str {
-    match class {
-        NetworkClass::Egress => "egress",
-        NetworkClass::None => "none",
-    }
-}
-
 /// The columns of a pool key.
 pub(crate) fn pool_key(row: &PgRow) -> Result<PoolKey> {
     Ok(PoolKey {
@@ -93,10 +85,6 @@ pub(crate) fn pool_key(row: &PgRow) -> Result<PoolKey> {
         memory_mb: count32(row, "memory_mb")?,
         cpu_millis: count32(row, "cpu_millis")?,
         ephemeral_mb: count32(row, "ephemeral_mb")?,
-        network: match row.try_get("network")? {
-            "egress" => NetworkClass::Egress,
-            "none" => NetworkClass::None,
-            other => return Err(RegistryError::damaged("network", other)),
-        },
+        network: parsed(row, "network")?,
     })
 }
