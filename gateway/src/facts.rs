@@ -1,8 +1,8 @@
 //! Facts about what happened, on their way from the hot path to the registry.
 //!
 //! The corridor only ever adds to counters, takes a lock for an insertion, or does a non-blocking send here. Each
-//! feed has its own bound; when the registry is
-//! away and a feed is full, the newest facts are dropped and counted, and calls go on (invariant 4).
+//! feed has its own bound; when the registry is away and a feed is full, the newest facts are dropped and
+//! counted, and calls go on (invariant 4).
 //! `record.rs` owns the other end: it batches the feeds into the registry.
 
 use std::collections::HashMap;
