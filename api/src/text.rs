@@ -30,12 +30,13 @@ macro_rules! text_like {
 pub(crate) use text_like;
 
 /// An enum of words: each variant is the same word in JSON, in the database and on the command line. What it is
-/// stands before the body with its article, for the sentence that refuses another word.
+/// stands before the body with its article, for the sentence that refuses another word. The words are `tt`: what
+/// writes the OpenAPI document does not see a `literal` that went through a macro.
 macro_rules! words {
     (
         $(#[$meta:meta])*
         pub enum $name:ident = $what:literal {
-            $($(#[$of:meta])* $variant:ident = $word:literal,)+
+            $($(#[$of:meta])* $variant:ident = $word:tt,)+
         }
     ) => {
         #[derive(
