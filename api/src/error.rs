@@ -16,7 +16,7 @@ pub enum ErrorSource {
 }
 
 macro_rules! codes {
-    ($($(#[$doc:meta])* $name:ident = $text:literal, $status:literal, $source:ident, $retryable:literal;)*) => {
+    ($($(#[$doc:meta])* $name:ident = $text:tt, $status:literal, $source:ident, $retryable:literal;)*) => {
         /// What went wrong, as a stable word that scripts may compare. Each code has one HTTP status, one
         /// source and one answer to "may I try again?".
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, utoipa::ToSchema)]
