@@ -22,8 +22,8 @@ use crate::metrics::Metrics;
 use crate::outcome;
 use crate::version::LiveVersion;
 
-pub(crate) use headers::strip_ours;
 pub use headers::{Origin, prepare};
+pub(crate) use headers::{is_hop, is_ours, strip_ours};
 
 /// Where a server function gets events from queue, schedule and invoke API.
 const EVENTS_PATH: &str = "/events";
@@ -69,7 +69,10 @@ impl Exchange {
                 Ok(upstream) => upstream,
                 Err(error) => {
                     slot.set_spoiled(spoils(&error));
-                    return Err(not_connected(error, request, &version));
+                    return Err(match not_connected(error, &version) {
+                        Refused::Unsent(error) => Failed::Unsent(Box::new(request), error),
+                        Refused::Final(error) => Failed::Final(error),
+                    });
                 }
             };
             let sent = tokio::time::timeout_at(deadline.into(), upstream.exchange(request)).await;
@@ -149,20 +152,24 @@ impl Guard for Held {
 
     fn completed(&mut self) {
         if let Some(upstream) = self.upstream.take() {
-            self.instance.upstreams.give(upstream);
+            self.instance.upstreams.http.give(upstream);
         }
         self.slot = None;
     }
 }
 
 async fn connect(instance: &Arc<Instance>, fresh: bool, deadline: Instant) -> Result<Upstream, OpenError> {
-    match instance.upstreams.take().filter(|_| !fresh) {
-        Some(idle) => Ok(idle),
+    match instance.upstreams.http.take().filter(|_| !fresh) {
+        Some(mut idle) => {
+            idle.reused = true;
+            Ok(idle)
+        }
         None => open(&instance.link, deadline).await,
     }
 }
 
-fn spoils(error: &OpenError) -> bool {
+/// Whether a failed connection says that the instance is of no use any more.
+pub(crate) fn spoils(error: &OpenError) -> bool {
     match error {
         OpenError::Link(davit_link::LinkError::Failure(failure)) => outcome::spoils(failure.kind),
         OpenError::Link(davit_link::LinkError::Deadline) => false,
@@ -170,29 +177,29 @@ fn spoils(error: &OpenError) -> bool {
     }
 }
 
-fn not_connected(error: OpenError, request: Request<Body>, version: &LiveVersion) -> Failed {
+/// Why a server function could not be connected to.
+pub(crate) enum Refused {
+    /// Another instance may have the request.
+    Unsent(CallError),
+    /// The function or its time is at an end.
+    Final(CallError),
+}
+
+/// What a failed connection means for the call.
+pub(crate) fn not_connected(error: OpenError, version: &LiveVersion) -> Refused {
     match error {
         OpenError::Link(davit_link::LinkError::Failure(failure)) => {
-            Failed::Final(outcome::call_failure(failure))
+            Refused::Final(outcome::call_failure(failure))
         }
-        OpenError::Link(davit_link::LinkError::Deadline) => Failed::Final(timed_out(version)),
-        OpenError::Link(_) | OpenError::Io(_) | OpenError::Http(_) => {
-            Failed::Unsent(Box::new(request), lost())
-        }
+        OpenError::Link(davit_link::LinkError::Deadline) => Refused::Final(timed_out(version)),
+        OpenError::Link(_) | OpenError::Io(_) | OpenError::Http(_) => Refused::Unsent(lost()),
     }
 }
 
 /// The connection broke after bytes were written.
 fn failed_exchange(error: &hyper::Error, instance: &Instance) -> CallError {
     if instance.link.is_closed() {
-        return CallError {
-            error: ApiError::new(
-                ErrorCode::FunctionExited,
-                "the function's process ended during the request",
-            ),
-            function_error: None,
-            started: true,
-        };
+        return ended_in_request();
     }
     bad_response(if error.is_parse() {
         "the server's answer is not HTTP"
@@ -201,7 +208,14 @@ fn failed_exchange(error: &hyper::Error, instance: &Instance) -> CallError {
     })
 }
 
-fn bad_response(why: &str) -> CallError {
+/// The instance went away with the request.
+pub(crate) fn ended_in_request() -> CallError {
+    let error = ApiError::new(ErrorCode::FunctionExited, "the function's process ended during the request");
+    CallError { error, function_error: None, started: true }
+}
+
+/// What came was no answer.
+pub(crate) fn bad_response(why: &str) -> CallError {
     CallError {
         error: ApiError::new(ErrorCode::FunctionBadResponse, why),
         function_error: None,

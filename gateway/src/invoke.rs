@@ -7,20 +7,18 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
-use chrono::Utc;
-use davit_api::{ApiError, ErrorCode, FunctionKind, PhaseTimings};
+use davit_api::{ApiError, ErrorCode, FunctionKind};
 use davit_link::{InvokeHead, InvokeResult, LinkError};
 use tokio::sync::oneshot;
 
+use crate::account::{Account, TRIES};
 use crate::forward::{self, Exchange};
-use crate::instances::{Fleet, Instances, Slot};
+use crate::instances::{Instances, Slot};
 use crate::outcome;
 use crate::version::LiveVersion;
 
 pub use crate::call::{Answer, Call, CallError, Outcome, Payload, Target};
 
-/// Fresh instances tried when one was lost before a byte of the call was sent.
-const TRIES: usize = 3;
 /// The agent ends a call at its deadline and says so; this is how long its word may take.
 const AGENT_MARGIN: Duration = Duration::from_millis(500);
 /// How long lines that belong to a call are waited for when none has come.
@@ -33,14 +31,6 @@ pub struct Corridor {
     exchange: Arc<Exchange>,
     /// How long a handler whose caller hung up may go on.
     grace: Duration,
-}
-
-/// What is known about a call while it is on its way.
-#[derive(Default)]
-struct Progress {
-    cold_ms: Option<f64>,
-    wait_ms: f64,
-    run_from: Option<Instant>,
 }
 
 impl Corridor {
@@ -57,40 +47,19 @@ impl Corridor {
 
     /// Carries out a call. Dropping the future gives up: the function is told and the slot comes back.
     pub async fn invoke(&self, target: Target, call: Call) -> Outcome {
-        let metrics = self.instances.shared().metrics.clone();
-        let mut open = Open { metrics: &metrics, ended: false };
-        metrics.calls_open.add(1);
-        let arrived = call.arrived;
-        let fleet = self.instances.fleet(&target.version);
-        let mut progress = Progress::default();
-        let result = self.carry_out(&fleet, call, &mut progress).await;
-        open.ended = true;
-        let total_ms = ms(arrived.elapsed());
-        let cold = progress.cold_ms.is_some();
-        metrics.call_ms.note(total_ms);
-        match &result {
-            Ok(_) => metrics.calls_ok.add(1),
-            Err(error) => metrics.failed(error.error.code),
-        }
-        if cold {
-            metrics.calls_cold.add(1);
-        }
-        fleet.usage.note(result.is_err(), progress.cold_ms, Utc::now());
-        let timings = PhaseTimings {
-            wait_ms: progress.wait_ms,
-            init_ms: progress.cold_ms.unwrap_or_default(),
-            run_ms: progress.run_from.map_or(0.0, |from| ms(from.elapsed())),
-        };
+        let mut account = self.account(&target.version, call.arrived);
+        let result = self.carry_out(&mut account, call).await;
+        let (cold, timings) = account.close(result.as_ref().err().map(|failed| failed.error.code));
         Outcome { result, cold, timings, version: target.version.number }
     }
 
-    async fn carry_out(
-        &self,
-        fleet: &Arc<Fleet>,
-        call: Call,
-        progress: &mut Progress,
-    ) -> Result<Answer, CallError> {
-        let version = &fleet.version;
+    /// Opens the account of a call to a version.
+    pub(crate) fn account(&self, version: &Arc<LiveVersion>, arrived: Instant) -> Account {
+        Account::open(self.instances.shared().metrics.clone(), self.instances.fleet(version), arrived)
+    }
+
+    async fn carry_out(&self, account: &mut Account, call: Call) -> Result<Answer, CallError> {
+        let version = account.fleet().version.clone();
         if !version.missing_secrets.is_empty() {
             let message = format!(
                 "the function needs secrets that do not exist: {}",
@@ -101,12 +70,12 @@ impl Corridor {
         match (version.spec.kind, call.payload) {
             (FunctionKind::Handler, Payload::Event(event)) => {
                 let call = Call { payload: Payload::Event(Bytes::new()), ..call };
-                self.call_handler(fleet, &call, event, progress).await
+                self.call_handler(account, &version, &call, event).await
             }
             (FunctionKind::Server, Payload::Http(request)) => {
                 let mut request = *request;
                 for last in [false, false, true] {
-                    let slot = slot(fleet, call.deadline, progress).await?;
+                    let slot = account.slot(call.deadline).await?;
                     match self.exchange.send(slot, request, call.deadline).await {
                         Ok(response) => return Ok(Answer::Http(Box::new(response))),
                         Err(forward::Failed::Unsent(back, _)) if !last => request = *back,
@@ -119,7 +88,7 @@ impl Corridor {
             }
             (FunctionKind::Server, Payload::Event(event)) => {
                 let call = Call { payload: Payload::Event(Bytes::new()), ..call };
-                self.post_event(fleet, &call, event, progress).await
+                self.post_event(account, &version, &call, event).await
             }
             (FunctionKind::Handler, Payload::Http(_)) => {
                 // The HTTP door turns requests into events before they get here.
@@ -133,13 +102,12 @@ impl Corridor {
 
     async fn call_handler(
         &self,
-        fleet: &Arc<Fleet>,
+        account: &mut Account,
+        version: &Arc<LiveVersion>,
         call: &Call,
         event: Bytes,
-        progress: &mut Progress,
     ) -> Result<Answer, CallError> {
-        let version = &fleet.version;
-        let slot = slot(fleet, call.deadline, progress).await?;
+        let slot = account.slot(call.deadline).await?;
         let tap = call.log_tail.as_ref().map(|tail| slot.instance().tap(call.request_id, tail.clone()));
         let link = slot.instance().link.clone();
         let head = InvokeHead {
@@ -179,14 +147,14 @@ impl Corridor {
     /// A server function gets an event as a POST, like Lambda's web adapter does it.
     async fn post_event(
         &self,
-        fleet: &Arc<Fleet>,
+        account: &mut Account,
+        version: &Arc<LiveVersion>,
         call: &Call,
         event: Bytes,
-        progress: &mut Progress,
     ) -> Result<Answer, CallError> {
         let mut tries = 0;
         let response = loop {
-            let slot = slot(fleet, call.deadline, progress).await?;
+            let slot = account.slot(call.deadline).await?;
             tries += 1;
             match self
                 .exchange
@@ -198,29 +166,7 @@ impl Corridor {
                 Err(forward::Failed::Unsent(_, error) | forward::Failed::Final(error)) => return Err(error),
             }
         };
-        forward::event_answer(response, &fleet.version, call.deadline).await
-    }
-}
-
-/// A running instance for one call.
-async fn slot(fleet: &Arc<Fleet>, deadline: Instant, progress: &mut Progress) -> Result<Slot, CallError> {
-    let from = Instant::now();
-    let mut tries = 0;
-    loop {
-        let mut slot = fleet.acquire(deadline).await?;
-        tries += 1;
-        let thawed = slot.thaw().await;
-        if thawed.is_ok() && !slot.instance().link.is_closed() {
-            progress.cold_ms = slot.cold_ms();
-            progress.wait_ms = (ms(from.elapsed()) - slot.cold_ms().unwrap_or_default()).max(0.0);
-            progress.run_from = Some(Instant::now());
-            return Ok(slot);
-        }
-        // Nothing of the call was sent yet: another instance may have it.
-        slot.set_spoiled(true);
-        if tries == TRIES {
-            return unreachable_instances();
-        }
+        forward::event_answer(response, version, call.deadline).await
     }
 }
 
@@ -254,22 +200,7 @@ async fn run_handler(
     Some(answered)
 }
 
-/// Counts a call that is given up.
-struct Open<'a> {
-    metrics: &'a crate::metrics::Metrics,
-    ended: bool,
-}
-
-impl Drop for Open<'_> {
-    fn drop(&mut self) {
-        self.metrics.calls_open.sub(1);
-        if !self.ended {
-            self.metrics.calls_abandoned.add(1);
-        }
-    }
-}
-
-fn unreachable_instances<T>() -> Result<T, CallError> {
+pub(crate) fn unreachable_instances<T>() -> Result<T, CallError> {
     Err(CallError::refused(ApiError::new(
         ErrorCode::NoCapacity,
         "instances were lost before the call could be sent",
@@ -292,10 +223,6 @@ pub(crate) fn timed_out(version: &LiveVersion) -> CallError {
         format!("the function did not answer within {} s", version.spec.timeout_seconds),
     );
     CallError { error, function_error: None, started: true }
-}
-
-fn ms(duration: Duration) -> f64 {
-    duration.as_secs_f64() * 1_000.0
 }
 
 /// The agent shares the machine's clock, so an instant can be told as wall time.

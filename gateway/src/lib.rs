@@ -3,6 +3,7 @@
 //! HTTP ([`http`]), cron ([`cron`]) and the queue ([`dispatch`]) all end in [`invoke::Corridor`]. What the gateway
 //! owns ([`instances`]) it spends by itself; facts about what happened go to the registry afterwards ([`record`]).
 
+mod account;
 pub mod admit;
 mod call;
 pub mod config;

@@ -15,30 +15,43 @@ const FORWARDED_PORT: HeaderName = HeaderName::from_static("x-forwarded-port");
 const FORWARDED_PREFIX: HeaderName = HeaderName::from_static("x-forwarded-prefix");
 const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 
-/// Headers that belong to one connection (RFC 9110, 7.6.1), and those that frame a message there.
-fn is_hop(name: &HeaderName) -> bool {
-    const OTHERS: [&str; 2] = ["keep-alive", "proxy-connection"];
+/// Headers that belong to one connection (RFC 9110, 7.6.1), and those that frame a message there. In any case of
+/// letters.
+pub(crate) fn is_hop(name: &str) -> bool {
+    const ALL: [&str; 9] = [
+        "connection",
+        "keep-alive",
+        "proxy-authenticate",
+        "proxy-authorization",
+        "proxy-connection",
+        "te",
+        "trailer",
+        "transfer-encoding",
+        "upgrade",
+    ];
+    // Most names are none of them, which their first letter tells.
     matches!(
-        *name,
-        header::CONNECTION
-            | header::PROXY_AUTHENTICATE
-            | header::PROXY_AUTHORIZATION
-            | header::TE
-            | header::TRAILER
-            | header::TRANSFER_ENCODING
-            | header::UPGRADE
-    ) || OTHERS.contains(&name.as_str())
+        name.as_bytes().first(),
+        Some(b'c' | b'C' | b'k' | b'K' | b'p' | b'P' | b't' | b'T' | b'u' | b'U')
+    ) && ALL.iter().any(|hop| name.eq_ignore_ascii_case(hop))
 }
 
-/// Headers that only the gateway sets: a client must not be able to.
-fn is_ours(name: &HeaderName) -> bool {
-    const OTHERS: [&str; 2] = ["x-real-ip", "forwarded"];
-    let text = name.as_str();
-    text.starts_with("x-davit-")
-        || text.strip_prefix("x-forwarded-").is_some_and(|rest| FORWARDED.contains(&rest))
-        || OTHERS.contains(&text)
+/// Headers that only the gateway sets: a client must not be able to. In any case of letters.
+pub(crate) fn is_ours(name: &str) -> bool {
+    const ALL: [&str; 7] = [
+        "forwarded",
+        "x-forwarded-for",
+        "x-forwarded-host",
+        "x-forwarded-port",
+        "x-forwarded-prefix",
+        "x-forwarded-proto",
+        "x-real-ip",
+    ];
+    const PREFIX: &str = "x-davit-";
+    matches!(name.as_bytes().first(), Some(b'x' | b'X' | b'f' | b'F'))
+        && (name.get(..PREFIX.len()).is_some_and(|start| start.eq_ignore_ascii_case(PREFIX))
+            || ALL.iter().any(|ours| name.eq_ignore_ascii_case(ours)))
 }
-const FORWARDED: [&str; 5] = ["for", "host", "port", "prefix", "proto"];
 
 /// Where a request came from. Its values are made once for a connection or a version and cloned into each request,
 /// which copies no text.
@@ -65,7 +78,7 @@ pub fn prepare(request: &mut Request<Body>, origin: &Origin<'_>) {
     }
     *request.version_mut() = http::Version::HTTP_11;
     let headers = request.headers_mut();
-    strip(headers, |name| is_hop(name) || is_ours(name) || *name == header::EXPECT);
+    strip(headers, |name| is_hop(name.as_str()) || is_ours(name.as_str()) || *name == header::EXPECT);
     let set = [
         (FORWARDED_FOR, Some(origin.ip)),
         (FORWARDED_HOST, Some(origin.host)),
@@ -120,7 +133,7 @@ fn strip(headers: &mut HeaderMap, unwanted: impl Fn(&HeaderName) -> bool) {
 
 /// Takes out copies of headers that only the gateway sets.
 pub(crate) fn strip_ours(headers: &mut HeaderMap) {
-    let out: Vec<HeaderName> = headers.keys().filter(|name| is_ours(name)).cloned().collect();
+    let out: Vec<HeaderName> = headers.keys().filter(|name| is_ours(name.as_str())).cloned().collect();
     for name in out {
         headers.remove(name);
     }
@@ -128,12 +141,12 @@ pub(crate) fn strip_ours(headers: &mut HeaderMap) {
 
 /// Makes a function's response fit for the client.
 pub(super) fn clean_response(headers: &mut HeaderMap) {
-    strip(headers, is_hop);
+    strip(headers, |name| is_hop(name.as_str()));
 }
 
 /// The same for the response that switches protocols.
 pub(super) fn clean_upgraded(headers: &mut HeaderMap) {
-    strip(headers, is_hop);
+    strip(headers, |name| is_hop(name.as_str()));
     headers.remove(header::CONTENT_LENGTH);
     headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
     headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));

@@ -18,7 +18,8 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::config::HttpLimits;
-use crate::http::{Body, Peer, Public};
+use crate::http::rewound::Rewound;
+use crate::http::{Body, Peer, Public, express};
 use crate::lanes::Lanes;
 
 /// Accepts until `stop` fires; returns when every connection has ended or `hard` fires.
@@ -89,6 +90,8 @@ async fn connection(
 ) {
     let Ok(stream) = TcpStream::from_std(stream) else { return };
     let from = &Peer::new(peer);
+    let Some((stream, read)) = express::serve(stream, public, from, limits, &stop).await else { return };
+    let stream = Rewound { read, stream };
     let service = service_fn(|request: Request<Incoming>| async move {
         Ok::<Response<Body>, Infallible>(public.handle(request.map(Body::stream), from).await)
     });

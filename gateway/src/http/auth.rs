@@ -48,13 +48,15 @@ fn bearer(headers: &HeaderMap) -> Option<&str> {
 
 /// Takes a token of davit out of the headers: a function must not see it, whether or not it was needed.
 pub(super) fn hide_token(headers: &mut HeaderMap) {
-    let ours = headers
-        .get_all(header::AUTHORIZATION)
-        .iter()
-        .any(|v| v.to_str().map_or(true, |text| text.contains(PREFIX)));
-    if ours {
+    if headers.get_all(header::AUTHORIZATION).iter().any(|value| is_ours(value.as_bytes())) {
         headers.remove(header::AUTHORIZATION);
     }
+}
+
+/// Whether the value of an `Authorization` header holds a token of davit, or cannot be read for certain.
+pub(super) fn is_ours(value: &[u8]) -> bool {
+    !value.iter().all(|byte| matches!(byte, b'\t' | 0x20..0x7f))
+        || value.windows(PREFIX.len()).any(|part| part == PREFIX.as_bytes())
 }
 
 #[cfg(test)]

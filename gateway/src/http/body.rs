@@ -58,6 +58,13 @@ impl Body {
         self.guard = Some(guard);
         self
     }
+    /// The bytes that are already here; of a stream, none.
+    pub(super) fn into_bytes(self) -> Bytes {
+        match self.kind {
+            Kind::Full(bytes) => bytes,
+            Kind::Empty | Kind::Stream(_) => Bytes::new(),
+        }
+    }
     fn ended(&mut self) {
         if let Some(mut guard) = self.guard.take() {
             guard.completed();

@@ -28,13 +28,28 @@ pub(super) fn request(request: &Request<Body>) -> Result<Host, ApiError> {
     if *request.method() == Method::CONNECT || *request.method() == Method::TRACE {
         return Err(ApiError::new(ErrorCode::MethodNotAllowed, "CONNECT and TRACE are not served"));
     }
-    path::check(request.uri().path()).map_err(bad)?;
-    if request.uri().query().is_some_and(|q| q.bytes().any(|b| !(0x21..0x7f).contains(&b))) {
-        return Err(bad("query: bytes outside ASCII must be percent-encoded"));
-    }
+    path_and_query(request.uri().path(), request.uri().query().unwrap_or_default())?;
     let host = host(request)?;
     framing(request.headers())?;
     Ok(host)
+}
+
+/// Checks the two parts of a target.
+pub(super) fn path_and_query(path: &str, query: &str) -> Result<(), ApiError> {
+    path::check(path).map_err(bad)?;
+    if query.bytes().any(|b| !(0x21..0x7f).contains(&b)) {
+        return Err(bad("query: bytes outside ASCII must be percent-encoded"));
+    }
+    Ok(())
+}
+
+/// The host that a `Host` header names.
+pub(super) fn host_of(value: &HeaderValue) -> Option<Host> {
+    let host = without_port(value.to_str().ok()?)?;
+    if host.len() == value.len() && !host.bytes().any(|b| b.is_ascii_uppercase()) {
+        return Some(Host(value.clone()));
+    }
+    HeaderValue::from_str(&host.to_ascii_lowercase()).ok().map(Host)
 }
 
 fn bad(problem: impl std::fmt::Display) -> ApiError {
@@ -58,14 +73,11 @@ fn host(request: &Request<Body>) -> Result<Host, ApiError> {
     {
         return Err(bad("the request's target and its Host header name different hosts"));
     }
-    let not_a_host = || bad("the Host header is not a host");
-    let host = without_port(text).ok_or_else(not_a_host)?;
-    match first {
-        Some(value) if host.len() == value.len() && !host.bytes().any(|b| b.is_ascii_uppercase()) => {
-            Ok(Host(value.clone()))
-        }
-        _ => HeaderValue::from_str(&host.to_ascii_lowercase()).map(Host).map_err(|_| not_a_host()),
-    }
+    let host = match first {
+        Some(value) => host_of(value),
+        None => HeaderValue::from_str(text).ok().and_then(|value| host_of(&value)),
+    };
+    host.ok_or_else(|| bad("the Host header is not a host"))
 }
 
 /// Cuts the port off; `None` when what is left is no host.

@@ -6,8 +6,10 @@ mod auth;
 mod body;
 mod check;
 mod error;
+mod express;
 mod invocations;
 mod reply;
+mod rewound;
 
 use std::net::SocketAddr;
 use std::sync::Arc;

@@ -38,7 +38,7 @@ pub use pool::{Pools, Wanted};
 pub use shared::Shared;
 pub use sharing::Sharing;
 pub use slot::Slot;
-pub use upstream::{OpenError, Upstream, Upstreams, open};
+pub use upstream::{OpenError, Upstream, Upstreams, connect, open};
 pub use watch::{RegistrySource, Watch};
 
 /// All instances of this gateway; cheap to clone.

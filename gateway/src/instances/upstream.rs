@@ -68,8 +68,9 @@ impl Upstream {
         }
         self.send
     }
+}
 
-    /// Whether it can carry the next exchange. Looks at the socket, so a server that has closed it is noticed.
+impl Reusable for Upstream {
     fn is_good(&mut self) -> bool {
         // Nobody waits: the next user's own waker takes the place of this one.
         drive(&mut self.driver, &mut Context::from_waker(Waker::noop()));
@@ -86,66 +87,96 @@ fn drive(driver: &mut Option<Driver>, cx: &mut Context<'_>) {
     }
 }
 
-/// A lane's shelf; lanes beyond share them.
-const SHELVES: usize = 8;
-
-/// The idle connections of one instance. Each lane has a shelf of its own, the oldest first: a connection is watched
-/// by the runtime that it was opened on.
+/// The idle connections of one instance.
 #[derive(Default)]
 pub struct Upstreams {
-    idle: [Mutex<VecDeque<(Upstream, Instant)>>; SHELVES],
+    /// Those that hyper speaks on.
+    pub http: Shelves<Upstream>,
+    /// Those of the express way, which speaks for itself.
+    pub raw: Shelves<TcpStream>,
 }
 
 impl Upstreams {
-    /// An idle connection that is still good. The newest first, so that the others grow old.
-    pub fn take(&self) -> Option<Upstream> {
-        let shelf = self.shelf();
+    /// Closes what is idle.
+    pub fn clear(&self) {
+        self.http.clear();
+        self.raw.clear();
+    }
+}
+
+/// What can lie idle and be used again.
+pub trait Reusable {
+    /// Whether it can carry the next exchange. Looks, so a server that has closed its end is noticed.
+    fn is_good(&mut self) -> bool;
+}
+
+impl Reusable for TcpStream {
+    fn is_good(&mut self) -> bool {
+        // An idle server has nothing to say: its end and a stray byte both make the connection useless.
+        matches!(self.try_read(&mut [0]), Err(error) if error.kind() == std::io::ErrorKind::WouldBlock)
+    }
+}
+
+/// One shelf a lane; lanes beyond share them.
+const SHELVES: usize = 8;
+
+/// Idle connections, the oldest first, on a shelf for each lane: a connection is watched by the runtime that it was
+/// opened on.
+pub struct Shelves<T>([Mutex<VecDeque<(T, Instant)>>; SHELVES]);
+
+impl<T> Default for Shelves<T> {
+    fn default() -> Self {
+        Self(std::array::from_fn(|_| Mutex::default()))
+    }
+}
+
+impl<T: Reusable> Shelves<T> {
+    /// A connection that is still good. The newest first, so that the others grow old.
+    pub fn take(&self) -> Option<T> {
         loop {
-            let (mut upstream, since) = shelf.lock().pop_back()?;
+            let (mut one, since) = self.here().lock().pop_back()?;
             if since.elapsed() >= IDLE {
                 // So are all the others.
-                empty(shelf);
+                empty(self.here());
                 return None;
             }
-            if upstream.is_good() {
-                upstream.reused = true;
-                return Some(upstream);
+            if one.is_good() {
+                return Some(one);
             }
         }
     }
 
     /// Gives a connection back whose answer has been read to its end. One that still has something to send is
     /// closed: nobody would drive it.
-    pub fn give(&self, mut upstream: Upstream) {
-        if !upstream.is_good() {
+    pub fn give(&self, mut one: T) {
+        if !one.is_good() {
             return;
         }
         let now = Instant::now();
         let mut old = Vec::new();
-        let mut idle = self.shelf().lock();
+        let mut idle = self.here().lock();
         while let Some((_, since)) = idle.front()
             && (idle.len() >= KEPT || now.saturating_duration_since(*since) >= IDLE)
         {
             old.extend(idle.pop_front());
         }
-        idle.push_back((upstream, now));
+        idle.push_back((one, now));
         drop(idle);
         // Closing sockets needs no lock.
         drop(old);
     }
 
-    /// Closes what is idle.
-    pub fn clear(&self) {
-        self.idle.iter().for_each(empty);
+    fn clear(&self) {
+        self.0.iter().for_each(empty);
     }
 
-    fn shelf(&self) -> &Mutex<VecDeque<(Upstream, Instant)>> {
-        &self.idle[lanes::current() % SHELVES]
+    fn here(&self) -> &Mutex<VecDeque<(T, Instant)>> {
+        &self.0[lanes::current() % SHELVES]
     }
 }
 
 /// Closes what lies on a shelf; sockets are not closed under its lock.
-fn empty(shelf: &Mutex<VecDeque<(Upstream, Instant)>>) {
+fn empty<T>(shelf: &Mutex<VecDeque<(T, Instant)>>) {
     let idle = std::mem::take(&mut *shelf.lock());
     drop(idle);
 }
@@ -164,12 +195,18 @@ pub enum OpenError {
     Http(#[from] hyper::Error),
 }
 
-/// Opens a new connection through the agent.
-pub async fn open(link: &Link, deadline: Instant) -> Result<Upstream, OpenError> {
+/// A new connection through the agent.
+pub async fn connect(link: &Link, deadline: Instant) -> Result<TcpStream, OpenError> {
     let socket = link.open(deadline).await?;
     socket.set_nonblocking(true)?;
     let stream = TcpStream::from_std(socket)?;
     let _ = stream.set_nodelay(true);
+    Ok(stream)
+}
+
+/// A new connection that hyper speaks on.
+pub async fn open(link: &Link, deadline: Instant) -> Result<Upstream, OpenError> {
+    let stream = connect(link, deadline).await?;
     let (send, connection) =
         http1::Builder::new().max_buf_size(256 * 1024).handshake(TokioIo::new(stream)).await?;
     Ok(Upstream { send, driver: Some(Box::pin(connection.with_upgrades())), reused: false })

@@ -1,6 +1,9 @@
 //! The public door, byte by byte: what is refused, what reaches a handler, what passes through to a server.
 #![allow(clippy::unwrap_used, reason = "test code")]
 
+mod express;
+mod server;
+#[path = "../support/mod.rs"]
 mod support;
 
 use std::collections::HashMap;
@@ -18,6 +21,7 @@ use davit_gateway::version::LiveVersion;
 use davit_registry::testing::TestDatabase;
 use davit_registry::{Registry, hash_token};
 use serde_json::json;
+use server::server;
 use support::{Seen, World, until, version};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -285,76 +289,6 @@ async fn slow_headers_are_cut_off() {
     stream.write_all(b"GET /healthz HT").await.unwrap();
     let mut answer = Vec::new();
     tokio::time::timeout(Duration::from_secs(2), stream.read_to_end(&mut answer)).await.unwrap().unwrap();
-}
-
-/// A server inside an instance: echoes the head, streams, or switches to an echo of bytes.
-async fn server() -> SocketAddr {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = listener.local_addr().unwrap();
-    tokio::spawn(async move {
-        while let Ok((mut stream, _)) = listener.accept().await {
-            tokio::spawn(async move {
-                let mut head = Vec::new();
-                while let Ok(byte) = stream.read_u8().await {
-                    head.push(byte);
-                    if head.ends_with(b"\r\n\r\n") {
-                        let text = String::from_utf8(std::mem::take(&mut head)).unwrap();
-                        if !answer(&mut stream, &text).await {
-                            return;
-                        }
-                    }
-                }
-            });
-        }
-    });
-    address
-}
-
-async fn answer(stream: &mut TcpStream, head: &str) -> bool {
-    let path = head.split(' ').nth(1).unwrap();
-    match path {
-        "/ws" => {
-            let switch = "HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: websocket\r\nsec-websocket-accept: k\r\n\r\n";
-            stream.write_all(switch.as_bytes()).await.unwrap();
-            let mut buffer = [0; 64];
-            while let Ok(n) = stream.read(&mut buffer).await {
-                if n == 0 || stream.write_all(&buffer[..n]).await.is_err() {
-                    break;
-                }
-            }
-            false
-        }
-        "/unasked" => {
-            let switch =
-                "HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\n";
-            stream.write_all(switch.as_bytes()).await.unwrap();
-            false
-        }
-        "/drip" => {
-            stream
-                .write_all(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n3\r\none\r\n")
-                .await
-                .unwrap();
-            tokio::time::sleep(Duration::from_millis(150)).await;
-            stream.write_all(b"3\r\ntwo\r\n0\r\n\r\n").await.is_ok()
-        }
-        "/never" => {
-            tokio::time::sleep(Duration::from_secs(60)).await;
-            false
-        }
-        "/once" => {
-            let closing = "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
-            stream.write_all(closing.as_bytes()).await.unwrap();
-            false
-        }
-        _ => {
-            let response = format!(
-                "HTTP/1.1 200 OK\r\nx-hop: 1\r\nconnection: x-hop\r\nx-mine: yes\r\ncontent-length: {}\r\n\r\n{head}",
-                head.len()
-            );
-            stream.write_all(response.as_bytes()).await.is_ok()
-        }
-    }
 }
 
 async fn serving() -> (Door, Arc<LiveVersion>, Arc<Seen>) {

@@ -1,0 +1,90 @@
+//! A call's account: what the corridor counts of every call, whichever way its bytes take.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use chrono::Utc;
+use davit_api::{ErrorCode, PhaseTimings};
+
+use crate::instances::{Fleet, Slot};
+use crate::invoke::{CallError, unreachable_instances};
+use crate::metrics::Metrics;
+
+/// Fresh instances tried when one was lost before a byte of the call was sent.
+pub(crate) const TRIES: usize = 3;
+
+/// Opened when a call enters the corridor, closed with its outcome. One that is dropped open was given up.
+pub(crate) struct Account {
+    metrics: Arc<Metrics>,
+    fleet: Arc<Fleet>,
+    arrived: Instant,
+    cold_ms: Option<f64>,
+    wait_ms: f64,
+    run_from: Option<Instant>,
+    closed: bool,
+}
+
+impl Account {
+    /// A call that arrived for the version that this fleet serves.
+    pub(crate) fn open(metrics: Arc<Metrics>, fleet: Arc<Fleet>, arrived: Instant) -> Self {
+        metrics.calls_open.add(1);
+        Self { metrics, fleet, arrived, cold_ms: None, wait_ms: 0.0, run_from: None, closed: false }
+    }
+
+    /// The instances that may serve it.
+    pub(crate) fn fleet(&self) -> &Arc<Fleet> {
+        &self.fleet
+    }
+
+    /// A running instance for the call, by `deadline`.
+    pub(crate) async fn slot(&mut self, deadline: Instant) -> Result<Slot, CallError> {
+        let from = Instant::now();
+        for _ in 0..TRIES {
+            let mut slot = self.fleet.acquire(deadline).await?;
+            let thawed = slot.thaw().await;
+            if thawed.is_ok() && !slot.instance().link.is_closed() {
+                self.cold_ms = slot.cold_ms();
+                self.wait_ms = (ms(from.elapsed()) - slot.cold_ms().unwrap_or_default()).max(0.0);
+                self.run_from = Some(Instant::now());
+                return Ok(slot);
+            }
+            // Nothing of the call was sent yet: another instance may have it.
+            slot.set_spoiled(true);
+        }
+        unreachable_instances()
+    }
+
+    /// Closes it. Whether an instance was started for it, and where the time went.
+    pub(crate) fn close(mut self, failed: Option<ErrorCode>) -> (bool, PhaseTimings) {
+        self.closed = true;
+        let now = Instant::now();
+        self.metrics.call_ms.note(ms(now - self.arrived));
+        match failed {
+            None => self.metrics.calls_ok.add(1),
+            Some(code) => self.metrics.failed(code),
+        }
+        if self.cold_ms.is_some() {
+            self.metrics.calls_cold.add(1);
+        }
+        self.fleet.usage.note(failed.is_some(), self.cold_ms, Utc::now());
+        let timings = PhaseTimings {
+            wait_ms: self.wait_ms,
+            init_ms: self.cold_ms.unwrap_or_default(),
+            run_ms: self.run_from.map_or(0.0, |from| ms(now - from)),
+        };
+        (self.cold_ms.is_some(), timings)
+    }
+}
+
+impl Drop for Account {
+    fn drop(&mut self) {
+        self.metrics.calls_open.sub(1);
+        if !self.closed {
+            self.metrics.calls_abandoned.add(1);
+        }
+    }
+}
+
+fn ms(duration: Duration) -> f64 {
+    duration.as_secs_f64() * 1_000.0
+}
