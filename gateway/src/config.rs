@@ -4,6 +4,8 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use crate::http::TlsFiles;
+
 /// Settings of one gateway.
 #[derive(Debug, Clone)]
 pub struct Config {
@@ -13,6 +15,8 @@ pub struct Config {
     pub public_url: String,
     /// Holds the instances' sockets and the prefetched bundles.
     pub state_dir: PathBuf,
+    /// The certificate, when TLS is spoken there.
+    pub tls: Option<TlsFiles>,
     /// Threads that carry public connections.
     pub threads: usize,
     /// Whether instances may share code on this host; where they cannot, they do not.
@@ -60,6 +64,7 @@ impl Config {
             listen,
             public_url: format!("http://{listen}"),
             state_dir: state_dir.into(),
+            tls: None,
             threads: std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
             share_code: true,
             id_file: None,

@@ -19,7 +19,7 @@ use crate::demand::Demand;
 use crate::dispatch::{self, Dispatch};
 use crate::facts::{Feeds, Recorder};
 use crate::forward::Exchange;
-use crate::http::Public;
+use crate::http::{Door, Public, Tls, TlsError};
 use crate::instances::{Bundles, Counts, Instances, RegistrySource, Sharing, Wanted, Watch};
 use crate::invoke::Corridor;
 use crate::lanes::Lanes;
@@ -51,6 +51,9 @@ pub enum BuildError {
     /// The directory for bundles cannot be had.
     #[error("state directory: {0}")]
     State(std::io::Error),
+    /// The certificate cannot be used.
+    #[error("TLS: {0}")]
+    Tls(#[from] TlsError),
     /// The threads that carry connections cannot be had.
     #[error("threads: {0}")]
     Threads(std::io::Error),
@@ -65,6 +68,7 @@ pub struct Gateway {
     address: SocketAddr,
     bundles: Bundles,
     lanes: Arc<Lanes>,
+    tls: Option<Tls>,
 }
 
 impl Gateway {
@@ -73,8 +77,10 @@ impl Gateway {
         let listen = |source| BuildError::Listen { address: config.listen, source };
         let listener = TcpListener::bind(config.listen).await.map_err(listen)?;
         let address = listener.local_addr().map_err(listen)?;
+        let tls = config.tls.take().map(Tls::load).transpose()?;
         if config.listen.port() == 0 {
-            config.public_url = format!("http://{address}");
+            let scheme = if tls.is_some() { "https" } else { "http" };
+            config.public_url = format!("{scheme}://{address}");
         }
         let source = Box::new(RegistrySource(deps.registry.clone()));
         let bundles = Bundles::new(config.bundles_dir(), source).map_err(BuildError::State)?;
@@ -88,7 +94,7 @@ impl Gateway {
         if let Some(file) = &config.id_file {
             lease::succeed(&deps.registry, file, id).await.map_err(BuildError::State)?;
         }
-        Ok(Self { id, config, deps, listener, address, bundles, lanes })
+        Ok(Self { id, config, deps, listener, address, bundles, lanes, tls })
     }
 
     /// Where functions are reached.
@@ -131,15 +137,18 @@ impl Gateway {
             carrier: Arc::new(corridor.clone()),
             wake: wake.clone(),
         };
+        if let Some(tls) = self.tls.clone() {
+            tokio::spawn(tls.renew(stops.upkeep.clone()));
+        }
+        let door = Door {
+            public,
+            limits: self.config.http,
+            tls: self.tls,
+            stop: stops.doors.clone(),
+            hard: stops.hard.clone(),
+        };
         let doors = vec![
-            tokio::spawn(http::serve(
-                self.listener,
-                public,
-                self.lanes.clone(),
-                self.config.http,
-                stops.doors.clone(),
-                stops.hard.clone(),
-            )),
+            tokio::spawn(http::serve(self.listener, door, self.lanes.clone())),
             tokio::spawn(dispatch::run(dispatcher, changes.clone(), stops.doors.clone())),
             tokio::spawn(cron::run(registry.clone(), changes.clone(), wake, stops.doors.clone())),
         ];

@@ -13,6 +13,7 @@ use davit_controller::http::{Admin, ApiSettings, ApiState, management_router};
 use davit_controller::reconcile;
 use davit_controller::world::{AUDIT_DAYS, World, WorldSettings, spawn_loops};
 use davit_daemon::{Backoff, Drain, Limits, Settings, Tasks, listener};
+use davit_gateway::http::TlsFiles;
 use davit_gateway::{Config as GatewayConfig, Deps, Gateway};
 use davit_registry::{Changes, ConnectSettings, MasterKey, Registry};
 use tokio::net::TcpListener;
@@ -39,6 +40,7 @@ pub(super) struct PartSettings {
     audit_days: u32,
     key_file: Option<std::path::PathBuf>,
     gateway_threads: Option<usize>,
+    tls: Option<TlsFiles>,
     share_code: bool,
     build: BuildSettings,
 }
@@ -55,6 +57,7 @@ impl PartSettings {
             key_file: settings.optional("DAVIT_MASTER_KEY_FILE"),
             gateway_threads: settings.optional("DAVIT_GATEWAY_THREADS"),
             share_code: settings.or("DAVIT_SHARE_CODE", true),
+            tls: tls(&mut settings),
             build: BuildSettings::read(&mut settings),
         };
         if !(2..=1_000).contains(&read.connections) {
@@ -94,6 +97,24 @@ pub(super) async fn open<A>(
     let addresses = addresses.await?;
     let store = process.start(store(database_url, state.dir(), &settings)).await?;
     Ok(Opened { settings, process, state, store, addresses })
+}
+
+/// A certificate and its key; one without the other is a mistake.
+fn tls(settings: &mut Settings) -> Option<TlsFiles> {
+    let certificate = settings.optional("DAVIT_TLS_CERT");
+    let key = settings.optional("DAVIT_TLS_KEY");
+    match (certificate, key) {
+        (Some(certificate), Some(key)) => Some(TlsFiles { certificate, key }),
+        (None, None) => None,
+        (Some(_), None) => {
+            settings.problem("DAVIT_TLS_KEY", "is needed with DAVIT_TLS_CERT".into());
+            None
+        }
+        (None, Some(_)) => {
+            settings.problem("DAVIT_TLS_CERT", "is needed with DAVIT_TLS_KEY".into());
+            None
+        }
+    }
 }
 
 /// Connects to the registry, waiting a while for one that is only just starting, and brings it up to date.
@@ -208,6 +229,10 @@ pub(super) async fn data_plane(
     settings: &PartSettings,
 ) -> Result<Gateway> {
     let mut config = GatewayConfig::new(listen, state.dir());
+    config.tls = settings.tls.clone();
+    if config.tls.is_some() {
+        config.public_url = format!("https://{listen}");
+    }
     config.threads = settings.gateway_threads.unwrap_or(config.threads);
     config.share_code = settings.share_code;
     config.id_file = state.gateway_id_file();

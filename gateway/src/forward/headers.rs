@@ -63,6 +63,8 @@ pub struct Origin<'a> {
     pub host: &'a HeaderValue,
     /// The port it was sent to.
     pub port: &'a HeaderValue,
+    /// `http` or `https`.
+    pub proto: &'a HeaderValue,
     /// What of the path comes before the function's own, `/ns/fn`, when it was called by its address.
     pub prefix: Option<&'a HeaderValue>,
     /// The invocation's id.
@@ -83,6 +85,7 @@ pub fn prepare(request: &mut Request<Body>, origin: &Origin<'_>) {
         (FORWARDED_FOR, Some(origin.ip)),
         (FORWARDED_HOST, Some(origin.host)),
         (FORWARDED_PORT, Some(origin.port)),
+        (FORWARDED_PROTO, Some(origin.proto)),
         (FORWARDED_PREFIX, origin.prefix),
         (REQUEST_ID, Some(origin.request_id)),
     ];
@@ -92,7 +95,6 @@ pub fn prepare(request: &mut Request<Body>, origin: &Origin<'_>) {
             headers.insert(name, value.clone());
         }
     }
-    headers.insert(FORWARDED_PROTO, HeaderValue::from_static("http"));
     if websocket {
         headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
         headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
@@ -186,8 +188,9 @@ mod tests {
     fn prepare(request: &mut Request<Body>, prefix: &'static str) {
         let text = HeaderValue::from_static;
         let prefix = (!prefix.is_empty()).then(|| text(prefix));
-        let (ip, host, port, id) = (&text("127.0.0.1"), &text("h"), &text("80"), &text("id"));
-        super::prepare(request, &Origin { ip, host, port, prefix: prefix.as_ref(), request_id: id });
+        let (ip, host, port) = (&text("127.0.0.1"), &text("h"), &text("80"));
+        let (proto, id) = (&text("http"), &text("id"));
+        super::prepare(request, &Origin { ip, host, port, proto, prefix: prefix.as_ref(), request_id: id });
     }
 
     fn request(uri: &str, headers: &[(&str, &str)]) -> Request<Body> {

@@ -10,8 +10,10 @@ use std::time::Duration;
 
 use http::{Request, Response};
 use hyper::body::Incoming;
+use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
-use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
@@ -19,35 +21,43 @@ use tokio_util::task::TaskTracker;
 
 use crate::config::HttpLimits;
 use crate::http::rewound::Rewound;
-use crate::http::{Body, Peer, Public, express};
+use crate::http::{Body, Peer, Public, Tls, express};
 use crate::lanes::Lanes;
 
+/// What every connection needs.
+pub struct Door {
+    /// Who answers.
+    pub public: Arc<Public>,
+    /// Bounds.
+    pub limits: HttpLimits,
+    /// TLS, if it is spoken here.
+    pub tls: Option<Tls>,
+    /// Ends the door: no new connections, no new requests on those that are open.
+    pub stop: CancellationToken,
+    /// Ends what is still under way.
+    pub hard: CancellationToken,
+}
+
 /// Accepts until `stop` fires; returns when every connection has ended or `hard` fires.
-pub async fn serve(
-    listener: TcpListener,
-    public: Arc<Public>,
-    lanes: Arc<Lanes>,
-    limits: HttpLimits,
-    stop: CancellationToken,
-    hard: CancellationToken,
-) {
+pub async fn serve(listener: TcpListener, door: Door, lanes: Arc<Lanes>) {
+    let door = Arc::new(door);
     let connections = TaskTracker::new();
-    let room = Arc::new(Semaphore::new(limits.connections));
+    let room = Arc::new(Semaphore::new(door.limits.connections));
     loop {
         let accepted = tokio::select! {
             biased;
-            () = stop.cancelled() => break,
+            () = door.stop.cancelled() => break,
             accepted = accept_one(&listener, &room) => accepted,
         };
         let Some((stream, peer, permit)) = accepted else { continue };
-        let (public, stop, hard) = (public.clone(), stop.clone(), hard.clone());
+        let door = door.clone();
         lanes.carry(connections.track_future(async move {
-            public.metrics().connections_open.add(1);
+            door.public.metrics().connections_open.add(1);
             tokio::select! {
-                () = hard.cancelled() => {}
-                () = connection(stream, peer, &public, limits, stop) => {}
+                () = door.hard.cancelled() => {}
+                () = connection(stream, peer, &door) => {}
             }
-            public.metrics().connections_open.sub(1);
+            door.public.metrics().connections_open.sub(1);
             drop(permit);
         }));
     }
@@ -55,7 +65,7 @@ pub async fn serve(
     connections.close();
     tokio::select! {
         () = connections.wait() => {}
-        () = hard.cancelled() => {}
+        () = door.hard.cancelled() => {}
     }
 }
 
@@ -81,34 +91,73 @@ async fn accept_one(
     }
 }
 
-async fn connection(
-    stream: std::net::TcpStream,
-    peer: SocketAddr,
-    public: &Arc<Public>,
-    limits: HttpLimits,
-    stop: CancellationToken,
-) {
+/// One connection, whatever is spoken on it.
+async fn connection(stream: std::net::TcpStream, peer: SocketAddr, door: &Door) {
     let Ok(stream) = TcpStream::from_std(stream) else { return };
-    let from = &Peer::new(peer);
-    let Some((stream, read)) = express::serve(stream, public, from, limits, &stop).await else { return };
-    let stream = Rewound { read, stream };
-    let service = service_fn(|request: Request<Incoming>| async move {
-        Ok::<Response<Body>, Infallible>(public.handle(request.map(Body::stream), from).await)
+    let from = &Arc::new(Peer::new(peer, door.tls.is_some()));
+    let Some(tls) = &door.tls else {
+        let Some((stream, read)) = express::serve(stream, door, from).await else { return };
+        let h2 = read.starts_with(H2_BEGINS);
+        return usual(Rewound { read, stream }, from, h2, door).await;
+    };
+    match tls.accept(stream).await {
+        Ok((stream, h2)) => usual(stream, from, h2, door).await,
+        Err(error) => tracing::debug!(%peer, %error, "handshake failed"),
+    }
+}
+
+/// How the preface of HTTP/2 begins (RFC 9113, 3.4). No request does: the version in it does not exist.
+const H2_BEGINS: &[u8] = b"PRI * HTTP/2.0\r\n";
+/// Requests at a time on one HTTP/2 connection.
+const H2_STREAMS: u32 = 250;
+
+/// The usual way: hyper reads and writes.
+async fn usual<S>(stream: S, from: &Arc<Peer>, h2: bool, door: &Door)
+where
+    S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+{
+    let Door { public, limits, stop, .. } = door;
+    // Requests on an HTTP/2 connection are tasks of their own.
+    let (public, from) = (public.clone(), from.clone());
+    let peer = from.address;
+    let service = service_fn(move |request: Request<Incoming>| {
+        let (public, from) = (public.clone(), from.clone());
+        async move { Ok::<Response<Body>, Infallible>(public.handle(request.map(Body::stream), &from).await) }
     });
-    let connection = hyper::server::conn::http1::Builder::new()
-        .timer(TokioTimer::new())
-        .header_read_timeout(limits.header_timeout)
-        .max_header_size(limits.header_bytes)
-        .max_buf_size(limits.header_bytes.max(64 * 1024))
-        .half_close(false)
-        .serve_connection(TokioIo::new(stream), service)
-        .with_upgrades();
-    let mut connection = std::pin::pin!(connection);
-    let ended = tokio::select! {
-        ended = connection.as_mut() => ended,
-        () = stop.cancelled() => {
-            connection.as_mut().graceful_shutdown();
-            connection.await
+    let io = TokioIo::new(stream);
+    let ended = if h2 {
+        let connection = http2::Builder::new(TokioExecutor::new())
+            .timer(TokioTimer::new())
+            .max_concurrent_streams(H2_STREAMS)
+            .max_header_list_size(u32::try_from(limits.header_bytes).unwrap_or(u32::MAX))
+            // A silent client is asked for a sign of life after as long as an idle HTTP/1.1 connection may take.
+            .keep_alive_interval(limits.header_timeout)
+            .keep_alive_timeout(limits.header_timeout)
+            .serve_connection(io, service);
+        let mut connection = std::pin::pin!(connection);
+        tokio::select! {
+            ended = connection.as_mut() => ended,
+            () = stop.cancelled() => {
+                connection.as_mut().graceful_shutdown();
+                connection.await
+            }
+        }
+    } else {
+        let connection = http1::Builder::new()
+            .timer(TokioTimer::new())
+            .header_read_timeout(limits.header_timeout)
+            .max_header_size(limits.header_bytes)
+            .max_buf_size(limits.header_bytes.max(64 * 1024))
+            .half_close(false)
+            .serve_connection(io, service)
+            .with_upgrades();
+        let mut connection = std::pin::pin!(connection);
+        tokio::select! {
+            ended = connection.as_mut() => ended,
+            () = stop.cancelled() => {
+                connection.as_mut().graceful_shutdown();
+                connection.await
+            }
         }
     };
     if let Err(error) = ended {

@@ -73,7 +73,7 @@ impl Public {
                 body: &body,
                 protocol: parts.version,
                 source_ip: arrived.peer.address.ip(),
-                https: false,
+                https: arrived.peer.https,
                 host: arrived.host.as_str(),
                 port: self.port.number,
                 request_id: call.request_id,
@@ -113,6 +113,7 @@ impl Public {
             ip: &arrived.peer.ip,
             host: arrived.host.value(),
             port: &self.port.value,
+            proto: &arrived.peer.proto(),
             prefix: (found.prefix > 0).then_some(&found.version.address),
             request_id: &id,
         };

@@ -23,6 +23,22 @@ impl Host {
     }
 }
 
+/// Puts an HTTP/2 request into the words of HTTP/1.1, in which functions get it: a `Host` for the authority (RFC 9113,
+/// 8.3.1), and one `Cookie` for its pieces (8.2.3).
+pub(super) fn like_http11(request: &mut Request<Body>) {
+    let authority = request.uri().authority().and_then(|a| HeaderValue::from_str(a.as_str()).ok());
+    let headers = request.headers_mut();
+    if let (Some(authority), false) = (authority, headers.contains_key(header::HOST)) {
+        headers.insert(header::HOST, authority);
+    }
+    let cookies: Vec<&[u8]> = headers.get_all(header::COOKIE).iter().map(HeaderValue::as_bytes).collect();
+    if cookies.len() > 1
+        && let Ok(whole) = HeaderValue::from_bytes(&cookies.join(&b"; "[..]))
+    {
+        headers.insert(header::COOKIE, whole);
+    }
+}
+
 /// Checks method, target and host.
 pub(super) fn request(request: &Request<Body>) -> Result<Host, ApiError> {
     if *request.method() == Method::CONNECT || *request.method() == Method::TRACE {

@@ -10,6 +10,7 @@ mod express;
 mod invocations;
 mod reply;
 mod rewound;
+mod tls;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -17,7 +18,7 @@ use std::time::Instant;
 
 use davit_api::{ApiError, ErrorCode, NamespaceName, Role};
 use davit_registry::Registry;
-use http::{HeaderMap, HeaderValue, Request, Response, header};
+use http::{HeaderMap, HeaderValue, Request, Response, Version, header};
 use tokio::sync::Notify;
 
 use crate::admit::Parked;
@@ -25,9 +26,10 @@ use crate::invoke::Corridor;
 use crate::metrics::Metrics;
 use crate::routes::{Routes, Table};
 
-pub use accept::serve;
+pub use accept::{Door, serve};
 pub use body::{Body, CollectError, Guard, collect, receive};
 pub(crate) use check::Host;
+pub use tls::{Tls, TlsError, TlsFiles};
 
 /// Everything a public request needs. One per gateway.
 pub struct Public {
@@ -54,13 +56,20 @@ pub struct Peer {
     pub address: SocketAddr,
     /// The address without the port, as a header's value.
     ip: HeaderValue,
+    /// Whether it speaks TLS.
+    https: bool,
 }
 
 impl Peer {
     /// The client at this address.
-    pub fn new(address: SocketAddr) -> Self {
+    pub fn new(address: SocketAddr, https: bool) -> Self {
         let text = address.ip().to_string();
-        Self { address, ip: HeaderValue::from_str(&text).unwrap_or(HeaderValue::from_static("")) }
+        Self { address, ip: HeaderValue::from_str(&text).unwrap_or(HeaderValue::from_static("")), https }
+    }
+
+    /// The protocol it came by, as a header's value.
+    fn proto(&self) -> HeaderValue {
+        HeaderValue::from_static(if self.https { "https" } else { "http" })
     }
 }
 
@@ -104,9 +113,12 @@ impl Public {
     }
 
     /// Answers one request.
-    pub async fn handle(&self, request: Request<Body>, peer: &Peer) -> Response<Body> {
+    pub async fn handle(&self, mut request: Request<Body>, peer: &Peer) -> Response<Body> {
         let at = Instant::now();
         self.metrics.requests.add(1);
+        if request.version() == Version::HTTP_2 {
+            check::like_http11(&mut request);
+        }
         let host = match check::request(&request) {
             Ok(host) => host,
             // What was wrong with it may have been its framing: the connection is not used again.

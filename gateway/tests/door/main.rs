@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "test code")]
 
 mod express;
+mod protocols;
 mod server;
 #[path = "../support/mod.rs"]
 mod support;
@@ -14,7 +15,7 @@ use std::time::Duration;
 
 use davit_api::{Access, FunctionKind, PayloadFormat, Role, RouteSpec, TokenId, VersionSpec};
 use davit_gateway::config::HttpLimits;
-use davit_gateway::http::{Parts, Public, serve};
+use davit_gateway::http::{Door as OpenDoor, Parts, Public, Tls, serve};
 use davit_gateway::lanes::Lanes;
 use davit_gateway::routes::{Routes, Table, TokenEntry};
 use davit_gateway::version::LiveVersion;
@@ -40,6 +41,14 @@ async fn no_registry() -> Registry {
 }
 
 async fn door(versions: &[Arc<LiveVersion>], change: impl FnOnce(&mut HttpLimits)) -> Door {
+    door_with(versions, change, None).await
+}
+
+async fn door_with(
+    versions: &[Arc<LiveVersion>],
+    change: impl FnOnce(&mut HttpLimits),
+    tls: Option<Tls>,
+) -> Door {
     let world = World::new(|_| {});
     let routes = Routes::empty();
     let token = |namespace: &str| TokenEntry {
@@ -66,7 +75,8 @@ async fn door(versions: &[Arc<LiveVersion>], change: impl FnOnce(&mut HttpLimits
     change(&mut limits);
     let lanes = Arc::new(Lanes::start(2).unwrap());
     let hard = CancellationToken::new();
-    tokio::spawn(serve(listener, Arc::new(public), lanes, limits, world.stop.clone(), hard));
+    let stop = world.stop.clone();
+    tokio::spawn(serve(listener, OpenDoor { public: Arc::new(public), limits, tls, stop, hard }, lanes));
     Door { world, address }
 }
 

@@ -24,7 +24,7 @@ use self::answer::Framing;
 use self::exchange::Answering;
 use self::order::{Order, Verdict};
 use crate::config::HttpLimits;
-use crate::http::{Body, Peer, Public, error};
+use crate::http::{Body, Door, Peer, Public, error};
 
 /// What is read at a time.
 const READ_BYTES: usize = 16 * 1024;
@@ -59,16 +59,11 @@ struct Express<'a> {
 }
 
 /// Serves a connection as far as it is plain. Then gives it back with what has been read, or nothing when it is over.
-pub(super) async fn serve(
-    client: TcpStream,
-    public: &Public,
-    peer: &Peer,
-    limits: HttpLimits,
-    stop: &CancellationToken,
-) -> Option<(TcpStream, Bytes)> {
+pub(super) async fn serve(client: TcpStream, door: &Door, peer: &Peer) -> Option<(TcpStream, Bytes)> {
+    let Door { public, limits, stop, .. } = door;
     let (input, received) = (BytesMut::with_capacity(READ_BYTES), BytesMut::new());
     let (request, out) = (Vec::new(), Vec::new());
-    let mut this = Express { client, public, peer, limits, stop, input, request, received, out };
+    let mut this = Express { client, public, peer, limits: *limits, stop, input, request, received, out };
     loop {
         match this.next().await {
             Ok(Next::Request) => {}
