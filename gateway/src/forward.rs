@@ -3,6 +3,7 @@
 //! Which headers cross is decided in `forward/headers.rs`. The slot and the connection travel inside the response's body, so
 //! however the exchange ends, both are given back by a drop.
 
+mod grpc;
 mod headers;
 mod upgrade;
 
@@ -61,6 +62,9 @@ impl Exchange {
         let Some(version) = instance.version().cloned() else {
             return Err(Failed::Unsent(Box::new(request), lost()));
         };
+        if request.version() == http::Version::HTTP_2 {
+            return grpc::send(slot, instance, &version, request, deadline).await;
+        }
         let wants_upgrade = headers::wants_websocket(request.method(), request.headers());
         let client = wants_upgrade.then(|| hyper::upgrade::on(&mut request));
         let mut fresh = false;

@@ -4,6 +4,7 @@ use bytes::Bytes;
 use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Uri, header};
 
+use crate::forward::grpc;
 use crate::http::Body;
 
 /// The id under which the function sees a request.
@@ -72,13 +73,15 @@ pub struct Origin<'a> {
 }
 
 /// Makes a client's request fit for the function: hop-by-hop headers out, ours in, and the path without the
-/// function's address, cut and never rebuilt.
+/// function's address, cut and never rebuilt. It is HTTP/1.1 from then on, unless it is gRPC by HTTP/2.
 pub fn prepare(request: &mut Request<Body>, origin: &Origin<'_>) {
     let websocket = wants_websocket(request.method(), request.headers());
     if let Some(prefix) = origin.prefix {
         *request.uri_mut() = cut(request.uri(), prefix.len());
     }
-    *request.version_mut() = http::Version::HTTP_11;
+    if request.version() != http::Version::HTTP_2 || !grpc::is_grpc(request.headers()) {
+        *request.version_mut() = http::Version::HTTP_11;
+    }
     let headers = request.headers_mut();
     strip(headers, |name| is_hop(name.as_str()) || is_ours(name.as_str()) || *name == header::EXPECT);
     let set = [

@@ -25,6 +25,9 @@ pub trait Guard: Send + Sync {
 pub struct Body {
     kind: Kind,
     guard: Option<Box<dyn Guard>>,
+    /// Whether trailers are passed on. Where they are not, what they name could contradict headers that were already
+    /// acted on; gRPC cannot do without.
+    trailers: bool,
 }
 
 #[derive(Default)]
@@ -42,11 +45,15 @@ impl Body {
     }
     /// Bytes that are already here.
     pub fn full(bytes: impl Into<Bytes>) -> Self {
-        Self { kind: Kind::Full(bytes.into()), guard: None }
+        Self { kind: Kind::Full(bytes.into()), ..Self::default() }
     }
     /// A body that is still being received.
     pub fn stream(incoming: Incoming) -> Self {
-        Self { kind: Kind::Stream(incoming), guard: None }
+        Self { kind: Kind::Stream(incoming), ..Self::default() }
+    }
+    /// A body that is still being received, whose trailers are passed on.
+    pub fn stream_with_trailers(incoming: Incoming) -> Self {
+        Self { trailers: true, ..Self::stream(incoming) }
     }
     /// Keeps `guard` until the body is gone, and tells it when the body was read to its end.
     #[must_use]
@@ -93,8 +100,7 @@ impl HttpBody for Body {
                     guard.drive(cx);
                 }
                 match std::task::ready!(Pin::new(incoming).poll_frame(cx)) {
-                    // Trailers are not copied: what they name could contradict headers that were already acted on.
-                    Some(Ok(frame)) if frame.is_trailers() => None,
+                    Some(Ok(frame)) if frame.is_trailers() && !this.trailers => None,
                     other => other,
                 }
             }

@@ -14,6 +14,7 @@ use http::{Request, Response};
 use hyper::body::Incoming;
 use hyper::client::conn::TrySendError;
 use hyper::client::conn::http1::{self, SendRequest};
+use hyper::client::conn::http2;
 use hyper_util::rt::TokioIo;
 use parking_lot::Mutex;
 use tokio::net::TcpStream;
@@ -94,6 +95,8 @@ pub struct Upstreams {
     pub http: Shelves<Upstream>,
     /// Those of the express way, which speaks for itself.
     pub raw: Shelves<TcpStream>,
+    /// The one that all gRPC calls share.
+    h2: Mutex<Option<http2::SendRequest<Body>>>,
 }
 
 impl Upstreams {
@@ -101,6 +104,18 @@ impl Upstreams {
     pub fn clear(&self) {
         self.http.clear();
         self.raw.clear();
+        self.set_h2(None);
+    }
+
+    /// The HTTP/2 connection, while it is open.
+    pub fn h2(&self) -> Option<http2::SendRequest<Body>> {
+        self.h2.lock().as_ref().filter(|send| !send.is_closed()).cloned()
+    }
+
+    /// Takes the place of the HTTP/2 connection.
+    pub fn set_h2(&self, send: Option<http2::SendRequest<Body>>) {
+        let old = std::mem::replace(&mut *self.h2.lock(), send);
+        drop(old);
     }
 }
 

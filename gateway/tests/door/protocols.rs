@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use davit_api::FunctionKind;
 use davit_gateway::http::{Tls, TlsFiles};
 use http_body_util::{BodyExt as _, Full};
 use hyper::client::conn::http2;
@@ -11,6 +12,8 @@ use rustls::pki_types::{CertificateDer, ServerName};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
+use crate::server::grpc_server;
+use crate::support::until;
 use crate::{door_with, public, serving};
 
 /// A certificate for `fn.test` in two files.
@@ -70,6 +73,30 @@ async fn http2_with_prior_knowledge_reaches_functions_as_http11() {
     assert_eq!(status, 200);
     assert!(told.starts_with("GET /a?b=c HTTP/1.1\r\n"), "{told}");
     assert!(told.contains("host: api.fn.test:80\r\n") && told.contains("cookie: a=1; b=2\r\n"), "{told}");
+}
+
+#[tokio::test]
+async fn grpc_calls_share_a_connection_and_keep_their_trailers() {
+    let v = public(|s| (s.kind, s.concurrency, s.max_instances) = (FunctionKind::Server, 8, 1));
+    let door = door_with(std::slice::from_ref(&v), |_| {}, None).await;
+    door.world.container_with(&v, Some(grpc_server().await)).await;
+    let stream = TcpStream::connect(door.address).await.unwrap();
+    let (send, connection) = http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await.unwrap();
+    tokio::spawn(connection);
+    let calls = (0..6).map(|n| {
+        let mut send = send.clone();
+        async move {
+            let request = http::Request::post("http://fn.test/shop/orders/shop.Orders/Get");
+            let request = request.header("content-type", "application/grpc").header("te", "trailers");
+            let message = Full::new(Bytes::from(format!("message {n}")));
+            let response = send.send_request(request.body(message).unwrap()).await.unwrap();
+            let body = response.into_body().collect().await.unwrap();
+            assert_eq!(body.trailers().expect("they cross")["grpc-status"], "0");
+            assert_eq!(body.to_bytes(), format!("/shop.Orders/Get HTTP/2.0: message {n}"));
+        }
+    });
+    futures_util::future::join_all(calls).await;
+    until("every slot is back", || door.world.instances.fleet(&v).counts().in_use == 0).await;
 }
 
 #[tokio::test]

@@ -1,8 +1,16 @@
 //! A server as a function would be one: echoes what it was sent, streams, misbehaves.
 
+use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use bytes::Bytes;
+use http::{HeaderMap, Request, Response};
+use http_body_util::{BodyExt as _, Full};
+use hyper::body::Incoming;
+use hyper::server::conn::http2;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
@@ -114,9 +122,30 @@ async fn answer(stream: &mut TcpStream, head: &str) -> bool {
 /// The value of a header in the bytes of a head.
 fn head_value(head: &[u8], name: &str) -> Option<String> {
     let text = String::from_utf8_lossy(head).into_owned();
-    let value = text.lines().find_map(|line| {
+    text.lines().find_map(|line| {
         let (found, value) = line.split_once(':')?;
         found.eq_ignore_ascii_case(name).then(|| value.trim().to_owned())
+    })
+}
+
+/// A gRPC server as far as HTTP is concerned: echoes path and message, and says how it went in trailers.
+pub(crate) async fn grpc_server() -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            let service = service_fn(|request: Request<Incoming>| async move {
+                assert_eq!(request.headers().get("te").unwrap(), "trailers");
+                let said = format!("{} {:?}: ", request.uri().path(), request.version());
+                let message = request.into_body().collect().await.unwrap().to_bytes();
+                let trailers = HeaderMap::from_iter([("grpc-status".parse().unwrap(), "0".parse().unwrap())]);
+                let body = Full::new(Bytes::from([said.as_bytes(), &message].concat()));
+                let body = body.with_trailers(async move { Some(Ok::<_, Infallible>(trailers)) });
+                Ok::<_, Infallible>(Response::new(body))
+            });
+            let connection = http2::Builder::new(TokioExecutor::new());
+            tokio::spawn(connection.serve_connection(TokioIo::new(stream), service));
+        }
     });
-    value
+    address
 }
