@@ -111,6 +111,7 @@ call() {
     echo
 }
 
+logged() { "$DAVIT" logs nightly-report 2> /dev/null | grep -q .; }
 fired() { "$DAVIT" -o json schedule history nightly-report demo 2> /dev/null | grep -q '"invocation_id": *"'; }
 clock() {
     "$DAVIT" -o json schedule list nightly-report | grep -q '"demo"' ||
@@ -119,7 +120,8 @@ clock() {
     fired || say "waiting for the next full minute ..."
     until_true 100 "the first fire" fired
     show "$DAVIT" schedule history nightly-report demo --limit 3
-    show "$DAVIT" logs nightly-report | tail -n 3
+    until_true 10 "the line in its log" logged
+    show "$DAVIT" logs nightly-report --lines 3
 }
 
 awake() { "$DAVIT" list | grep -E '^nightly-report ' | grep -vE ' zero ' > /dev/null; }
