@@ -5,24 +5,7 @@ use std::collections::BTreeMap;
 use http::HeaderMap;
 
 use super::HttpEvent;
-
-/// Headers that speak about one connection, not about the request. Those named in `Connection` go too.
-const HOP_BY_HOP: [&str; 9] = [
-    "connection",
-    "keep-alive",
-    "proxy-authenticate",
-    "proxy-authorization",
-    "proxy-connection",
-    "te",
-    "trailer",
-    "transfer-encoding",
-    "upgrade",
-];
-
-/// Whether a header speaks about one connection only.
-pub(super) fn is_hop_by_hop(name: &str) -> bool {
-    HOP_BY_HOP.contains(&name)
-}
+use crate::forward::is_hop;
 
 /// All end-to-end headers with their values in order, lower-case names, and those that the platform adds.
 pub(super) fn collect(request: &HttpEvent<'_>) -> BTreeMap<String, Vec<String>> {
@@ -36,7 +19,7 @@ pub(super) fn collect(request: &HttpEvent<'_>) -> BTreeMap<String, Vec<String>> 
         .collect();
     let mut all: BTreeMap<String, Vec<String>> = BTreeMap::new();
     for (name, value) in request.headers {
-        if !is_hop_by_hop(name.as_str()) && !named.iter().any(|n| n == name.as_str()) {
+        if !is_hop(name.as_str()) && !named.iter().any(|n| n == name.as_str()) {
             all.entry(name.as_str().to_owned()).or_default().push(text(value.as_bytes()));
         }
     }

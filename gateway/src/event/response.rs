@@ -13,7 +13,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, header};
 use serde_json::Value;
 use serde_json::value::RawValue;
 
-use super::headers::is_hop_by_hop;
+use crate::forward::is_hop;
 
 /// Names and values of a response's headers together, in bytes.
 const HEADER_BYTES: usize = 64 * 1024;
@@ -168,7 +168,7 @@ fn append(all: &mut HeaderMap, name: &str, value: &str) -> Result<(), String> {
     let value = HeaderValue::from_bytes(value.as_bytes())
         .map_err(|_| format!("header {} holds characters that are not allowed", shown(name)))?;
     // How the bytes travel is decided by the gateway, and it knows the real length.
-    if is_hop_by_hop(parsed.as_str()) || parsed == header::CONTENT_LENGTH {
+    if is_hop(parsed.as_str()) || parsed == header::CONTENT_LENGTH {
         return Ok(());
     }
     // Content has one type; a second value would make two of it.
