@@ -152,7 +152,8 @@ impl Gateway {
             tokio::spawn(dispatch::run(dispatcher, changes.clone(), stops.doors.clone())),
             tokio::spawn(cron::run(registry.clone(), changes.clone(), wake, stops.doors.clone())),
         ];
-        let watch = Watch::new(registry.clone(), self.id, self.config.state_dir.clone(), instances.clone());
+        let state_dir = self.config.state_dir.clone();
+        let watch = Watch::new(registry.clone(), self.id, state_dir, instances.clone(), self.lanes.clone());
         let refresh = routes::run(
             routes.clone(),
             registry.clone(),

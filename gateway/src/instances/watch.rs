@@ -20,6 +20,7 @@ use tokio_util::sync::CancellationToken;
 use crate::config::Config;
 use crate::facts::InstanceFact;
 use crate::instances::{Instance, Instances, Source};
+use crate::lanes::Lanes;
 
 /// Time for an agent to take the connection and greet.
 const CONNECT: Duration = Duration::from_secs(5);
@@ -32,6 +33,7 @@ pub struct Watch {
     gateway: GatewayId,
     state_dir: PathBuf,
     instances: Instances,
+    lanes: Arc<Lanes>,
     /// Every instance seen, with failed connects. Kept until its row is gone, so that an instance that was
     /// claimed a moment ago is not connected again because its row still says `pooled`.
     seen: Arc<Mutex<HashMap<InstanceId, Seen>>>,
@@ -49,8 +51,14 @@ enum Seen {
 
 impl Watch {
     /// A watch over the instances of `gateway`.
-    pub fn new(registry: Registry, gateway: GatewayId, state_dir: PathBuf, instances: Instances) -> Self {
-        Self { registry, gateway, state_dir, instances, seen: Arc::default() }
+    pub fn new(
+        registry: Registry,
+        gateway: GatewayId,
+        state_dir: PathBuf,
+        instances: Instances,
+        lanes: Arc<Lanes>,
+    ) -> Self {
+        Self { registry, gateway, state_dir, instances, lanes, seen: Arc::default() }
     }
 
     /// Watches until told to stop.
@@ -105,7 +113,8 @@ impl Watch {
     fn connect(&self, row: &InstanceRow) {
         let socket = Config::agent_socket(&self.state_dir, row.id);
         let (id, key, instances, seen) = (row.id, row.key.clone(), self.instances.clone(), self.seen.clone());
-        tokio::spawn(async move {
+        // On a lane, where most calls are: an answer from the agent often finds the call that waits for it there.
+        self.lanes.carry(async move {
             match Link::connect(&socket, Instant::now() + CONNECT).await {
                 Ok((link, events)) => {
                     tracing::debug!(instance = %id, "instance joined the pool");
