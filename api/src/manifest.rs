@@ -67,7 +67,12 @@ pub struct Manifest {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 16, max = 10240))]
     pub ephemeral_mb: Option<u32>,
-    /// Idle time in seconds before an instance is let go: 1 to 86400. Default: 60.
+    /// Instances that are kept even when nobody calls: 0 to `max_instances`. Default: 0.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0, max = 1000))]
+    pub min_instances: Option<u32>,
+    /// Longest idle time in seconds before an instance is let go: 1 to 86400. Default: automatic, by what the
+    /// function's calls are like, up to an hour.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 86400))]
     pub keep_alive_seconds: Option<u32>,
@@ -199,8 +204,9 @@ impl Manifest {
             timeout_seconds: self.timeout_seconds.unwrap_or(base.timeout_seconds),
             concurrency: self.concurrency.unwrap_or(base.concurrency),
             max_instances: self.max_instances.unwrap_or(base.max_instances),
+            min_instances: self.min_instances.unwrap_or(base.min_instances),
             ephemeral_mb: self.ephemeral_mb.unwrap_or(base.ephemeral_mb),
-            keep_alive_seconds: self.keep_alive_seconds.unwrap_or(base.keep_alive_seconds),
+            keep_alive_seconds: self.keep_alive_seconds,
             network: self.network.unwrap_or(base.network),
             env: self.env.clone(),
             secrets: self.secrets.clone(),

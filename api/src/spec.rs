@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::str::FromStr;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
@@ -26,6 +27,9 @@ pub mod limits {
     pub const EPHEMERAL_MB: std::ops::RangeInclusive<u32> = 16..=10_240;
     /// Idle time before an instance is let go, in seconds.
     pub const KEEP_ALIVE_SECONDS: std::ops::RangeInclusive<u32> = 1..=86_400;
+    /// The same where the manifest leaves it to davit. What comes less often than that is started ahead of time
+    /// where it is regular, and cold where it is not.
+    pub const AUTOMATIC_KEEP_ALIVE_SECONDS: u32 = 3_600;
     /// Environment variables of a version.
     pub const ENV_COUNT: usize = 256;
     /// All names and values of the environment together, in bytes.
@@ -162,10 +166,15 @@ pub struct VersionSpec {
     pub concurrency: u32,
     /// Instances at a time, over all gateways' shares.
     pub max_instances: u32,
+    /// Instances that each gateway keeps while the version is live, even when nobody calls.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub min_instances: u32,
     /// Size of /tmp in MiB.
     pub ephemeral_mb: u32,
-    /// Idle time before an instance is let go, in seconds.
-    pub keep_alive_seconds: u32,
+    /// Longest idle time before an instance is let go, in seconds. Absent: automatic, by what the function's calls
+    /// are like, up to an hour.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub keep_alive_seconds: Option<u32>,
     /// What its instances can reach.
     #[serde(default)]
     pub network: NetworkClass,
@@ -183,6 +192,11 @@ pub struct VersionSpec {
     pub retry: RetryPolicy,
 }
 
+/// Left out, so that the specs of versions from before there was a minimum stay as they are.
+fn is_zero(number: &u32) -> bool {
+    *number == 0
+}
+
 impl VersionSpec {
     /// A spec with the defaults that `davit.toml` has.
     pub fn new(runtime: RuntimeName, kind: FunctionKind) -> Self {
@@ -198,14 +212,21 @@ impl VersionSpec {
             timeout_seconds: 30,
             concurrency: if kind == FunctionKind::Server { 64 } else { 1 },
             max_instances: 10,
+            min_instances: 0,
             ephemeral_mb: 512,
-            keep_alive_seconds: 60,
+            keep_alive_seconds: None,
             network: NetworkClass::Egress,
             env: BTreeMap::new(),
             secrets: BTreeMap::new(),
             routes: Vec::new(),
             retry: RetryPolicy::default(),
         }
+    }
+
+    /// Longest idle time before an instance is let go.
+    pub fn keep_alive(&self) -> Duration {
+        let seconds = self.keep_alive_seconds.unwrap_or(limits::AUTOMATIC_KEEP_ALIVE_SECONDS);
+        Duration::from_secs(seconds.into())
     }
 
     /// Checks every bound; the error names the field.
@@ -226,7 +247,15 @@ impl VersionSpec {
         within("concurrency", self.concurrency, limits::CONCURRENCY)?;
         within("max_instances", self.max_instances, limits::MAX_INSTANCES)?;
         within("ephemeral_mb", self.ephemeral_mb, limits::EPHEMERAL_MB)?;
-        within("keep_alive_seconds", self.keep_alive_seconds, limits::KEEP_ALIVE_SECONDS)?;
+        if let Some(seconds) = self.keep_alive_seconds {
+            within("keep_alive_seconds", seconds, limits::KEEP_ALIVE_SECONDS)?;
+        }
+        if self.min_instances > self.max_instances {
+            return Err(ApiError::field(
+                "min_instances",
+                format!("must be at most max_instances, {}, not {}", self.max_instances, self.min_instances),
+            ));
+        }
         self.retry.check().map_err(|e| ApiError::field("retry", e))?;
         self.check_text()?;
         self.check_env()?;

@@ -1,7 +1,7 @@
 //! Tells the registry what this gateway waits for, so that the controller can size the pools.
 //!
-//! At once when the first start begins to wait, else one batched write a second, and none at all while nothing
-//! changes. A registry that is away only delays it.
+//! At once when a start begins to wait or no longer does, in batches while there are many, else once a second, and
+//! not at all while nothing changes. A registry that is away only delays it.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -22,11 +22,20 @@ pub struct Demand {
 
 /// Rows that did not change are written again this often, so that the controller can tell them from a dead gateway's.
 const AGAIN: Duration = Duration::from_secs(10);
+/// Least time between two writes: the calls of a burst come within milliseconds, and so does what serves them.
+const FLOOR: Duration = Duration::from_millis(50);
 
 impl Demand {
-    /// Somebody began to wait.
+    /// Somebody began to wait, or no longer does.
     pub fn wake(&self) {
         self.edge.notify_one();
+    }
+
+    /// Whether somebody has begun to wait since this was asked last.
+    #[cfg(test)]
+    pub(crate) fn woken(&self) -> bool {
+        use futures_util::FutureExt as _;
+        self.edge.notified().now_or_never().is_some()
     }
 
     /// Writes until told to stop.
@@ -40,13 +49,16 @@ impl Demand {
         let mut written: HashMap<PoolKey, (u32, u32, Instant)> = HashMap::new();
         let mut tick = tokio::time::interval(Duration::from_secs(1));
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut next = Instant::now();
         loop {
             tokio::select! {
                 () = stop.cancelled() => return,
                 () = self.edge.notified() => {}
                 _ = tick.tick() => {}
             }
+            tokio::time::sleep_until(next.into()).await;
             let Some(rows) = news(instances.wanted(), &written) else { continue };
+            next = Instant::now() + FLOOR;
             match registry.write_demand(gateway, &rows).await {
                 Ok(()) => {
                     for (key, waiting, recent) in rows {

@@ -150,7 +150,13 @@ impl Gateway {
         let doors = vec![
             tokio::spawn(http::serve(self.listener, door, self.lanes.clone())),
             tokio::spawn(dispatch::run(dispatcher, changes.clone(), stops.doors.clone())),
-            tokio::spawn(cron::run(registry.clone(), changes.clone(), wake, stops.doors.clone())),
+            tokio::spawn(cron::run(
+                registry.clone(),
+                changes.clone(),
+                wake,
+                instances.shared().expected.clone(),
+                stops.doors.clone(),
+            )),
         ];
         let state_dir = self.config.state_dir.clone();
         let watch = Watch::new(registry.clone(), self.id, state_dir, instances.clone(), self.lanes.clone());

@@ -172,7 +172,7 @@ async fn a_thousand_callers_who_hang_up_while_waiting_leave_nothing() {
 #[tokio::test]
 async fn idle_instances_freeze_thaw_for_the_next_call_and_go_in_the_end() {
     let mut world = World::new(|l| l.freeze_after = Duration::from_millis(10));
-    let v = version(|s| s.keep_alive_seconds = 1);
+    let v = version(|s| s.keep_alive_seconds = Some(1));
     let seen = world.container(&v).await;
     for _ in 0..3 {
         assert!(world.call(&v, json!({})).await.is_ok());

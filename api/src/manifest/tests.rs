@@ -67,7 +67,7 @@ fn every_key_arrives() {
     let manifest = Manifest::parse(FULL).unwrap();
     let spec = manifest.version_spec();
     assert_eq!((spec.memory_mb, spec.cpu_millis, spec.timeout_seconds), (512, 500, 10));
-    assert_eq!((spec.max_instances, spec.ephemeral_mb, spec.keep_alive_seconds), (5, 64, 120));
+    assert_eq!((spec.max_instances, spec.ephemeral_mb, spec.keep_alive_seconds), (5, 64, Some(120)));
     assert_eq!((spec.access, spec.network), (Access::Public, NetworkClass::None));
     assert_eq!(spec.retry, RetryPolicy { max_attempts: 5, ..RetryPolicy::default() });
     // A route without a format of its own takes the function's.

@@ -48,15 +48,15 @@ fn print(detail: &FunctionDetail, api: &Api) {
         field(
             "each",
             &format!(
-                "{} MiB, {} CPU, {} at a time, {} s timeout, kept {} s",
+                "{} MiB, {} CPU, {} at a time, {} s timeout, kept {}",
                 spec.memory_mb,
                 f64::from(spec.cpu_millis) / 1000.0,
                 spec.concurrency,
                 spec.timeout_seconds,
-                spec.keep_alive_seconds
+                spec.keep_alive_seconds.map_or_else(|| "auto".to_owned(), |s| format!("{s} s"))
             ),
         );
-        field("at most", &format!("{} instances", spec.max_instances));
+        field("instances", &format!("{} to {}", spec.min_instances, spec.max_instances));
         let names: Vec<&str> = spec.env.keys().chain(spec.secrets.keys()).map(|n| n.as_str()).collect();
         field("environment", &if names.is_empty() { "-".to_owned() } else { names.join(" ") });
         field("source", &live.source.to_string());

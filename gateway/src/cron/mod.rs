@@ -17,6 +17,7 @@ use davit_registry::{Changes, Registry, Topic};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
+use crate::instances::Expected;
 use alarm::Alarm;
 use fire::Looked;
 
@@ -25,8 +26,14 @@ const FULL_READ: Duration = Duration::from_secs(5);
 /// A burst of changes is read once.
 const SETTLE: Duration = Duration::from_millis(50);
 
-/// Rings until `stop`. `wake` tells this process's dispatcher that there is work.
-pub async fn run(registry: Registry, changes: Changes, wake: Arc<Notify>, stop: CancellationToken) {
+/// Rings until `stop`. `wake` tells this process's dispatcher that there is work; `expected` gets what is to come.
+pub async fn run(
+    registry: Registry,
+    changes: Changes,
+    wake: Arc<Notify>,
+    expected: Arc<Expected>,
+    stop: CancellationToken,
+) {
     let alarm = match Alarm::start().await {
         Ok(alarm) => Some(alarm),
         Err(error) => {
@@ -37,7 +44,7 @@ pub async fn run(registry: Registry, changes: Changes, wake: Arc<Notify>, stop: 
     let mut changed = changes.subscribe(Topic::Schedules);
     loop {
         changed.borrow_and_update();
-        look_at_all(&registry, alarm.as_ref(), &wake).await;
+        look_at_all(&registry, alarm.as_ref(), &wake, &expected).await;
         let rung = async {
             match &alarm {
                 Some(alarm) => alarm.rung().await,
@@ -56,13 +63,14 @@ pub async fn run(registry: Registry, changes: Changes, wake: Arc<Notify>, stop: 
     }
 }
 
-async fn look_at_all(registry: &Registry, alarm: Option<&Alarm>, wake: &Notify) {
+async fn look_at_all(registry: &Registry, alarm: Option<&Alarm>, wake: &Notify, expected: &Expected) {
     let rows = match registry.schedules_all().await {
         Ok(rows) => rows,
         Err(error) => {
             return tracing::debug!(%error, "schedules cannot be read; whatever passes meanwhile is late, not lost");
         }
     };
+    let mut due = Vec::new();
     for row in rows.iter().filter(|row| row.enabled) {
         let next = match fire::look(registry, row, Utc::now()).await {
             Ok(Looked::Next(next)) => next,
@@ -78,5 +86,7 @@ async fn look_at_all(registry: &Registry, alarm: Option<&Alarm>, wake: &Notify) 
         if let (Some(alarm), Some(at)) = (alarm, next) {
             alarm.set(at).await;
         }
+        due.extend(next.map(|at| (row.function_id, at)));
     }
+    expected.set(due.into_iter());
 }

@@ -55,7 +55,13 @@ async fn two_gateways_ring_one_instant_and_it_is_one_invocation() {
     let mut gateways = Vec::new();
     for _ in 0..2 {
         let changes = Changes::listen(world.registry()).await.unwrap();
-        let run = super::run(world.registry().clone(), changes, Arc::new(Notify::new()), stop.clone());
+        let run = super::run(
+            world.registry().clone(),
+            changes,
+            Arc::new(Notify::new()),
+            Arc::default(),
+            stop.clone(),
+        );
         gateways.push(tokio::spawn(run));
     }
     let seen = eventually(async || Some(fires(&world).await).filter(|f| !f.is_empty())).await;
@@ -124,7 +130,13 @@ async fn a_new_schedule_gets_its_next_instant_at_once_and_its_payload_is_the_eve
     let changes = Changes::listen(world.registry()).await.unwrap();
     let stop = CancellationToken::new();
     let wake = Arc::new(Notify::new());
-    let running = tokio::spawn(super::run(world.registry().clone(), changes, wake.clone(), stop.clone()));
+    let running = tokio::spawn(super::run(
+        world.registry().clone(),
+        changes,
+        wake.clone(),
+        Arc::default(),
+        stop.clone(),
+    ));
     // Past the first full read, so that only the notification can be what wakes it.
     tokio::time::sleep(Duration::from_millis(500)).await;
     let added = Instant::now();

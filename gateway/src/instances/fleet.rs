@@ -4,7 +4,6 @@
 //! arrives can never miss each other. No await happens under it, and nothing is sent or dropped under it that
 //! could take it again.
 
-use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -16,6 +15,8 @@ use crate::admit;
 use crate::instances::Instance;
 use crate::instances::shared::Shared;
 use crate::instances::slot::Slot;
+use crate::instances::start::{Reason, Started};
+use crate::instances::state::{Grant, Learnt, State, Waiter};
 use crate::invoke::CallError;
 use crate::usage::Usage;
 use crate::version::LiveVersion;
@@ -30,33 +31,6 @@ pub struct Fleet {
     pub(super) slack: Notify,
     /// Where the function's calls are counted.
     pub usage: Arc<Usage>,
-}
-
-#[derive(Default)]
-pub(super) struct State {
-    pub(super) members: Vec<Member>,
-    pub(super) line: VecDeque<Waiter>,
-    /// Starts under way: waiting in the pool's queue, or loading.
-    pub(super) starting: usize,
-    pub(super) breaker: admit::Breaker,
-    /// The version is no longer live: what is idle goes at once.
-    pub(super) retired: bool,
-    next_waiter: u64,
-}
-
-/// One instance with its use.
-pub(super) struct Member {
-    pub(super) instance: Arc<Instance>,
-    pub(super) in_use: usize,
-    pub(super) frozen: bool,
-    pub(super) idle_since: Instant,
-    /// A look at whether it may be frozen is already due.
-    pub(super) watched: bool,
-}
-
-pub(super) struct Waiter {
-    number: u64,
-    send: oneshot::Sender<Result<Slot, CallError>>,
 }
 
 /// Numbers of one fleet, for the status page.
@@ -75,36 +49,38 @@ pub struct Counts {
 }
 
 impl Fleet {
-    pub(super) fn new(version: Arc<LiveVersion>, shared: Arc<Shared>) -> Arc<Self> {
+    /// Nothing yet; `learnt` is what an earlier fleet of the function knew.
+    pub(super) fn new(version: Arc<LiveVersion>, shared: Arc<Shared>, learnt: Learnt) -> Arc<Self> {
         let usage = shared.recorder.usage(version.function_id);
-        Arc::new(Self { version, shared, state: Mutex::default(), slack: Notify::new(), usage })
+        Arc::new(Self { version, shared, state: Mutex::new(State::new(learnt)), slack: Notify::new(), usage })
     }
 
-    fn concurrency(&self) -> usize {
+    pub(super) fn concurrency(&self) -> usize {
         self.version.spec.concurrency as usize
     }
 
     /// A slot in an instance, by `deadline`.
     pub async fn acquire(self: &Arc<Self>, deadline: Instant) -> Result<Slot, CallError> {
         let (number, receive) = {
+            let now = Instant::now();
             let mut state = self.state.lock();
             if state.line.is_empty()
-                && let Some(grant) = state.free_slot(self.concurrency())
+                && let Some(grant) = state.free_slot(self.concurrency(), now)
             {
+                self.look(&mut state, now);
                 drop(state);
                 return Ok(self.slot(grant));
             }
-            if let Some(broken) = state.breaker.refuses(Instant::now()).filter(|_| state.members.is_empty()) {
+            if let Some(broken) = state.breaker.refuses(now).filter(|_| state.members.is_empty()) {
                 return Err(broken);
             }
             if state.line.len() >= admit::line_bound(&self.version.spec, self.shared.limits.waiting) {
                 return Err(CallError::refused(admit::line_full(&self.version)));
             }
             let (send, receive) = oneshot::channel();
-            state.next_waiter += 1;
-            let number = state.next_waiter;
-            state.line.push_back(Waiter { number, send });
-            self.start_what_is_needed(&mut state);
+            let number = state.line_up(send);
+            state.returning = None;
+            self.look(&mut state, now);
             (number, receive)
         };
         let mut place = Place { fleet: self, number, receive };
@@ -117,42 +93,40 @@ impl Fleet {
         }
     }
 
-    /// Starts as many instances as the line can use and the version's maximum allows.
-    pub(super) fn start_what_is_needed(self: &Arc<Self>, state: &mut State) {
-        let most = self.version.spec.max_instances as usize;
-        while state.starting * self.concurrency() < state.line.len()
-            && state.members.len() + state.starting < most
-        {
-            state.starting += 1;
-            tokio::spawn(crate::instances::start::run(self.clone()));
-        }
-    }
-
     fn slot(self: &Arc<Self>, grant: Grant) -> Slot {
-        Slot::new(self.clone(), grant.instance, grant.thaw, grant.cold_ms)
+        Slot::new(self.clone(), grant)
     }
 
-    /// A call ended. `spoiled`: the instance cannot be trusted with another one.
-    pub(super) fn release(self: &Arc<Self>, instance: &Arc<Instance>, spoiled: bool) {
+    /// A call ended. `spoiled`: the instance cannot be trusted with another one. `granted`: when the call got its
+    /// slot, if it made use of it.
+    pub(super) fn release(
+        self: &Arc<Self>,
+        instance: &Arc<Instance>,
+        spoiled: bool,
+        granted: Option<Instant>,
+    ) {
+        let now = Instant::now();
         let spoiled = spoiled || instance.link.is_closed();
         let mut gone = None;
         let mut watch = false;
         let grants = {
             let mut state = self.state.lock();
-            let Some(at) = state.members.iter().position(|m| m.instance.id == instance.id) else { return };
-            let member = &mut state.members[at];
-            member.in_use = member.in_use.saturating_sub(1);
-            if spoiled || (state.retired && state.members[at].in_use == 0 && state.line.is_empty()) {
-                gone = Some(state.members.swap_remove(at));
+            let Some(at) = state.position(instance.id) else { return };
+            state.give_back(at);
+            if let Some(granted) = granted {
+                state.learnt.pilot.served(now.saturating_duration_since(granted));
             }
-            let grants = self.hand_out(&mut state);
+            if spoiled || (state.retired && state.members[at].in_use == 0 && state.line.is_empty()) {
+                gone = Some(state.take_out(at));
+            }
+            let grants = self.hand_out(&mut state, now);
             if let Some(member) = state.members.iter_mut().find(|m| m.instance.id == instance.id)
                 && member.in_use == 0
             {
-                member.idle_since = Instant::now();
+                (member.idle_since, member.judge_at) = (now, now);
                 watch = !std::mem::replace(&mut member.watched, true);
             }
-            self.start_what_is_needed(&mut state);
+            self.look(&mut state, now);
             grants
         };
         self.deliver(grants);
@@ -168,10 +142,10 @@ impl Fleet {
     }
 
     /// Matches free slots with the line. The grants must be delivered after the lock is gone.
-    fn hand_out(&self, state: &mut State) -> Vec<(Waiter, Grant)> {
+    fn hand_out(&self, state: &mut State, now: Instant) -> Vec<(Waiter, Grant)> {
         let mut grants = Vec::new();
         while !state.line.is_empty() {
-            let Some(grant) = state.free_slot(self.concurrency()) else { break };
+            let Some(grant) = state.free_slot(self.concurrency(), now) else { break };
             let Some(waiter) = state.line.pop_front() else { break };
             grants.push((waiter, grant));
         }
@@ -185,20 +159,23 @@ impl Fleet {
         }
         for (waiter, grant) in grants {
             // A waiter that left in this moment drops the slot, which releases it to the next.
-            let _ = waiter.send.send(Ok(self.slot(grant)));
+            if let Err(Ok(mut slot)) = waiter.send.send(Ok(self.slot(grant))) {
+                slot.set_unused();
+            }
         }
     }
 
     /// A started instance joins; the line gets its slots.
-    pub(super) fn join(self: &Arc<Self>, instance: Arc<Instance>, init_ms: f64) {
+    pub(super) fn join(self: &Arc<Self>, instance: Arc<Instance>, started: Started) {
         let id = instance.id;
+        let now = Instant::now();
         let mut watch = false;
         if instance.link.is_closed() {
             // It ended between its last word and now; whoever follows its link found no member to take out.
             {
                 let mut state = self.state.lock();
                 state.starting -= 1;
-                self.start_what_is_needed(&mut state);
+                self.look(&mut state, now);
             }
             return self.shared.released(&instance, "ended right after its start");
         }
@@ -206,23 +183,18 @@ impl Fleet {
             let mut state = self.state.lock();
             state.starting -= 1;
             state.breaker.worked();
-            let now = Instant::now();
-            state.members.push(Member {
-                instance,
-                in_use: 0,
-                frozen: false,
-                idle_since: now,
-                watched: false,
-            });
-            let mut grants = self.hand_out(&mut state);
+            state.learnt.started(now.saturating_duration_since(started.decided), started.pooled);
+            state.add(instance, started.reason.until().unwrap_or(now), now);
+            let mut grants = self.hand_out(&mut state, now);
             // These calls waited for this very start.
             grants
                 .iter_mut()
                 .filter(|(_, g)| g.instance.id == id)
-                .for_each(|(_, g)| g.cold_ms = Some(init_ms));
+                .for_each(|(_, g)| g.cold_ms = Some(started.init_ms));
             if let Some(member) = state.members.iter_mut().find(|m| m.instance.id == id && m.in_use == 0) {
                 watch = !std::mem::replace(&mut member.watched, true);
             }
+            self.look(&mut state, now);
             grants
         };
         self.deliver(grants);
@@ -233,17 +205,18 @@ impl Fleet {
 
     /// A start failed. The calls it was for get `error`; when starts keep failing, so does the whole line.
     pub(super) fn start_failed(self: &Arc<Self>, error: &CallError) {
+        let now = Instant::now();
         let told: Vec<Waiter> = {
             let mut state = self.state.lock();
             state.starting -= 1;
-            let open = state.breaker.failed(error, Instant::now());
+            let open = state.breaker.failed(error, now);
             let n = if open && state.members.is_empty() {
                 state.line.len()
             } else {
                 self.concurrency().min(state.line.len())
             };
             let told = state.line.drain(..n).collect();
-            self.start_what_is_needed(&mut state);
+            self.look(&mut state, now);
             told
         };
         for waiter in told {
@@ -252,9 +225,14 @@ impl Fleet {
     }
 
     /// Whether a start that still waits for a pool instance is superfluous; if so it has been counted off.
-    pub(super) fn start_not_needed(&self) -> bool {
+    pub(super) fn start_not_needed(&self, reason: Reason) -> bool {
         let mut state = self.state.lock();
-        let superfluous = (state.starting - 1) * self.concurrency() >= state.line.len();
+        let superfluous = match reason {
+            Reason::Line => (state.starting - 1) * self.concurrency() >= state.line.len(),
+            // Nobody waits for it, so an empty line says nothing. Should somebody by now, it serves as well.
+            Reason::Ahead { until } => state.retired || until <= Instant::now(),
+            Reason::Minimum => state.retired,
+        };
         if superfluous {
             state.starting -= 1;
         }
@@ -265,38 +243,14 @@ impl Fleet {
     pub(super) fn lost(self: &Arc<Self>, id: InstanceId, reason: &str) {
         let gone = {
             let mut state = self.state.lock();
-            let at = state.members.iter().position(|m| m.instance.id == id);
-            let gone = at.map(|at| state.members.swap_remove(at));
-            self.start_what_is_needed(&mut state);
+            let gone = state.position(id).map(|at| state.take_out(at));
+            self.look(&mut state, Instant::now());
             gone
         };
         if let Some(member) = gone {
             self.shared.metrics.instances_lost.add(1);
             self.shared.released(&member.instance, reason);
         }
-    }
-}
-
-/// A slot on its way to a call.
-struct Grant {
-    instance: Arc<Instance>,
-    thaw: bool,
-    cold_ms: Option<f64>,
-}
-
-impl State {
-    /// Takes a slot: of a running instance before a frozen one, and of the fullest among these, so that load
-    /// gathers on few instances and the others can go.
-    fn free_slot(&mut self, concurrency: usize) -> Option<Grant> {
-        let member = self
-            .members
-            .iter_mut()
-            .filter(|m| m.in_use < concurrency && !m.instance.link.is_closed())
-            .max_by_key(|m| (!m.frozen, m.in_use, m.idle_since))?;
-        member.in_use += 1;
-        member.instance.count_call();
-        // The flag stays until somebody has really sent the thaw: each call until then does it first.
-        Some(Grant { instance: member.instance.clone(), thaw: member.frozen, cold_ms: None })
     }
 }
 
@@ -313,7 +267,11 @@ impl Drop for Place<'_> {
             let mut state = self.fleet.state.lock();
             let before = state.line.len();
             state.line.retain(|w| w.number != self.number);
-            before != state.line.len()
+            let left = before != state.line.len();
+            if left {
+                self.fleet.look(&mut state, Instant::now());
+            }
+            left
         };
         if left {
             self.fleet.slack.notify_waiters();

@@ -7,27 +7,32 @@ mod bundles;
 mod fleet;
 mod instance;
 mod pool;
+mod remember;
+mod scale;
 mod shared;
 mod sharing;
 mod slot;
 mod start;
+mod state;
 mod upkeep;
 mod upstream;
 mod watch;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use davit_api::{InstanceId, PoolKey};
 use davit_link::LinkEvent;
-use parking_lot::RwLock;
+use parking_lot::{Mutex, RwLock};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::InstanceLimits;
 use crate::demand::Demand;
 use crate::facts::Recorder;
+use crate::instances::remember::Remembered;
+use crate::instances::state::Learnt;
 use crate::metrics::Metrics;
 use crate::version::{FleetKey, LiveVersion};
 
@@ -35,6 +40,7 @@ pub use bundles::{Bundles, Source};
 pub use fleet::{Counts, Fleet};
 pub use instance::{Instance, LogTail, Tap};
 pub use pool::{Pools, Wanted};
+pub use remember::Expected;
 pub use shared::Shared;
 pub use sharing::Sharing;
 pub use slot::Slot;
@@ -46,7 +52,11 @@ pub use watch::{RegistrySource, Watch};
 pub struct Instances {
     shared: Arc<Shared>,
     fleets: Arc<RwLock<HashMap<FleetKey, Arc<Fleet>>>>,
+    remembered: Arc<Mutex<Remembered>>,
 }
+
+/// Time between two looks at what is idle.
+const SWEEP: Duration = Duration::from_secs(1);
 
 impl Instances {
     /// Nothing yet. Starts the task that freezes what is idle; it ends with `stop`.
@@ -59,8 +69,9 @@ impl Instances {
         stop: CancellationToken,
     ) -> Self {
         let (idle, notes) = mpsc::unbounded_channel();
-        let shared = Shared { pools: Pools::new(demand), bundles, recorder, metrics, limits, idle };
-        let instances = Self { shared: Arc::new(shared), fleets: Arc::default() };
+        let expected = Arc::<Expected>::default();
+        let shared = Shared { pools: Pools::new(demand), bundles, recorder, metrics, limits, expected, idle };
+        let instances = Self { shared: Arc::new(shared), fleets: Arc::default(), remembered: Arc::default() };
         tokio::spawn(shared::freezer(notes, stop.clone()));
         tokio::spawn(instances.clone().expire(stop));
         instances
@@ -73,7 +84,17 @@ impl Instances {
             return fleet.clone();
         }
         let mut fleets = self.fleets.write();
-        fleets.entry(key).or_insert_with(|| Fleet::new(version.clone(), self.shared.clone())).clone()
+        if let Some(fleet) = fleets.get(&key) {
+            return fleet.clone();
+        }
+        // A new version is called like the one before it.
+        let before = fleets.values().find(|f| f.version.function_id == version.function_id);
+        let learnt = before.map(|f| f.learnt().1);
+        let learnt = learnt.or_else(|| self.remembered.lock().take(version.function_id));
+        let learnt = learnt.unwrap_or_else(|| Learnt::new(Instant::now()));
+        let fleet = Fleet::new(version.clone(), self.shared.clone(), learnt);
+        fleets.insert(key, fleet.clone());
+        fleet
     }
 
     /// What the pools lack and gave.
@@ -98,11 +119,18 @@ impl Instances {
         &self.shared
     }
 
-    /// Tells the fleets which versions are live; the others end as soon as they are idle.
+    /// Tells the fleets which versions are live; the others end as soon as they are idle. Versions with a minimum
+    /// of instances get theirs.
     pub fn set_live<'a>(&self, live: impl Iterator<Item = &'a Arc<LiveVersion>>) {
-        let live: std::collections::HashSet<FleetKey> = live.map(|v| v.fleet_key()).collect();
+        let mut keys = HashSet::new();
+        for version in live {
+            keys.insert(version.fleet_key());
+            if version.spec.min_instances > 0 && version.missing_secrets.is_empty() {
+                self.fleet(version);
+            }
+        }
         for (key, fleet) in self.fleets.read().iter() {
-            fleet.set_retired(!live.contains(key));
+            fleet.set_retired(!keys.contains(key));
         }
     }
 
@@ -113,7 +141,7 @@ impl Instances {
 
     /// Once a second: lets go what has been idle too long, and forgets fleets with nothing left.
     async fn expire(self, stop: CancellationToken) {
-        let mut tick = tokio::time::interval(Duration::from_secs(1));
+        let mut tick = tokio::time::interval(SWEEP);
         loop {
             tokio::select! {
                 () = stop.cancelled() => return,
@@ -130,8 +158,12 @@ impl Instances {
             let mut fleets = self.fleets.write();
             for key in empty {
                 // Held by the map alone: no call can be on its way into it.
-                if fleets.get(&key).is_some_and(|f| Arc::strong_count(f) == 1 && !f.breaker_open()) {
-                    fleets.remove(&key);
+                let forget = |f: &Arc<Fleet>| Arc::strong_count(f) == 1 && !f.breaker_open() && !f.expects();
+                if fleets.get(&key).is_some_and(forget)
+                    && let Some(fleet) = fleets.remove(&key)
+                {
+                    let (function, learnt) = fleet.learnt();
+                    self.remembered.lock().put(function, learnt);
                 }
             }
         }

@@ -70,7 +70,7 @@ impl Pools {
 
     /// Takes an instance, or a place in the queue for one.
     pub fn claim(&self, key: &PoolKey) -> Claim<'_> {
-        let (claim, first) = {
+        let (claim, waits) = {
             let mut pools = self.pools.lock();
             let pool = pools.entry(key.clone()).or_default();
             let alive = loop {
@@ -89,15 +89,12 @@ impl Pools {
                     pool.next_ticket += 1;
                     let number = pool.next_ticket;
                     pool.tickets.push_back((number, send));
-                    (
-                        Claim::Wait(Ticket { pools: self, key: key.clone(), number, receive }),
-                        pool.tickets.len() == 1,
-                    )
+                    (Claim::Wait(Ticket { pools: self, key: key.clone(), number, receive }), true)
                 }
             }
         };
         // The controller learns at once that somebody waits; that claims happen it may learn within a second.
-        if first {
+        if waits {
             self.demand.wake();
         }
         claim
@@ -110,11 +107,20 @@ impl Pools {
         let mut instance = instance;
         while let Some((_, send)) = pool.tickets.pop_front() {
             match send.send(instance) {
-                Ok(()) => return pool.note_claim(),
+                Ok(()) => {
+                    pool.note_claim();
+                    // Or the controller would start another one in the place of the one that was just taken.
+                    return self.demand.wake();
+                }
                 Err(back) => instance = back,
             }
         }
         pool.ready.push_back(instance);
+    }
+
+    /// Instances of a kind that could be claimed at once.
+    pub fn ready(&self, key: &PoolKey) -> usize {
+        self.pools.lock().get(key).map_or(0, |pool| pool.ready.len())
     }
 
     /// Takes one particular instance out; `None` when it is not waiting here.
@@ -172,7 +178,11 @@ impl Drop for Ticket<'_> {
         {
             let mut pools = self.pools.pools.lock();
             if let Some(pool) = pools.get_mut(&self.key) {
+                let before = pool.tickets.len();
                 pool.tickets.retain(|(number, _)| *number != self.number);
+                if pool.tickets.len() < before {
+                    self.pools.demand.wake();
+                }
             }
         }
         // It may have arrived in the moment we left; then it belongs to the next in line.
@@ -180,5 +190,30 @@ impl Drop for Ticket<'_> {
         if let Ok(instance) = self.receive.try_recv() {
             self.pools.add(instance);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use davit_api::NetworkClass;
+
+    use super::*;
+
+    #[test]
+    fn each_start_of_a_burst_is_told_of_and_so_is_each_that_needs_none_any_more() {
+        let demand = Demand::default();
+        let pools = Pools::new(demand.clone());
+        let network = NetworkClass::Egress;
+        let key = PoolKey { image: "i".into(), memory_mb: 1, cpu_millis: 1, ephemeral_mb: 1, network };
+        assert!(!demand.woken());
+        let waiting = [pools.claim(&key), pools.claim(&key), pools.claim(&key)];
+        assert!(demand.woken() && !demand.woken(), "many at once are told of once");
+        let last = pools.claim(&key);
+        assert!(demand.woken());
+        drop(last);
+        assert!(demand.woken());
+        assert_eq!(pools.wanted()[0].waiting, 3);
+        drop(waiting);
+        assert_eq!(pools.wanted()[0].waiting, 0);
     }
 }

@@ -16,6 +16,7 @@ use crate::config::InstanceLimits;
 use crate::facts::{InstanceFact, Recorder};
 use crate::instances::bundles::Bundles;
 use crate::instances::pool::Pools;
+use crate::instances::remember::Expected;
 use crate::instances::{Fleet, Instance};
 use crate::metrics::Metrics;
 
@@ -38,6 +39,8 @@ pub struct Shared {
     pub metrics: Arc<Metrics>,
     /// Bounds and times.
     pub limits: InstanceLimits,
+    /// When schedules call.
+    pub expected: Arc<Expected>,
     pub(super) idle: mpsc::UnboundedSender<IdleNote>,
 }
 

@@ -1,7 +1,9 @@
 //! The right to make one call to one instance. However the call ends, the slot comes back by being dropped.
 
 use std::sync::Arc;
+use std::time::Instant;
 
+use crate::instances::state::Grant;
 use crate::instances::{Fleet, Instance};
 
 /// One call's place in an instance.
@@ -11,11 +13,18 @@ pub struct Slot {
     thaw: bool,
     cold_ms: Option<f64>,
     spoiled: bool,
+    /// Since when it is used; none when its call had gone before it could be.
+    granted: Option<Instant>,
 }
 
 impl Slot {
-    pub(super) fn new(fleet: Arc<Fleet>, instance: Arc<Instance>, thaw: bool, cold_ms: Option<f64>) -> Self {
-        Self { fleet, instance, thaw, cold_ms, spoiled: false }
+    pub(super) fn new(fleet: Arc<Fleet>, grant: Grant) -> Self {
+        let Grant { instance, thaw, cold_ms, at } = grant;
+        Self { fleet, instance, thaw, cold_ms, spoiled: false, granted: Some(at) }
+    }
+    /// Nobody took it: its time says nothing about how long calls take.
+    pub(super) fn set_unused(&mut self) {
+        self.granted = None;
     }
     /// The instance.
     pub fn instance(&self) -> &Arc<Instance> {
@@ -43,6 +52,6 @@ impl Slot {
 
 impl Drop for Slot {
     fn drop(&mut self) {
-        self.fleet.release(&self.instance, self.spoiled);
+        self.fleet.release(&self.instance, self.spoiled, self.granted);
     }
 }

@@ -14,27 +14,63 @@ use crate::instances::{Fleet, Instance};
 use crate::invoke::CallError;
 use crate::outcome;
 
+/// What an instance is started for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Reason {
+    /// Calls wait.
+    Line,
+    /// A call is expected; nobody is waited for any longer after `until`.
+    Ahead {
+        /// When the instance is judged first, should no call have come.
+        until: Instant,
+    },
+    /// The version's `min_instances`.
+    Minimum,
+}
+
+impl Reason {
+    /// Until when it was decided that there is one.
+    pub(super) fn until(self) -> Option<Instant> {
+        match self {
+            Self::Ahead { until } => Some(until),
+            Self::Line | Self::Minimum => None,
+        }
+    }
+}
+
+/// How a start went.
+pub(super) struct Started {
+    pub(super) reason: Reason,
+    /// When it was decided on.
+    pub(super) decided: Instant,
+    /// Whether the pool had one ready.
+    pub(super) pooled: bool,
+    /// Time from the claim to the version's being loaded.
+    pub(super) init_ms: f64,
+}
+
 /// Instances that may be lost under one start before the start counts as failed.
 const TRIES: usize = 3;
 
 /// Brings one instance into `fleet`, or tells the line why not.
-pub(super) async fn run(fleet: Arc<Fleet>) {
+pub(super) async fn run(fleet: Arc<Fleet>, reason: Reason) {
+    let decided = Instant::now();
     let guard = Guard(Some(fleet.clone()));
     let mut last = CallError::refused(ApiError::new(
         ErrorCode::Unavailable,
         "instances were lost before they could start",
     ));
     for _ in 0..TRIES {
-        let Some(instance) = claim(&fleet).await else { return guard.counted_off() };
+        let Some((instance, pooled)) = claim(&fleet, reason).await else { return guard.counted_off() };
         let claimed = Instant::now();
         fleet.shared.metrics.claims.add(1);
         match init(&fleet, &instance).await {
             Ok(()) => {
-                let ms = claimed.elapsed().as_secs_f64() * 1_000.0;
-                fleet.shared.metrics.init_ms.note(ms);
+                let init_ms = claimed.elapsed().as_secs_f64() * 1_000.0;
+                fleet.shared.metrics.init_ms.note(init_ms);
                 guard.counted_off();
                 fleet.shared.note(&fleet, &instance, InstanceState::Active);
-                return fleet.join(instance, ms);
+                return fleet.join(instance, Started { reason, decided, pooled, init_ms });
             }
             Err(Failed::Version(error)) => {
                 fleet.shared.released(&instance, &format!("init failed: {}", error.error.message));
@@ -52,10 +88,10 @@ pub(super) async fn run(fleet: Arc<Fleet>) {
     fleet.start_failed(&last);
 }
 
-/// An instance from the pool; `None` when nobody needs it any more.
-async fn claim(fleet: &Arc<Fleet>) -> Option<Arc<Instance>> {
+/// An instance from the pool, and whether one was ready; `None` when nobody needs it any more.
+async fn claim(fleet: &Arc<Fleet>, reason: Reason) -> Option<(Arc<Instance>, bool)> {
     let mut ticket = match fleet.shared.pools.claim(&fleet.version.pool_key) {
-        Claim::Now(instance) => return Some(instance),
+        Claim::Now(instance) => return Some((instance, true)),
         Claim::Wait(ticket) => ticket,
     };
     loop {
@@ -63,13 +99,24 @@ async fn claim(fleet: &Arc<Fleet>) -> Option<Arc<Instance>> {
         let mut slack = std::pin::pin!(slack);
         // Registered before looking, so that a call which leaves in between is not missed.
         slack.as_mut().enable();
-        if fleet.start_not_needed() {
+        if fleet.start_not_needed(reason) {
             return None;
         }
         tokio::select! {
-            instance = ticket.wait() => return instance,
+            // What arrived wins over what became superfluous in the same moment.
+            biased;
+            instance = ticket.wait() => return instance.map(|instance| (instance, false)),
             () = slack => {}
+            () = over(reason) => {}
         }
+    }
+}
+
+/// Ends when a start ahead of a call has come to nothing.
+async fn over(reason: Reason) {
+    match reason.until() {
+        Some(until) => tokio::time::sleep_until(until.into()).await,
+        None => std::future::pending().await,
     }
 }
 

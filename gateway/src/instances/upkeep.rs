@@ -1,10 +1,11 @@
 //! What happens to a fleet's instances between calls: frozen when idle, let go in the end.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use davit_api::InstanceId;
 
+use crate::instances::state::{Member, State};
 use crate::instances::{Counts, Fleet};
 
 impl Fleet {
@@ -40,24 +41,21 @@ impl Fleet {
         state.members.iter_mut().find(|m| m.instance.id == id).is_some_and(|m| std::mem::take(&mut m.frozen))
     }
 
-    /// Lets go what has been idle too long; returns whether nothing at all is left.
+    /// Lets go what is not worth its memory any more, and starts what is due ahead of a call; returns whether
+    /// nothing at all is left or on its way.
     pub(super) fn expire(self: &Arc<Self>, now: Instant) -> bool {
-        let keep = Duration::from_secs(self.version.spec.keep_alive_seconds.into());
         let (gone, retired, empty) = {
             let mut state = self.state.lock();
             let retired = state.retired;
-            let mut gone = Vec::new();
-            state.members.retain_mut(|m| {
-                let over = m.in_use == 0 && (retired || now.saturating_duration_since(m.idle_since) >= keep);
-                if over {
-                    gone.push(m.instance.clone());
-                }
-                !over
-            });
-            (gone, retired, state.members.is_empty() && state.line.is_empty() && state.starting == 0)
+            let gone = match retired {
+                true => all_idle(&mut state),
+                false => self.judge_idle(&mut state, now),
+            };
+            self.start_ahead(&mut state, now);
+            (gone, retired, state.is_empty())
         };
-        for instance in gone {
-            self.shared.released(&instance, if retired { "superseded" } else { "idle" });
+        for member in gone {
+            self.shared.released(&member.instance, if retired { "superseded" } else { "idle" });
         }
         empty
     }
@@ -69,7 +67,11 @@ impl Fleet {
 
     /// Says whether the version is still live.
     pub(super) fn set_retired(&self, retired: bool) {
-        self.state.lock().retired = retired;
+        let changed = std::mem::replace(&mut self.state.lock().retired, retired) != retired;
+        if changed {
+            // A start that is not for the line is superfluous now.
+            self.slack.notify_waiters();
+        }
     }
 
     /// Ends everything, for the end of the process.
@@ -77,9 +79,11 @@ impl Fleet {
         let (members, line) = {
             let mut state = self.state.lock();
             state.retired = true;
-            (std::mem::take(&mut state.members), std::mem::take(&mut state.line))
+            let members: Vec<Member> = (0..state.members.len()).rev().map(|at| state.take_out(at)).collect();
+            (members, std::mem::take(&mut state.line))
         };
         drop(line);
+        self.slack.notify_waiters();
         for member in members {
             self.shared.released(&member.instance, "gateway shut down");
         }
@@ -94,7 +98,15 @@ impl Fleet {
             frozen,
             starting: state.starting,
             waiting: state.line.len(),
-            in_use: state.members.iter().map(|m| m.in_use).sum(),
+            in_use: state.in_use(),
         }
     }
+}
+
+/// Takes out every member without calls.
+fn all_idle(state: &mut State) -> Vec<Member> {
+    // From the end, since the last member takes the place of one that goes.
+    let idle: Vec<usize> =
+        (0..state.members.len()).rev().filter(|at| state.members[*at].in_use == 0).collect();
+    idle.into_iter().map(|at| state.take_out(at)).collect()
 }
