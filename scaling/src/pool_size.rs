@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 const WINDOW: usize = 120;
 /// Standard deviations of a Poisson count that a pool can bear: 98 % of the refill times pass without a wait.
 const MARGIN: f64 = 2.0;
-/// CPUs that one start keeps busy while it lasts.
-const CPUS_PER_START: usize = 1;
+/// CPUs that refills leave idle, so that the first call to come need not wait for one of them to end.
+const KEPT_FREE: usize = 1;
 
 /// Claims of one key, second by second, for two minutes. Constant size.
 #[derive(Debug, Clone)]
@@ -133,7 +133,7 @@ pub fn deal(asks: &[Asks], memory_mb: u64) -> Vec<u32> {
 pub struct Machine {
     /// CPUs.
     pub cpus: usize,
-    /// Calls that run now.
+    /// CPUs that calls keep busy now, one each.
     pub running_calls: usize,
     /// Starts that calls wait for.
     pub urgent_starts: usize,
@@ -141,13 +141,13 @@ pub struct Machine {
     pub refills: usize,
 }
 
-/// Refills that may begin now. None while a call waits for a start; otherwise as many as there are idle CPUs,
-/// and one in any case, or a busy machine would never have a pool again.
+/// Refills that may begin now; each keeps a CPU busy. None while a call waits for a start; otherwise as many as there
+/// are idle CPUs but for one, and one in any case, or a busy machine would never have a pool again.
 pub fn refills_allowed(lacking: usize, machine: Machine) -> usize {
     if machine.urgent_starts > 0 {
         return 0;
     }
-    let idle = machine.cpus.saturating_sub(machine.running_calls) / CPUS_PER_START;
+    let idle = machine.cpus.saturating_sub(machine.running_calls + KEPT_FREE);
     lacking.min(idle.max(1).saturating_sub(machine.refills))
 }
 
@@ -184,7 +184,7 @@ mod tests {
     #[test]
     fn refilling_waits_while_a_call_does() {
         let machine = Machine { cpus: 8, running_calls: 2, urgent_starts: 0, refills: 1 };
-        assert_eq!(refills_allowed(10, machine), 5);
+        assert_eq!(refills_allowed(10, machine), 4, "a CPU is left to the first call");
         assert_eq!(refills_allowed(10, Machine { urgent_starts: 1, ..machine }), 0);
         assert_eq!(refills_allowed(10, Machine { running_calls: 50, refills: 0, ..machine }), 1);
     }

@@ -1,9 +1,12 @@
 //! Pure: which generic instances each gateway should have waiting, from the images on this host, what was
-//! claimed lately, and the memory set aside. No clock, no engine, no registry; reconcile calls it.
+//! claimed lately, and the memory set aside. The rules are `davit_scaling`'s; here they are applied to gateways and
+//! keys. No clock, no engine, no registry; reconcile calls it.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use davit_api::{GatewayId, NetworkClass, PoolKey, RuntimeName, VersionSpec};
+use davit_scaling::pool_size::{self, Asks, Bounds, Demand};
 
 /// Bounds of all pools together.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,39 +37,31 @@ pub fn standing_key(image: &str) -> Option<PoolKey> {
     Some(PoolKey { network: NetworkClass::Egress, ..PoolKey::of(&spec) })
 }
 
-/// How many instances of each key each gateway should have waiting.
-///
-/// Memory is dealt out in rounds, one instance each, so a scarce budget is shared instead of going to
-/// whoever sorts first; what was claimed lately goes before what merely might be.
+/// What one more instance of a pool takes: the engine's share and the start of the language's runtime, which come
+/// to less than a second for every runtime image.
+const REFILL: Duration = Duration::from_secs(1);
+
+/// How many instances of each key each gateway should have waiting: `davit_scaling::pool_size` says how many one
+/// pool would like to have, and deals the memory out among them.
 pub fn wanted(view: &PoolView, limits: PoolLimits) -> BTreeMap<(GatewayId, PoolKey), u32> {
-    let mut wishes: BTreeMap<(GatewayId, PoolKey), u32> = BTreeMap::new();
+    let mut bases: BTreeMap<(GatewayId, PoolKey), u32> = BTreeMap::new();
     for gateway in &view.gateways {
-        for key in &view.standing {
-            wishes.insert((*gateway, key.clone()), limits.base.min(limits.per_key));
+        bases.extend(view.standing.iter().map(|key| ((*gateway, key.clone()), limits.base)));
+        for slot in view.claims.keys().filter(|slot| slot.0 == *gateway) {
+            bases.entry(slot.clone()).or_insert(0);
         }
     }
-    for (slot, claims) in &view.claims {
-        if *claims == 0 || !view.gateways.contains(&slot.0) {
-            continue;
-        }
-        let wish = wishes.entry(slot.clone()).or_insert(0);
-        // As many as were just spent, and one to be ahead of growth.
-        *wish = (*wish).max(claims.saturating_add(1)).min(limits.per_key);
-    }
-    let mut order: Vec<_> = wishes.iter().collect();
-    order.sort_by_key(|(slot, _)| std::cmp::Reverse(view.claims.get(slot).copied().unwrap_or(0)));
-    let mut left = limits.memory_mb;
-    let mut granted: BTreeMap<(GatewayId, PoolKey), u32> = BTreeMap::new();
-    for round in 0..limits.per_key {
-        for (slot, wish) in &order {
-            let cost = u64::from(slot.1.memory_mb);
-            if **wish > round && cost <= left {
-                left -= cost;
-                *granted.entry((*slot).clone()).or_insert(0) += 1;
-            }
-        }
-    }
-    granted
+    let asks: Vec<Asks> = bases
+        .iter()
+        .map(|(slot, base)| {
+            let demand = Demand::of_minute(view.claims.get(slot).copied().unwrap_or(0));
+            let bounds = Bounds { base: *base, most: limits.per_key };
+            let wish = pool_size::wish(demand, REFILL, bounds);
+            Asks { wish, memory_mb: slot.1.memory_mb, rate: demand.rate, refill: REFILL }
+        })
+        .collect();
+    let granted = pool_size::deal(&asks, limits.memory_mb);
+    bases.into_keys().zip(granted).filter(|(_, instances)| *instances > 0).collect()
 }
 
 #[cfg(test)]

@@ -1,20 +1,19 @@
 //! What to start now. Calls that wait come first, a turn each; then standing pools, one of every kind before a
-//! second of any. No more is planned than may run at a time: what is left is planned anew when a start ends,
-//! so that a call which came in the meantime is not behind a pool's refill.
+//! second of any, and none while a call waits for a start. No more is planned than may run at a time: what is
+//! left is planned anew when a start ends, so that a call which came in the meantime is not behind a pool's refill.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::time::Duration;
 
 use davit_api::{GatewayId, InstanceId, InstanceState};
+use davit_scaling::pool_size::{Machine, refills_allowed};
 
 use super::ledger::Ledger;
-use super::{Plan, Reason, Slot, World, removal, slot};
+use super::{Instance, Plan, Reason, Slot, World, removal, slot};
 
 /// A start usually takes less than a second. One that takes longer hangs rather than works, and must not keep
 /// others from starting.
 pub(super) const SLOW_START: Duration = Duration::from_secs(5);
-/// Starts that standing pools leave free, so that the first call to come need not wait for a refill to end.
-const KEPT_FREE: usize = 1;
 
 /// Plans starts, and the evictions that make room for those that calls wait for.
 pub(super) fn grow(world: &World, doomed: &mut HashSet<InstanceId>, plan: &mut Plan) {
@@ -25,16 +24,37 @@ pub(super) fn grow(world: &World, doomed: &mut HashSet<InstanceId>, plan: &mut P
     };
     let waiting = of_the_living(&world.waiting);
     let mut ledger = Ledger::new(world, doomed);
-    let mut free = world.bounds.starts.saturating_sub(running(world));
+    let running = running(world);
+    let mut free = world.bounds.starts.saturating_sub(running);
 
     let lacking = ledger.lacking(waiting.iter());
     let no_room = serve_calls(world, &waiting, lacking, &mut free, &mut ledger, doomed, plan);
     // What is left of a room that is too small for a call is not spent on a pool.
     if !no_room {
         let lacking = ledger.lacking(of_the_living(&world.standing).iter());
-        let keep = KEPT_FREE.min(world.bounds.starts.saturating_sub(1));
-        fill_pools(world, lacking, free.saturating_sub(keep), &mut ledger, plan);
+        let machine = Machine {
+            cpus: world.bounds.starts,
+            running_calls: world.instances.iter().filter(|row| row.state == InstanceState::Active).count(),
+            urgent_starts: plan.start.len() + plan.queued as usize + urgent(world, &waiting),
+            refills: running,
+        };
+        let missing = lacking.values().map(|missing| *missing as usize).sum();
+        fill_pools(world, lacking, refills_allowed(missing, machine).min(free), &mut ledger, plan);
     }
+}
+
+/// Starts under way that calls wait for, and that get somewhere.
+fn urgent(world: &World, waiting: &BTreeMap<Slot, u32>) -> usize {
+    let young = |row: &Instance| row.state == InstanceState::Starting && row.age < SLOW_START;
+    let ready = |row: &Instance| row.state == InstanceState::Pooled;
+    let count = |of: &Slot, is: &dyn Fn(&Instance) -> bool| {
+        world.instances.iter().filter(|row| row.gateway == of.0 && row.key == of.1 && is(row)).count()
+    };
+    let wanted = waiting.iter().map(|(slot, calls)| {
+        // What is ready goes to the calls that have waited longest.
+        (*calls as usize).saturating_sub(count(slot, &ready)).min(count(slot, &young))
+    });
+    wanted.sum()
 }
 
 /// Starts that run here and still get somewhere.

@@ -75,10 +75,10 @@ fn a_deficit_is_started_and_what_starts_already_counts() {
     let (mut world, gateway) = world();
     world.standing.insert((gateway, key(256)), 2);
     world.waiting.insert((gateway, key(256)), 1);
-    assert_eq!(plan(&world).start.len(), 3);
+    assert_eq!(plan(&world).start.len(), 1, "the pool is filled once the call is served");
     add(&mut world, row(gateway, InstanceState::Starting), true);
     add(&mut world, row(gateway, InstanceState::Pooled), true);
-    assert_eq!(plan(&world).start.len(), 1);
+    assert_eq!(plan(&world).start.len(), 1, "one of these is the call's");
     add(&mut world, row(gateway, InstanceState::Active), true);
     assert_eq!(plan(&world).start.len(), 1, "a claimed instance is refilled");
 }
@@ -233,12 +233,12 @@ proptest! {
         prop_assert!(result.start.is_empty() || used <= memory_mb);
         prop_assert!(result.start.is_empty() || stay + result.start.len() <= 20);
 
-        // Carried out, it has nothing left to start; and nothing to remove, once the removals that yielded to
+        // Carried out, with the pools after the calls, it has nothing left to start; and nothing to remove, once the removals that yielded to
         // waiting calls have had their turn.
         let mut next = world.clone();
         let mut result = result;
         for look in 0..30 {
-            prop_assert!(look == 0 || result.start.is_empty());
+            prop_assert!(look < 2 || result.start.is_empty());
             let gone: HashSet<_> = result.remove.iter().filter_map(|r| r.instance)
                 .chain(result.close.iter().map(|c| c.0)).collect();
             next.instances.retain(|i| !gone.contains(&i.id));

@@ -18,10 +18,32 @@ fn calls_that_wait_go_before_pools_and_pools_leave_a_start_free() {
     world.standing.insert((gateway, key(128)), 2);
     assert_eq!(sizes(&plan(&world)), [128, 128], "one is kept free");
     world.waiting.insert((gateway, key(512)), 1);
-    assert_eq!(sizes(&plan(&world)), [512, 128]);
+    assert_eq!(sizes(&plan(&world)), [512], "the pool's wait while a call does");
     world.waiting.insert((gateway, key(512)), 4);
     let plan = plan(&world);
     assert_eq!((sizes(&plan), plan.queued), (vec![512, 512, 512], 1));
+}
+
+#[test]
+fn a_pool_waits_for_starts_under_way_that_calls_wait_for_and_takes_idle_cores_only() {
+    let (mut world, gateway) = world();
+    world.bounds.starts = 4;
+    world.standing.insert((gateway, key(128)), 8);
+    world.waiting.insert((gateway, key(256)), 1);
+    let id = add(&mut world, row(gateway, InstanceState::Starting), true);
+    world.starting_here.insert(id);
+    assert_eq!(plan(&world).start.len(), 0, "the call's start has the machine to itself");
+    world.instances[0].age = SLOW_START;
+    assert_eq!(sizes(&plan(&world)), [128; 3], "one that hangs holds up nobody");
+    world.instances[0].state = InstanceState::Pooled;
+    assert_eq!(sizes(&plan(&world)), [128; 3], "what is ready will be claimed in a moment");
+    world.waiting.clear();
+    add(&mut world, row(gateway, InstanceState::Active), true);
+    assert_eq!(plan(&world).start.len(), 2, "a call keeps a core busy");
+    for _ in 0..9 {
+        add(&mut world, row(gateway, InstanceState::Active), true);
+    }
+    assert_eq!(plan(&world).start.len(), 1, "or a busy machine would never have a pool again");
 }
 
 #[test]
