@@ -78,6 +78,20 @@ fn every_key_arrives() {
 }
 
 #[test]
+fn how_long_an_instance_stays_is_automatic_unless_it_is_said_and_the_minimum_is_no_more_than_the_maximum() {
+    let spec = |more: &str| Manifest::parse(&format!("{SMALL}{more}")).unwrap().version_spec();
+    let automatic = spec("");
+    assert_eq!((automatic.keep_alive().as_secs(), automatic.min_instances), (3_600, 0));
+    let stored = serde_json::to_value(&automatic).unwrap();
+    assert!(stored.get("keep_alive_seconds").is_none() && stored.get("min_instances").is_none());
+    assert_eq!(serde_json::from_value::<VersionSpec>(stored).unwrap(), automatic);
+    assert_eq!(spec("keep_alive_seconds = 5\n").keep_alive().as_secs(), 5);
+    assert_eq!(spec("min_instances = 3\nmax_instances = 3\n").min_instances, 3);
+    let text = error(&format!("{SMALL}min_instances = 11\n"));
+    assert!(text.contains("min_instances: must be at most max_instances, 10, not 11"), "{text}");
+}
+
+#[test]
 fn an_unknown_key_is_refused_with_a_hint() {
     let text = error(&format!("{SMALL}memory = 512\n"));
     assert_eq!(text, "davit.toml, line 4: memory: unknown key; did you mean memory_mb?");
