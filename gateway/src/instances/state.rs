@@ -92,9 +92,10 @@ impl Learnt {
     }
 
     /// What a start some time from now can be expected to take: an empty pool will have been filled by then, as
-    /// often as it was before.
+    /// often as it was before. No less than [`POOLED`], however short the call's wait was: the pool needs another
+    /// container in its place, and one that went a second after each call would cost more than it held.
     pub(super) fn usual(&self) -> Duration {
-        self.usual.mean().unwrap_or(POOLED)
+        self.usual.mean().unwrap_or(POOLED).max(POOLED)
     }
 
     /// What a start takes now.
