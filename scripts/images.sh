@@ -72,7 +72,7 @@ build() {
         local before
         before=$(docker image inspect -f '{{.Id}}' "$tag" 2> /dev/null || true)
         say "$tag: building"
-        docker build --force-rm --label "davit.content=$hash" -t "$tag" "${args[@]}" "$context" > "$log" 2>&1 ||
+        docker build --force-rm --label "davit.content=$hash" --label "davit.runtime-toml=$(cat "$context/runtime.toml")" -t "$tag" "${args[@]}" "$context" > "$log" 2>&1 ||
             { tail -n 30 "$log" >&2; fail "$tag was not built (full log: $log)"; }
         # The one before would stay behind without a name; containers that still run from it keep it.
         [[ -z $before || $before == "$(docker image inspect -f '{{.Id}}' "$tag")" ]] || docker image rm "$before" > /dev/null 2>&1 || true

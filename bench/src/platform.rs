@@ -169,6 +169,18 @@ impl Platform {
         Ok(reqwest::get(format!("{admin}{path}")).await?.error_for_status()?.text().await?)
     }
 
+    /// Waits until so many warm containers are kept for the next deploy.
+    pub(crate) async fn spares(&self, wanted: u64) -> crate::Result<()> {
+        let start = Instant::now();
+        while start.elapsed() < PATIENCE {
+            if self.status().await?["build"]["spares"].as_u64() >= Some(wanted) {
+                return Ok(());
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        Err(format!("{wanted} containers are not kept for the next deploy").into())
+    }
+
     /// Waits until `wanted` instances of a runtime wait in the pool and nothing has been started or removed for
     /// a moment, so that a cold start is a pooled one and nothing of the one before disturbs it.
     pub(crate) async fn rested(&self, runtime: &str, wanted: u64) -> crate::Result<()> {

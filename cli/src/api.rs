@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use davit_api::{
     BuildEvent, Digest, EnqueueAccepted, FireView, FunctionDetail, FunctionName, FunctionSummary, Info,
-    InvocationId, InvocationView, LogLine, NamespaceName, NewSchedule, NewToken, NewVersion, Rollback,
-    ScheduleName, ScheduleView, SecretName, SecretValue, SecretView, TokenCreated, TokenId, TokenView,
-    VersionView,
+    InvocationId, InvocationView, LogLine, NamespaceName, NewSchedule, NewToken, NewVersion, Preview,
+    PreviewRequest, Rollback, ScheduleName, ScheduleView, SecretName, SecretValue, SecretView, TokenCreated,
+    TokenId, TokenView, VersionView,
 };
 use reqwest::Method;
 use reqwest::header::HeaderMap;
@@ -156,6 +156,10 @@ impl Api {
 
     pub(crate) async fn schedules(&self, function: &FunctionName) -> Result<Vec<ScheduleView>> {
         self.management.get(&self.of_function(function, "/schedules")).await
+    }
+
+    pub(crate) async fn preview(&self, request: &PreviewRequest) -> Result<Preview> {
+        self.management.post("/v1/schedules/preview", request).await
     }
 
     pub(crate) async fn add_schedule(

@@ -1,6 +1,9 @@
 //! One controller acts, the others stand by: a lease in the registry, on the database's clock. Whoever holds
 //! it starts and removes containers; losing sight of the registry for most of a lease counts as losing it.
 
+use std::fs::{File, TryLockError};
+use std::io::Read as _;
+use std::os::unix::fs::FileExt as _;
 use std::path::Path;
 use std::time::Duration;
 
@@ -83,14 +86,51 @@ async fn step(registry: &Registry, holder: Uuid, held: Option<(Fence, Instant)>)
     }
 }
 
+/// A holder's id, and the lock that keeps others on this machine from using the same.
+#[derive(Debug)]
+pub struct Holder {
+    /// The id.
+    pub id: Uuid,
+    _lock: Option<File>,
+}
+
 /// A holder's id that outlives the process: a controller that was killed and comes back with the same state
-/// directory has its lease at once instead of waiting for it to lapse.
-pub fn stable_holder(state_dir: &Path) -> std::io::Result<Uuid> {
+/// directory has its lease at once instead of waiting for it to lapse. Only one process at a time has that id;
+/// a standby beside it, which must not pass for it, gets one of its own.
+pub fn holder(state_dir: &Path) -> std::io::Result<Holder> {
     let path = state_dir.join("controller-id");
-    if let Some(id) = std::fs::read_to_string(&path).ok().and_then(|text| text.trim().parse().ok()) {
-        return Ok(id);
+    let mut file = File::options().read(true).write(true).create(true).truncate(false).open(path)?;
+    match file.try_lock() {
+        Ok(()) => {}
+        Err(TryLockError::WouldBlock) => return Ok(Holder { id: Uuid::new_v4(), _lock: None }),
+        Err(TryLockError::Error(error)) => return Err(error),
     }
-    let id = Uuid::new_v4();
-    std::fs::write(&path, id.to_string())?;
-    Ok(id)
+    let mut text = String::new();
+    file.read_to_string(&mut text)?;
+    let id = match text.trim().parse() {
+        Ok(id) => id,
+        Err(_) => {
+            let id = Uuid::new_v4();
+            file.set_len(0)?;
+            file.write_all_at(id.to_string().as_bytes(), 0)?;
+            id
+        }
+    };
+    Ok(Holder { id, _lock: Some(file) })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_at_a_time_has_the_id_that_stays() {
+        let dir = tempfile::tempdir().unwrap();
+        let first = holder(dir.path()).unwrap();
+        let standby = holder(dir.path()).unwrap();
+        assert_ne!(first.id, standby.id);
+        let id = first.id;
+        drop(first);
+        assert_eq!(holder(dir.path()).unwrap().id, id, "who comes back is the same");
+    }
 }

@@ -10,6 +10,7 @@ use davit_api::InstanceId;
 use davit_daemon::Tasks;
 use davit_registry::{Changes, MasterKey, Registry};
 use parking_lot::Mutex;
+use tokio::sync::watch;
 use uuid::Uuid;
 
 use crate::backend::Backend;
@@ -26,7 +27,7 @@ pub const AUDIT_DAYS: u32 = 400;
 pub struct WorldSettings {
     /// davit's state directory, absolute.
     pub state_dir: PathBuf,
-    /// Who holds the lease; see [`acting::stable_holder`].
+    /// Who holds the lease; see [`acting::holder`].
     pub holder: Uuid,
     /// Bounds of the pools.
     pub pool: PoolLimits,
@@ -83,6 +84,10 @@ pub struct World {
     pub(crate) starting: Busy,
     /// Builders and smoke starts of this process.
     pub(crate) errands: Busy,
+    /// Containers that wait for the next deploy.
+    pub(crate) spares: Arc<build::Spares>,
+    /// What images say about their builds.
+    pub(crate) recipes: build::Recipes,
 }
 
 impl World {
@@ -102,6 +107,8 @@ impl World {
             settings,
             starting: Busy::default(),
             errands: Busy::default(),
+            spares: Arc::default(),
+            recipes: build::Recipes::default(),
         }
     }
 }
@@ -134,13 +141,33 @@ impl Drop for BusyGuard {
     }
 }
 
-/// Starts every loop of the controller except its HTTP server. The answer tells what the reconcile loop saw
-/// and did last, for the admin routes.
-pub fn spawn_loops(world: World, tasks: &Tasks) -> tokio::sync::watch::Receiver<reconcile::Status> {
+/// The loops that run.
+pub struct Loops {
+    /// What the reconcile loop saw and did last, for the admin routes.
+    pub status: watch::Receiver<reconcile::Status>,
+    spares: Arc<build::Spares>,
+}
+
+impl Loops {
+    /// A look at how many containers are kept for the next deploy, for the admin routes.
+    pub fn spares(&self) -> impl Fn() -> usize + Send + Sync + 'static {
+        let spares = self.spares.clone();
+        move || spares.waiting()
+    }
+    /// Removes the containers that are kept for the next deploy, and keeps none any more.
+    pub fn close_spares(&self) {
+        self.spares.close();
+    }
+}
+
+/// Starts every loop of the controller except its HTTP server.
+pub fn spawn_loops(world: World, tasks: &Tasks) -> Loops {
     let world = Arc::new(world);
     let acting = acting::spawn(world.registry.clone(), world.settings.holder, tasks);
     let status = reconcile::spawn(world.clone(), acting.clone(), tasks);
     build::spawn(world.clone(), acting.clone(), tasks);
+    build::spawn_spares(world.clone(), acting.clone(), status.clone(), tasks);
+    let spares = world.spares.clone();
     gc::spawn(world, acting, tasks);
-    status
+    Loops { status, spares }
 }

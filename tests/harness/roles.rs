@@ -38,6 +38,8 @@ pub struct Roles {
     // Dropped in this order: gateways, controller, database, directory.
     gateways: Vec<Part>,
     controller: Part,
+    /// A second controller, started by the stories that need one.
+    standby: Part,
     /// The registry's Postgres.
     pub postgres: Postgres,
     state: tempfile::TempDir,
@@ -49,28 +51,11 @@ impl Roles {
     /// Starts a controller and so many gateways, and waits until all are ready.
     pub async fn start(gateways: usize) -> Self {
         let (postgres, state) = (Postgres::start_new().await, state_dir());
-        let part = |role: &str, number: usize, gateway: u16| {
-            let (public, admin) = (free_port(), free_port());
-            let mut settings = vec![
-                ("DAVIT_STATE_DIR".to_owned(), state.path().display().to_string()),
-                ("DATABASE_URL".to_owned(), postgres.url()),
-                ("DAVIT_ADMIN".to_owned(), format!("127.0.0.1:{admin}")),
-            ];
-            settings.extend(match role {
-                "controller" => [
-                    ("DAVIT_MANAGEMENT".to_owned(), format!("127.0.0.1:{public}")),
-                    ("DAVIT_GATEWAY_URL".to_owned(), format!("http://127.0.0.1:{gateway}")),
-                ]
-                .to_vec(),
-                _ => vec![("DAVIT_PUBLIC".to_owned(), format!("127.0.0.1:{public}"))],
-            });
-            let line = vec![binary().display().to_string(), role.to_owned()];
-            let log = state.path().join(format!("{role}-{number}.log"));
-            Part { process: Process::new(line, settings, log), public, admin }
-        };
-        let gateways: Vec<Part> = (0..gateways).map(|number| part("gateway", number, 0)).collect();
-        let controller = part("controller", 0, gateways[0].public);
-        let mut roles = Self { gateways, controller, postgres, state, http: http_client() };
+        let gateways: Vec<Part> =
+            (0..gateways).map(|number| part("gateway", number, 0, &postgres, state.path())).collect();
+        let controller = part("controller", 0, gateways[0].public, &postgres, state.path());
+        let standby = part("controller", 1, gateways[0].public, &postgres, state.path());
+        let mut roles = Self { gateways, controller, standby, postgres, state, http: http_client() };
         roles.start_controller().await;
         for number in 0..roles.gateways.len() {
             roles.start_gateway(number).await;
@@ -125,6 +110,25 @@ impl Roles {
         ready(&self.http, &mut self.controller).await;
     }
 
+    /// Starts the second controller beside the first and waits until it is ready.
+    pub async fn start_standby(&mut self) {
+        ready(&self.http, &mut self.standby).await;
+    }
+
+    /// Ends the first controller at once, as a crash would; from here on the second is the one that is spoken to.
+    pub fn lose_controller(&mut self) {
+        self.controller.process.kill();
+        std::mem::swap(&mut self.controller, &mut self.standby);
+    }
+
+    /// Whether the controller that is spoken to is the one that acts.
+    pub async fn acts(&self) -> bool {
+        let url = format!("http://127.0.0.1:{}/status", self.controller.admin);
+        let text = self.http.get(url).send().await.expect("the admin listener answers").text().await;
+        let status: Value = serde_json::from_str(&text.expect("a whole answer")).expect("the status is JSON");
+        status["reconcile"]["acting"] == true
+    }
+
     /// Starts a gateway and waits until it is ready.
     pub async fn start_gateway(&mut self, number: usize) {
         ready(&self.http, &mut self.gateways[number]).await;
@@ -141,9 +145,30 @@ impl Roles {
     }
 
     fn log(&self) -> String {
-        let parts = self.gateways.iter().chain([&self.controller]);
+        let parts = self.gateways.iter().chain([&self.controller, &self.standby]);
         parts.map(|p| format!("--- {:?} ---\n{}", p.process.log, p.process.log())).collect()
     }
+}
+
+/// A process that is not started yet.
+fn part(role: &str, number: usize, gateway: u16, postgres: &Postgres, state: &Path) -> Part {
+    let (public, admin) = (free_port(), free_port());
+    let mut settings = vec![
+        ("DAVIT_STATE_DIR".to_owned(), state.display().to_string()),
+        ("DATABASE_URL".to_owned(), postgres.url()),
+        ("DAVIT_ADMIN".to_owned(), format!("127.0.0.1:{admin}")),
+    ];
+    settings.extend(match role {
+        "controller" => [
+            ("DAVIT_MANAGEMENT".to_owned(), format!("127.0.0.1:{public}")),
+            ("DAVIT_GATEWAY_URL".to_owned(), format!("http://127.0.0.1:{gateway}")),
+        ]
+        .to_vec(),
+        _ => vec![("DAVIT_PUBLIC".to_owned(), format!("127.0.0.1:{public}"))],
+    });
+    let line = vec![binary().display().to_string(), role.to_owned()];
+    let log = state.join(format!("{role}-{number}.log"));
+    Part { process: Process::new(line, settings, log), public, admin }
 }
 
 async fn ready(http: &reqwest::Client, part: &mut Part) {
@@ -168,6 +193,7 @@ impl Drop for Roles {
         for gateway in &mut self.gateways {
             gateway.process.stop();
         }
+        self.standby.process.stop();
         self.controller.process.stop();
         // A controller leaves the containers of living gateways alone, and what it did not get to is its next
         // start's work; here there is none.

@@ -73,6 +73,22 @@ async fn each_role_may_go_while_the_other_goes_on() {
 }
 
 #[tokio::test]
+async fn a_standby_takes_over_from_a_controller_that_died() {
+    let mut roles = Roles::start(1).await;
+    roles.cli().deploy_python("before", PUBLIC, HANDLER).await;
+    assert!(roles.acts().await);
+    roles.start_standby().await;
+
+    roles.lose_controller();
+    assert!(!roles.acts().await, "the other one's lease had not lapsed yet");
+    // Any controller takes orders; this one is carried out as soon as it acts.
+    roles.cli().deploy_python("after", PUBLIC, HANDLER).await;
+    assert!(roles.acts().await);
+    answers(&roles, 0, "after").await;
+    answers(&roles, 0, "before").await;
+}
+
+#[tokio::test]
 async fn two_gateways_share_the_work_and_do_nothing_twice() {
     let roles = Roles::start(2).await;
     let cli = roles.cli();

@@ -61,6 +61,8 @@ async fn measure(bench: &mut Bench, platform: &Platform) -> crate::Result<()> {
         std::fs::write(folder.path().join("app.py"), app)?;
         let davit = davit(platform, folder.path(), &word).await?;
         platform.rested("python3.13", 2).await?;
+        // What davit starts ahead of the next deploy must not run beside the control.
+        platform.spares(2).await?;
         let control = control(folder.path(), &word).await?;
         if n > 0 {
             pairs.push((davit, control));

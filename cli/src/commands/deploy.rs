@@ -81,7 +81,7 @@ impl Deploy {
         let mut cursor = 0;
         loop {
             progress.status(&format!("version {number} is {}", version.state.as_str()));
-            let ended = matches!(version.state, VersionState::Ready | VersionState::Failed);
+            let mut ended = has_ended(version.state);
             // The state was asked for before the events, so a final state comes with all of its lines.
             let events = api.build_events(name, number, cursor, if ended { 0 } else { 10 }).await?;
             for event in &events {
@@ -90,16 +90,18 @@ impl Deploy {
                     progress.line(line);
                 }
             }
-            match version.state {
-                VersionState::Ready => return Ok(version),
-                VersionState::Failed => {
-                    let cause = version.error.unwrap_or_else(|| "the build's output says why".into());
-                    return Err(Failure::Failed(format!("version {number} of {name} failed: {cause}")));
-                }
-                VersionState::Queued | VersionState::Building | VersionState::Starting => {}
+            // A final state is the last event there is.
+            if !ended && events.last().and_then(|event| event.state).is_some_and(has_ended) {
+                version = api.version(name, number).await?;
+                ended = has_ended(version.state);
             }
-            // The server waits for events by itself; this only bounds one that answers at once.
-            tokio::time::sleep(Duration::from_millis(100)).await;
+            if ended {
+                return outcome(name, version);
+            }
+            if events.is_empty() {
+                // The server waits for events by itself; this only bounds one that answers at once.
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
             version = api.version(name, number).await?;
         }
     }
@@ -121,6 +123,18 @@ impl Deploy {
             output::note(format!("route: {} {}{}", route.method, host.unwrap_or_default(), route.path));
         }
     }
+}
+
+fn has_ended(state: VersionState) -> bool {
+    matches!(state, VersionState::Ready | VersionState::Failed)
+}
+
+fn outcome(name: &FunctionName, version: VersionView) -> Result<VersionView> {
+    if version.state == VersionState::Ready {
+        return Ok(version);
+    }
+    let cause = version.error.unwrap_or_else(|| "the build's output says why".into());
+    Err(Failure::Failed(format!("version {} of {name} failed: {cause}", version.number)))
 }
 
 fn read_manifest(folder: &Path) -> Result<Manifest> {

@@ -1,7 +1,10 @@
 //! `davit schedule`: when the clock calls a function.
 
+use chrono::{DateTime, Utc};
 use clap::{Args, Subcommand};
-use davit_api::{FunctionName, MissedPolicy, NewSchedule, ScheduleName, ScheduleSpec, ScheduleView};
+use davit_api::{
+    FunctionName, MissedPolicy, NewSchedule, PreviewRequest, ScheduleName, ScheduleSpec, ScheduleView,
+};
 
 use crate::api::Api;
 use crate::context::Globals;
@@ -13,6 +16,7 @@ use crate::output::{Table, json, line, note, or_dash, when};
 #[command(after_help = "\
 Examples:
   davit schedule add hello nightly '30 2 * * *' --timezone Europe/Berlin
+  davit schedule preview '30 2 * * *' --timezone Europe/Berlin
   davit schedule list hello
   davit schedule run hello nightly        now, once
   davit schedule history hello nightly")]
@@ -25,6 +29,8 @@ pub(crate) struct Schedule {
 enum Verb {
     /// Add a schedule
     Add(Add),
+    /// Show when a cron line would ring; nothing is stored
+    Preview(Preview),
     /// List a function's schedules
     #[command(visible_alias = "ls")]
     List { function: FunctionName },
@@ -75,11 +81,24 @@ struct Add {
     paused: bool,
 }
 
+#[derive(Args)]
+struct Preview {
+    /// Five cron fields: minute, hour, day of month, month, day of week
+    cron: String,
+    /// Time zone in which the fields are read
+    #[arg(long, default_value = "UTC")]
+    timezone: String,
+    /// How many instants
+    #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=100))]
+    count: u32,
+}
+
 impl Schedule {
     pub(crate) async fn run(self, globals: &Globals) -> Result<()> {
         let api = globals.api()?;
         match self.verb {
             Verb::Add(add) => add.run(&api, globals.json()).await,
+            Verb::Preview(preview) => preview.run(&api, globals.json()).await,
             Verb::List { function } => {
                 let schedules = api.schedules(&function).await?;
                 if globals.json() {
@@ -146,6 +165,40 @@ impl Add {
     }
 }
 
+impl Preview {
+    async fn run(self, api: &Api, as_json: bool) -> Result<()> {
+        let zone = davit_cron::parse_zone(&self.timezone).map_err(|e| Failure::Usage(e.to_string()))?;
+        let request = PreviewRequest {
+            cron: self.cron,
+            timezone: Some(self.timezone.clone()),
+            count: Some(self.count),
+        };
+        let preview = api.preview(&request).await?;
+        if as_json {
+            json(&preview);
+            return Ok(());
+        }
+        let header = self.timezone.to_uppercase();
+        let mut table = Table::new(&["UTC", &header, "OFFSET", "IN"]);
+        for at in preview.fires {
+            let [utc, there, offset] = instant(at, zone);
+            table.row(&[&utc, &there, &offset, &when(at)]);
+        }
+        table.print("it never rings");
+        Ok(())
+    }
+}
+
+/// An instant in UTC, on the zone's clock, and how far that is from UTC: the last tells summer from winter time.
+fn instant(at: DateTime<Utc>, zone: davit_cron::Tz) -> [String; 3] {
+    let there = at.with_timezone(&zone);
+    [
+        at.format("%Y-%m-%d %H:%M:%SZ").to_string(),
+        there.format("%a %Y-%m-%d %H:%M").to_string(),
+        there.format("%:z %Z").to_string(),
+    ]
+}
+
 async fn switch(api: &Api, which: &Which, verb: &str, done: &str) -> Result<()> {
     api.switch_schedule(&which.function, &which.schedule, verb).await?;
     note(format!("{} is {done}", which.schedule));
@@ -174,4 +227,19 @@ fn print(schedules: &[ScheduleView]) {
         ]);
     }
     table.print("no schedules");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_offset_shows_when_the_clocks_change() {
+        let zone = davit_cron::parse_zone("Europe/Berlin").unwrap();
+        let line: davit_cron::CronLine = "30 9 * * *".parse().unwrap();
+        let rows = line.preview("2026-10-24T00:00:00Z".parse().unwrap(), zone, 2);
+        let rows: Vec<_> = rows.into_iter().map(|at| instant(at, zone)).collect();
+        assert_eq!(rows[0], ["2026-10-24 07:30:00Z", "Sat 2026-10-24 09:30", "+02:00 CEST"]);
+        assert_eq!(rows[1], ["2026-10-25 08:30:00Z", "Sun 2026-10-25 09:30", "+01:00 CET"]);
+    }
 }

@@ -20,8 +20,9 @@ use crate::output::line;
 Example:
   DATABASE_URL=postgres://davit@db/davit davit controller --gateway-url https://fn.example.com
 
-Any number may run; one acts, the others stand by. On Docker it runs on the same machine and with
-the same state directory as its gateway.")]
+On Docker it runs on the same machine and with the same state directory as its gateways. Any number
+may run there, each with addresses of its own: all answer the management API, one acts, and another
+takes over about ten seconds after it was killed, or within three when it ends in order.")]
 pub(crate) struct Controller {
     /// Address of the management API
     #[arg(long, env = "DAVIT_MANAGEMENT", default_value = "127.0.0.1:7481", value_name = "ADDR")]
@@ -44,7 +45,7 @@ impl Controller {
     async fn serve(&self, globals: &Globals) -> Result<()> {
         let addresses =
             async { Ok((bind("management", self.management).await?, bind("admin", self.admin).await?)) };
-        let take = || State::own(&globals.state_dir(), "controller");
+        let take = || State::share(&globals.state_dir(), "controller");
         let opened = parts::open(take, &self.database_url, addresses).await?;
         let Opened { settings, mut process, state, store, addresses } = opened;
         let ((management, management_at), (admin, _)) = addresses;

@@ -7,17 +7,16 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use davit_controller::acting::Holder;
 use davit_controller::backend::docker::{DockerBackend, DockerSettings};
 use davit_controller::build::BuildSettings;
 use davit_controller::http::{Admin, ApiSettings, ApiState, management_router};
-use davit_controller::reconcile;
-use davit_controller::world::{AUDIT_DAYS, World, WorldSettings, spawn_loops};
+use davit_controller::world::{AUDIT_DAYS, Loops, World, WorldSettings, spawn_loops};
 use davit_daemon::{Backoff, Drain, Limits, Settings, Tasks, listener};
 use davit_gateway::http::TlsFiles;
 use davit_gateway::{Config as GatewayConfig, Deps, Gateway};
 use davit_registry::{Changes, ConnectSettings, MasterKey, Registry};
 use tokio::net::TcpListener;
-use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
@@ -147,9 +146,11 @@ pub(super) async fn store(url: &str, state_dir: &Path, settings: &PartSettings) 
 /// The control plane at work.
 pub(super) struct ControlPlane {
     backend: Arc<DockerBackend>,
-    status: watch::Receiver<reconcile::Status>,
+    loops: Loops,
     api: JoinHandle<usize>,
     stop_api: CancellationToken,
+    /// Others may have this id only when this process is done.
+    _holder: Holder,
 }
 
 /// Starts the management API and the loops that make containers match the registry.
@@ -168,9 +169,9 @@ pub(super) async fn control_plane(
     let backend =
         DockerBackend::connect(docker).await.map_err(|e| Failure::while_doing("container engine", e))?;
     let backend = Arc::new(backend);
-    let holder = davit_controller::acting::stable_holder(state_dir)
+    let holder = davit_controller::acting::holder(state_dir)
         .map_err(|e| Failure::while_doing(state_dir.display(), e))?;
-    let mut world_settings = WorldSettings::for_host(state_dir.to_owned(), holder, settings.build.clone());
+    let mut world_settings = WorldSettings::for_host(state_dir.to_owned(), holder.id, settings.build.clone());
     if let Some(memory_mb) = settings.memory_mb {
         world_settings.bounds.memory_mb = memory_mb;
         world_settings.pool.memory_mb = memory_mb / 3;
@@ -186,19 +187,28 @@ pub(super) async fn control_plane(
         backend.clone(),
         world_settings,
     );
-    let status = spawn_loops(world, tasks);
+    let loops = spawn_loops(world, tasks);
     let stop_api = CancellationToken::new();
-    let state = ApiState::new(registry, store.key.clone(), ApiSettings::new(gateway_url), stop_api.clone());
+    let state = ApiState::new(
+        registry,
+        store.changes.clone(),
+        store.key.clone(),
+        ApiSettings::new(gateway_url),
+        stop_api.clone(),
+    );
     let limits = Limits { max_connections: 1_024, drain: Duration::from_secs(10), ..Limits::default() };
     let api = tokio::spawn(listener::serve(listener, management_router(state), limits, stop_api.clone()));
-    Ok(ControlPlane { backend, status, api, stop_api })
+    Ok(ControlPlane { backend, loops, api, stop_api, _holder: holder })
 }
 
 impl ControlPlane {
     /// Adds what the admin listener shows of it.
     pub(super) fn show(&self, admin: Admin) -> Admin {
-        let status = self.status.clone();
-        admin.status("reconcile", move || serde_json::to_value(&*status.borrow()).unwrap_or_default())
+        let status = self.loops.status.clone();
+        let spares = self.loops.spares();
+        admin
+            .status("reconcile", move || serde_json::to_value(&*status.borrow()).unwrap_or_default())
+            .status("build", move || serde_json::json!({ "spares": spares() }))
     }
 
     /// No new requests to the API; those under way end.
@@ -209,7 +219,8 @@ impl ControlPlane {
 
     /// Waits until the loops have removed every container that nobody wants any more.
     pub(super) async fn until_empty(&mut self) {
-        let _ = self.status.wait_for(|status| status.containers == 0).await;
+        self.loops.close_spares();
+        let _ = self.loops.status.wait_for(|status| status.containers == 0).await;
     }
 
     /// Removes whatever is left in the engine.

@@ -1,4 +1,4 @@
-//! The state directory: one davit at a time (but any number of gateways), files that appear whole, secrets that
+//! The state directory: one `davit up` at a time, but any number of gateways and controllers; files that appear whole, secrets that
 //! only the owner reads.
 
 use std::fs::{self, File, OpenOptions, TryLockError};
@@ -34,7 +34,8 @@ impl State {
     }
 
     /// As [`State::own`], beside any number of processes that share it in the same role. Gateways may: each
-    /// instance's socket belongs to one of them, and bundles appear whole under their digest.
+    /// instance's socket belongs to one of them, and bundles appear whole under their digest. Controllers may: who
+    /// has the registry's lease alone touches containers, and what the others do goes through the registry.
     pub(super) fn share(dir: &Path, role: &'static str) -> Result<Self> {
         Self::take(dir, role, Others::Any)
     }
@@ -76,6 +77,15 @@ impl State {
     /// Makes the first administrator's token, unless the file holds one that is known.
     pub(super) async fn first_token(&self, registry: &Registry) -> Result<()> {
         let path = self.token_file();
+        // Two that start together would each make one, and only one of them be in the file.
+        let turn = self.dir.join("token.lock");
+        let turn = OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(&turn);
+        let turn = turn.map_err(|e| Failure::while_doing("token.lock", e))?;
+        let turn = tokio::task::spawn_blocking(move || turn.lock().map(|()| turn)).await;
+        let _turn = turn
+            .map_err(std::io::Error::other)
+            .flatten()
+            .map_err(|e| Failure::while_doing("token.lock", e))?;
         if let Ok(text) = fs::read_to_string(&path) {
             let known = registry.find_token(hash_token(text.trim())).await;
             if known.map_err(|e| Failure::while_doing("registry", e))?.is_some() {

@@ -26,7 +26,7 @@ pub const LABEL_ROLE: &str = "davit.role";
 pub enum Role {
     /// Serves calls; has a row in the registry.
     Instance,
-    /// A new version's first start, before anybody may call it.
+    /// A new version's first start, before anybody may call it; or kept warm for one.
     Smoke,
     /// Turns a source archive into a bundle.
     Builder,
@@ -172,6 +172,10 @@ pub trait Backend: Send + Sync + 'static {
     fn observe(&self) -> Reply<'_, Vec<Observed>>;
     /// The content id behind an image's name; [`BackendError::NoImage`] when it is not here.
     fn resolve(&self, image: &str) -> Reply<'_, ImageId>;
+    /// The value of an image's label; `None` when it has no such label.
+    fn image_label(&self, _image: &ImageId, _label: &'static str) -> Reply<'_, Option<String>> {
+        std::future::ready(Ok(None)).boxed()
+    }
     /// The runtime images on this host, by name.
     fn runtime_images(&self) -> Reply<'_, Vec<String>>;
     /// Creates and starts a container with its own empty directory.

@@ -1,13 +1,19 @@
-//! From `queued` to `ready`: claim a version, build it in a builder container, store the bundle, start it
-//! once, and only then let it go live. A controller that dies in between leaves a lease that lapses; the
-//! next one starts over, since every step may be done twice.
+//! From `queued` to `ready`: claim a version, make its bundle (in a builder container, or without one where the
+//! source only has to be packed), store it, start it once, and only then let it go live. A controller that dies in
+//! between leaves a lease that lapses; the next one starts over, since every step may be done twice.
 
 mod bundle;
 mod deps;
+mod direct;
 mod log;
+mod pack;
+mod prepare;
+mod recipe;
 mod run;
 mod settings;
 mod smoke;
+mod spares;
+mod warm;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,8 +26,10 @@ use uuid::Uuid;
 use crate::acting::Acting;
 use crate::world::World;
 
+pub(crate) use recipe::Recipes;
 pub(crate) use run::workshop;
 pub use settings::BuildSettings;
+pub(crate) use spares::{Spares, spawn as spawn_spares};
 
 const TICK: Duration = Duration::from_secs(2);
 const HEARTBEAT: Duration = Duration::from_secs(15);
@@ -95,10 +103,11 @@ async fn claim(
 }
 
 /// Builds one version to `ready` or `failed`, keeping its lease meanwhile.
-async fn carry_out(world: &World, job: BuildJob) {
+async fn carry_out(world: &Arc<World>, job: BuildJob) {
     let name = format!("{}/{} version {}", job.namespace, job.function, job.number);
     tracing::info!(version = %job.version_id, "building {name}");
     let begun = std::time::Instant::now();
+    let _building = world.spares.build();
     let heartbeat = async {
         loop {
             tokio::time::sleep(HEARTBEAT).await;
@@ -128,7 +137,7 @@ async fn carry_out(world: &World, job: BuildJob) {
     }
 }
 
-async fn attempts(world: &World, job: &BuildJob) -> Result<(), String> {
+async fn attempts(world: &Arc<World>, job: &BuildJob) -> Result<(), String> {
     let mut backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(10));
     let mut attempt = 1;
     loop {
@@ -146,3 +155,6 @@ async fn attempts(world: &World, job: &BuildJob) -> Result<(), String> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,15 +1,21 @@
-//! One attempt at one version, in order: sources, builder, bundle, first start, live.
+//! One attempt at one version, in order: sources, bundle, first start, live.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
-use davit_api::{Digest, InstanceId};
+use davit_api::{Digest, InstanceId, PoolKey};
 use davit_registry::{BuildJob, Registry, RegistryError};
 use futures_util::StreamExt as _;
 use tokio::io::AsyncWriteExt as _;
+use tokio::task::JoinHandle;
 
 use super::bundle::{self, Bundle};
+use super::direct::Direct;
 use super::log::BuildLog;
-use super::{ATTEMPTS, Failed, deps, smoke};
+use super::recipe::Recipe;
+use super::warm::{Class, Warm};
+use super::{ATTEMPTS, Failed, deps, prepare, smoke};
 use crate::backend::{BackendError, BuildOutcome, BuildRequest, ImageId};
 use crate::source::{self, ArchiveLimits, SourceError};
 use crate::world::World;
@@ -20,7 +26,7 @@ pub(crate) fn workshop(state_dir: &Path) -> PathBuf {
 }
 
 /// Brings a version to `ready` and `live`, or says why not.
-pub(super) async fn run(world: &World, job: &BuildJob) -> Result<(), Failed> {
+pub(super) async fn run(world: &Arc<World>, job: &BuildJob) -> Result<(), Failed> {
     let parent = workshop(&world.settings.state_dir);
     std::fs::create_dir_all(&parent).map_err(Failed::platform)?;
     let prefix = format!("{}-", job.version_id);
@@ -45,46 +51,122 @@ pub(super) async fn run(world: &World, job: &BuildJob) -> Result<(), Failed> {
     }
 }
 
-async fn steps(world: &World, job: &BuildJob, dir: &Path, log: &BuildLog) -> Result<(), Failed> {
+async fn steps(world: &Arc<World>, job: &BuildJob, dir: &Path, log: &BuildLog) -> Result<(), Failed> {
     let image = world.backend.resolve(&job.spec.runtime.image()).await.map_err(backend)?;
+    let class: Class = (image.clone(), PoolKey::of(&job.spec));
+    let recipe = world.recipes.of(world, &image).await;
+    let prepares = recipe.as_ref().is_some_and(|recipe| recipe.prepare.is_some());
+    world.spares.want(&class, 1 + usize::from(prepares), world.settings.build.keep_spares);
+    // Started before it is needed, beside the build.
+    let ahead = Ahead::begin(world, &class);
+
+    let begun = Instant::now();
     let source = unpack_source(world, job, dir).await?;
+    let bundle_path = dir.join("bundle.tar");
+    let direct = without_builder(world, job, (recipe.as_ref(), &class), (&source, &bundle_path), log).await?;
+    if !direct {
+        with_builder(world, job, &image, (source, bundle_path.clone()), log).await?;
+    }
+    log.say(format!("built in {}", seconds(begun.elapsed()))).await;
+
+    let bundle = accept_bundle(&world.registry, &bundle_path).await?;
+    log.flush().await;
+    world
+        .registry
+        .finish_build(job.version_id, bundle.digest, bundle.size, &image.0)
+        .await
+        .map_err(refused)?;
+    first_start(world, job, (&class, ahead), &bundle_path, bundle, log).await
+}
+
+/// Packs the source as the image's build program would, where that is all it would do. False when it is not, or when
+/// what it takes did not work out: the builder is always right.
+pub(super) async fn without_builder(
+    world: &Arc<World>,
+    job: &BuildJob,
+    (recipe, class): (Option<&Recipe>, &Class),
+    (source, out): (&Path, &Path),
+    log: &BuildLog,
+) -> Result<bool, Failed> {
+    let Some(recipe) = recipe.cloned() else { return Ok(false) };
+    let prepare = recipe.prepare.clone();
+    let path = source.to_owned();
+    let mut direct = match blocking(move || Direct::judge(&recipe, &path)).await?.map_err(Failed::platform)? {
+        Ok(direct) => direct,
+        Err(why) => {
+            tracing::debug!(version = %job.version_id, why, "a builder is needed");
+            return Ok(false);
+        }
+    };
+    if let Some(prepare) = prepare {
+        let files = match direct.to_prepare(&prepare).map_err(Failed::platform)? {
+            Ok(files) => files,
+            Err(why) => {
+                tracing::debug!(version = %job.version_id, why, "a builder is needed");
+                return Ok(false);
+            }
+        };
+        if !files.is_empty() {
+            let prepared = async {
+                let warm = world.spares.take(world, class).await.map_err(|e| format!("{e:?}"))?;
+                let (added, note) = prepare::run(job, &prepare, warm, files).await?;
+                direct.add(added).map(|()| note)
+            };
+            match prepared.await {
+                Ok(Some(note)) => log.say(note).await,
+                Ok(None) => {}
+                Err(why) => {
+                    tracing::warn!(version = %job.version_id, why, "preparing a source failed; a builder does it");
+                    return Ok(false);
+                }
+            }
+        }
+    }
+    let files = direct.files();
+    let out = out.to_owned();
+    let size = blocking(move || direct.write(&out).and_then(|()| Ok(std::fs::metadata(&out)?.len())));
+    let size = size.await?.map_err(Failed::platform)?;
+    log.say(format!("bundle: {size} bytes, {files} files")).await;
+    Ok(true)
+}
+
+pub(super) async fn with_builder(
+    world: &World,
+    job: &BuildJob,
+    image: &ImageId,
+    (source, bundle_out): (PathBuf, PathBuf),
+    log: &BuildLog,
+) -> Result<(), Failed> {
     let cache_key = {
         let (image, source) = (image.clone(), source.clone());
         blocking(move || deps::key(&image, &source)).await?.map_err(Failed::platform)?
     };
     let deps = match &cache_key {
-        Some(key) => cached(world, key, &dir.join("deps.tar")).await,
+        Some(key) => cached(world, key, &source.with_file_name("deps.tar")).await,
         None => None,
     };
     let cached = deps.is_some();
     let request = BuildRequest {
         id: InstanceId::new(),
         image: image.clone(),
-        source,
         deps,
         ca_bundle: world.settings.build.ca_bundle.as_deref().and_then(|path| std::fs::read(path).ok()),
         env: environment(world, job),
-        bundle_out: dir.join("bundle.tar"),
-        deps_out: dir.join("deps-new.tar"),
+        bundle_out,
+        deps_out: source.with_file_name("deps-new.tar"),
+        source,
         limits: world.settings.build.limits,
     };
-    let (bundle_path, deps_path) = (request.bundle_out.clone(), request.deps_out.clone());
+    let deps_path = request.deps_out.clone();
     let outcome = {
         let _errand = world.errands.enter(request.id);
         world.backend.build(request, log.sender()).await.map_err(backend)?
     };
     verdict(&outcome)?;
-
-    let bundle = accept_bundle(&world.registry, &bundle_path).await?;
     if let (Some(key), true, false) = (cache_key, outcome.deps_written, cached) {
         keep(&world.registry, &key, &deps_path).await;
     }
-    world
-        .registry
-        .finish_build(job.version_id, bundle.digest, bundle.size, &image.0)
-        .await
-        .map_err(refused)?;
-    first_start(world, job, image, &bundle_path, bundle, log).await
+    Ok(())
 }
 
 fn environment(world: &World, job: &BuildJob) -> Vec<(String, String)> {
@@ -93,10 +175,23 @@ fn environment(world: &World, job: &BuildJob) -> Vec<(String, String)> {
     env
 }
 
+/// A warm container on its way while something else is done. One that was not needed is removed.
+struct Ahead(JoinHandle<Result<Warm, Failed>>);
+
+impl Ahead {
+    fn begin(world: &Arc<World>, class: &Class) -> Self {
+        let (world, class) = (world.clone(), class.clone());
+        Self(tokio::spawn(async move { world.spares.take(&world, &class).await }))
+    }
+    async fn ready(self) -> Result<Warm, Failed> {
+        self.0.await.map_err(Failed::platform)?
+    }
+}
+
 async fn first_start(
-    world: &World,
+    world: &Arc<World>,
     job: &BuildJob,
-    image: ImageId,
+    (class, ahead): (&Class, Ahead),
     path: &Path,
     bundle: Bundle,
     log: &BuildLog,
@@ -110,11 +205,18 @@ async fn first_start(
             names.join(", ")
         )));
     }
+    let mut ahead = Some(ahead);
     let mut attempt = 1;
     loop {
-        let file = std::fs::File::open(path).map_err(Failed::platform)?;
-        let first = smoke::First { image: image.clone(), env: env.clone(), file, bundle };
-        match smoke::start(world, job, first, log).await {
+        let started = async {
+            let warm = match ahead.take() {
+                Some(ahead) => ahead.ready().await?,
+                None => world.spares.take(world, class).await?,
+            };
+            let file = std::fs::File::open(path).map_err(Failed::platform)?;
+            smoke::start(world, job, warm, smoke::First { env: env.clone(), file, bundle }, log).await
+        };
+        match started.await {
             Ok(took) => {
                 log.say(format!("first start: ready after {} ms", took.as_millis())).await;
                 return Ok(());
@@ -123,13 +225,22 @@ async fn first_start(
             Err(Failed::Platform(message)) if attempt < ATTEMPTS => {
                 tracing::warn!(attempt, %message, "a first start did not get through; trying again");
                 attempt += 1;
-                tokio::time::sleep(std::time::Duration::from_secs(1)).await;
+                tokio::time::sleep(Duration::from_secs(1)).await;
             }
             Err(Failed::Platform(message)) => {
                 return Err(Failed::User(format!("davit could not start it: {message}")));
             }
             Err(failed) => return Err(failed),
         }
+    }
+}
+
+/// As people say it: a deploy takes a fraction of a second, or minutes.
+fn seconds(took: Duration) -> String {
+    if took < Duration::from_secs(1) {
+        format!("{} ms", took.as_millis())
+    } else {
+        format!("{:.1} s", took.as_secs_f64())
     }
 }
 

@@ -51,6 +51,8 @@ pub struct BuildSettings {
     pub ca_bundle: Option<PathBuf>,
     /// Environment that every builder gets.
     pub env: Vec<(String, String)>,
+    /// How long after a deploy warm containers are kept for the next one; zero keeps none.
+    pub keep_spares: Duration,
 }
 
 impl BuildSettings {
@@ -85,7 +87,8 @@ impl BuildSettings {
             bundle_bytes: limits::UNPACKED_BYTES + 1_536 * limits::ARCHIVE_ENTRIES as u64,
             deps_bytes: 2 * limits::UNPACKED_BYTES,
         };
-        Self { parallel, limits, ca_bundle, env }
+        let keep_spares = settings.duration("DAVIT_BUILD_KEEP_WARM", Duration::from_secs(10 * 60));
+        Self { parallel, limits, ca_bundle, env, keep_spares }
     }
 }
 

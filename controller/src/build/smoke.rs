@@ -4,8 +4,8 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use davit_api::{FunctionKind, InstanceId, PoolKey};
-use davit_link::{InitRequest, Kind, Link, LinkError, LinkEvent};
+use davit_api::{FunctionKind, InstanceId};
+use davit_link::{InitRequest, Kind, LinkError, LinkEvent};
 use davit_registry::BuildJob;
 use tokio::sync::mpsc;
 
@@ -13,67 +13,44 @@ use super::Failed;
 use super::bundle::Bundle;
 use super::log::BuildLog;
 use super::run::backend;
-use crate::backend::{ImageId, Role, StartRequest};
-use crate::probe::{self, SOCKET};
+use super::warm::Warm;
 use crate::world::World;
 
 /// Loading, and unpacking where code is not shared.
 const INIT: Duration = Duration::from_secs(60);
+/// After the outcome, for output that is still on its way.
+const LAST_WORDS: Duration = Duration::from_secs(2);
 
 /// What a first start needs besides the version itself.
 pub(super) struct First {
-    pub(super) image: ImageId,
     pub(super) env: BTreeMap<String, String>,
     pub(super) file: std::fs::File,
     pub(super) bundle: Bundle,
 }
 
-/// Starts the version, waits until it is ready for a call, and removes it again.
+/// Starts the version in `warm` and waits until it is ready for a call; the container goes with it.
 pub(super) async fn start(
     world: &World,
     job: &BuildJob,
+    mut warm: Warm,
     first: First,
     log: &BuildLog,
 ) -> Result<Duration, Failed> {
-    let instance = InstanceId::new();
-    // Left in place when this future is dropped: the collector then finds a container nobody is busy with.
-    let _errand = world.errands.enter(instance);
-    let request =
-        StartRequest { instance, role: Role::Smoke, image: first.image.clone(), key: PoolKey::of(&job.spec) };
-    let container = world.backend.start(request).await.map_err(backend)?;
-    let ready = match probe::wait_ready(&*world.backend, instance, &container).await {
-        Ok(()) => init(world, job, instance, first, log).await,
-        Err(error) => Err(Failed::Platform(format!("the runtime did not start: {error}"))),
-    };
-    if let Err(error) = world.backend.stop(&container, Some(instance)).await {
-        tracing::warn!(%error, "cannot remove a first start's container");
-    }
-    ready
-}
-
-async fn init(
-    world: &World,
-    job: &BuildJob,
-    instance: InstanceId,
-    first: First,
-    log: &BuildLog,
-) -> Result<Duration, Failed> {
-    let socket = world.backend.instance_dir(instance).join(SOCKET);
-    let connected = Link::connect(&socket, Instant::now() + Duration::from_secs(5)).await;
-    let (link, events) = connected.map_err(Failed::platform)?;
-    let printing = tokio::spawn(print(events, log.clone()));
-    let mut request = request(job, &first, instance);
+    let printing = warm.events.take().map(|events| tokio::spawn(print(events, log.clone())));
+    let mut request = request(job, &first, warm.instance);
     // As later starts get it, so that what works here works there.
-    request.code_mounted = link.takes_mounted_code() && {
+    request.code_mounted = warm.link.takes_mounted_code() && {
         let file = first.file.try_clone().map_err(Failed::platform)?;
-        world.backend.share_code(instance, first.bundle.digest, file).await.map_err(backend)?
+        world.backend.share_code(warm.instance, first.bundle.digest, file).await.map_err(backend)?
     };
     let begun = Instant::now();
-    let outcome = link.init(request, first.file, begun + INIT + Duration::from_secs(5)).await;
+    let outcome = warm.link.init(request, first.file, begun + INIT + Duration::from_secs(5)).await;
     let took = begun.elapsed();
-    drop(link);
-    // Its last words may still be on their way.
-    let _ = tokio::time::timeout(Duration::from_secs(2), printing).await;
+    drop(warm);
+    if let Some(printing) = printing {
+        // Its last words may still be on their way.
+        let _ = tokio::time::timeout(LAST_WORDS, printing).await;
+    }
     match outcome {
         Ok(_) => Ok(took),
         Err(LinkError::Failure(failure)) => {

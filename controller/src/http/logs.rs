@@ -45,7 +45,7 @@ pub(super) async fn read(
     let filter =
         LogFilter { invocation_id: wanted.invocation_id, version: wanted.version, since: wanted.since };
     let (state, namespace, function, filter) = (&state, &namespace, &function, &filter);
-    let lines = poll::until(state, wanted.wait, || async move {
+    let lines = poll::until(state, None, wanted.wait, || async move {
         let lines = state.registry.read_logs(namespace, function, wanted.after, limit, filter).await?;
         let enough = !lines.is_empty();
         Ok((lines, enough))

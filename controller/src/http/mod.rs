@@ -4,6 +4,7 @@
 mod admin;
 mod artifacts;
 mod audit;
+mod courtesy;
 mod error;
 mod extract;
 mod functions;
@@ -123,6 +124,7 @@ pub fn management_router(state: ApiState) -> Router {
         .method_not_allowed_fallback(error::unknown_method)
         // Every body is bounded by what reads it: `extract::Json`, or the upload's own count.
         .layer(DefaultBodyLimit::disable())
+        .layer(middleware::from_fn(courtesy::hear_out))
         .layer(middleware::from_fn(guard::outermost))
         .with_state(state)
 }

@@ -39,6 +39,21 @@ fn line_and_zone(cron: &str, zone: &str) -> Result<(CronLine, davit_cron::Tz), A
     Ok((cron.parse().map_err(refused)?, parse_zone(zone).map_err(refused)?))
 }
 
+/// With the next instant where no gateway has computed it yet: they take a moment, and a function that is not live
+/// has none that asks for it.
+fn with_next(mut view: ScheduleView) -> axum::Json<ScheduleView> {
+    fill_next(&mut view, Utc::now());
+    axum::Json(view)
+}
+
+fn fill_next(view: &mut ScheduleView, now: chrono::DateTime<Utc>) {
+    if view.spec.enabled && view.next_due_at.is_none() {
+        // A stored line was checked when it came; one that an older davit took for good is left as it is.
+        let checked = line_and_zone(&view.spec.cron, &view.spec.timezone).ok();
+        view.next_due_at = checked.and_then(|(line, zone)| line.next_after(now, zone));
+    }
+}
+
 /// A function's schedules.
 #[utoipa::path(get, path = "/v1/namespaces/{ns}/functions/{fn}/schedules",
     params(("ns" = NamespaceName, Path), ("fn" = FunctionName, Path)), responses((status = 200, body = Vec<ScheduleView>)))]
@@ -46,7 +61,10 @@ pub(super) async fn list(
     State(state): State<ApiState>,
     Path((namespace, function)): Path<(NamespaceName, FunctionName)>,
 ) -> Answer<axum::Json<Vec<ScheduleView>>> {
-    Ok(axum::Json(state.registry.list_schedules(&namespace, &function).await?))
+    let mut views = state.registry.list_schedules(&namespace, &function).await?;
+    let now = Utc::now();
+    views.iter_mut().for_each(|view| fill_next(view, now));
+    Ok(axum::Json(views))
 }
 
 /// Adds a schedule by hand; it stays over deployments.
@@ -60,7 +78,7 @@ pub(super) async fn add(
 ) -> Answer<impl IntoResponse> {
     check(&new.spec)?;
     let view = changes.add_schedule(&namespace, &function, &new.name, &new.spec).await?;
-    Ok((StatusCode::CREATED, axum::Json(view)))
+    Ok((StatusCode::CREATED, with_next(view)))
 }
 
 /// Removes a schedule and its record of instants.
@@ -94,7 +112,7 @@ pub(super) async fn resume(
     Changes(changes): Changes,
     Path((namespace, function, schedule)): Path<Named>,
 ) -> Answer<axum::Json<ScheduleView>> {
-    Ok(axum::Json(changes.resume_schedule(&namespace, &function, &schedule).await?))
+    Ok(with_next(changes.resume_schedule(&namespace, &function, &schedule).await?))
 }
 
 /// Runs a schedule's event now, besides its instants.

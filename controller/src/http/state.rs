@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use davit_api::TokenId;
-use davit_registry::{MasterKey, Registry};
+use davit_registry::{Changes, MasterKey, Registry};
 use parking_lot::Mutex;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
@@ -45,6 +45,8 @@ impl ApiSettings {
 #[derive(Clone)]
 pub struct ApiState {
     pub(crate) registry: Registry,
+    /// Wakes long polls.
+    pub(super) changes: Changes,
     pub(super) master_key: Arc<MasterKey>,
     pub(super) settings: Arc<ApiSettings>,
     pub(super) uploads: Arc<Semaphore>,
@@ -58,12 +60,14 @@ impl ApiState {
     /// Puts the parts together.
     pub fn new(
         registry: Registry,
+        changes: Changes,
         master_key: Arc<MasterKey>,
         settings: ApiSettings,
         stopping: CancellationToken,
     ) -> Self {
         Self {
             registry,
+            changes,
             master_key,
             settings: Arc::new(settings),
             uploads: Arc::new(Semaphore::new(UPLOADS)),

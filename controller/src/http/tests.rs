@@ -2,6 +2,7 @@
 
 mod bad_input;
 mod matrix;
+mod refused;
 mod story;
 
 use std::sync::Arc;
@@ -10,7 +11,7 @@ use axum::Router;
 use axum::body::Body;
 use davit_api::{ErrorBody, NamespaceName, NewToken, Role};
 use davit_registry::testing::TestDatabase;
-use davit_registry::{MasterKey, Registry};
+use davit_registry::{Changes, MasterKey, Registry};
 use http::{Method, Request, StatusCode, header};
 use http_body_util::BodyExt;
 use serde_json::Value;
@@ -60,7 +61,8 @@ impl Api {
             ..ApiSettings::new("http://127.0.0.1:7480")
         };
         let key = Arc::new(MasterKey::from_bytes([7; 32]));
-        let state = ApiState::new(registry.clone(), key, settings, CancellationToken::new());
+        let changes = Changes::listen(&registry).await.unwrap();
+        let state = ApiState::new(registry.clone(), changes, key, settings, CancellationToken::new());
         Self { router: management_router(state), registry, _database: database }
     }
 

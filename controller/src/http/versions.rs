@@ -8,6 +8,7 @@ use davit_api::{
     ApiError, BuildEvent, ErrorCode, FunctionKind, FunctionName, NamespaceName, NewVersion, ScheduleName,
     ScheduleSpec, VersionState, VersionView,
 };
+use davit_registry::Topic;
 use http::StatusCode;
 use serde::Deserialize;
 
@@ -122,7 +123,7 @@ pub(super) async fn events(
 ) -> Answer<axum::Json<Vec<BuildEvent>>> {
     let (namespace, function, number, state) = (&namespace, &function, checked_number(number)?, &state);
     let after = follow.after.unwrap_or(0);
-    let found = poll::until(state, follow.wait, || async move {
+    let found = poll::until(state, Some(Topic::Builds), follow.wait, || async move {
         // The state is read first: a build that ends in between is seen as still running, and looked at again.
         let version = state.registry.version(namespace, function, number).await?;
         let ended = matches!(version.state, VersionState::Ready | VersionState::Failed);

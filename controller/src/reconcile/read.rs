@@ -93,8 +93,14 @@ impl Reader {
             // A list that was read for an earlier look proves nothing a second time.
             missing_before: if self.fresh { self.missing.clone() } else { HashSet::new() },
             own_errands: errands,
-            bounds: self.world.settings.bounds,
+            bounds: self.bounds(),
         })
+    }
+
+    /// Containers kept for the next deploy take of the same memory.
+    fn bounds(&self) -> plan::Bounds {
+        let bounds = self.world.settings.bounds;
+        plan::Bounds { memory_mb: bounds.memory_mb.saturating_sub(self.world.spares.memory_mb()), ..bounds }
     }
 
     pub(super) fn remember(&mut self, plan: &plan::Plan) {

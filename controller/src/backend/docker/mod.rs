@@ -184,6 +184,12 @@ impl DockerBackend {
         }
     }
 
+    async fn image_label_inner(&self, image: &ImageId, label: &str) -> Result<Option<String>, BackendError> {
+        let found = within(ANSWER, "looking at an image", self.docker.inspect_image(&image.0)).await?;
+        let labels = found.config.and_then(|config| config.labels).unwrap_or_default();
+        Ok(labels.get(label).cloned())
+    }
+
     async fn runtime_images_inner(&self) -> Result<Vec<String>, BackendError> {
         let filters = HashMap::from([("label", vec!["davit.runtime"])]);
         let options = ListImagesOptionsBuilder::default().filters(&filters).build();
@@ -231,6 +237,10 @@ impl Backend for DockerBackend {
     fn resolve(&self, image: &str) -> Reply<'_, ImageId> {
         let image = image.to_owned();
         async move { self.resolve_inner(&image).await }.boxed()
+    }
+    fn image_label(&self, image: &ImageId, label: &'static str) -> Reply<'_, Option<String>> {
+        let image = image.clone();
+        async move { self.image_label_inner(&image, label).await }.boxed()
     }
     fn runtime_images(&self) -> Reply<'_, Vec<String>> {
         self.runtime_images_inner().boxed()

@@ -53,10 +53,18 @@ async fn a_client_deploys_and_looks_after_a_function() {
 
     let schedules = "/v1/namespaces/own/functions/hello/schedules";
     let added = json!({"name": "hourly", "spec": {"cron": "0 * * * *", "timezone": "Europe/Berlin"}});
-    assert_eq!(api.json(&token, "post", schedules, &added).await.status, StatusCode::CREATED);
+    let first = api.json(&token, "post", schedules, &added).await;
+    assert_eq!(first.status, StatusCode::CREATED);
+    // No gateway has seen it, and none would compute it for a function that is not live.
+    assert!(first.json()["next_due_at"].is_string(), "{first:?}");
+    let listed = api.call(&token, "get", schedules, "").await.json();
+    assert!(listed[0]["next_due_at"].is_string(), "{listed}");
     assert_eq!(api.json(&token, "post", schedules, &added).await.status, StatusCode::CONFLICT);
     let paused = api.call(&token, "post", &format!("{schedules}/hourly/pause"), "").await.json();
     assert_eq!(paused["spec"]["enabled"], json!(false), "{paused}");
+    assert!(paused["next_due_at"].is_null(), "{paused}");
+    let resumed = api.call(&token, "post", &format!("{schedules}/hourly/resume"), "").await.json();
+    assert!(resumed["next_due_at"].is_string(), "{resumed}");
     assert_eq!(api.call(&token, "get", &format!("{schedules}/hourly/fires"), "").await.json(), json!([]));
     // Nothing is live yet, so there is nothing to run.
     assert_eq!(
