@@ -1,7 +1,8 @@
-//! Schedules: an alarm says "look", a full read says what is due, a unique row decides who fires it.
+//! Schedules: an alarm says "look", a read says what is due, a unique row decides who fires it.
 //!
-//! Start-up, a lost notification, a lost alarm and a normal ring are one code path: read all schedules, compute,
-//! carry out, set the next alarms.
+//! Start-up, a lost notification, a lost alarm and a normal ring are one code path: read the schedules that are due
+//! before the alarms' horizon, compute, carry out, set the next alarms. Those that ring later are not read, so that
+//! thousands of them cost nothing until then.
 
 pub mod alarm;
 pub mod fire;
@@ -20,8 +21,8 @@ use tokio_util::sync::CancellationToken;
 use alarm::Alarm;
 use fire::Looked;
 
-/// Schedules are read at least this often.
-const FULL_READ: Duration = Duration::from_secs(5);
+/// Schedules are read at least this often; well within the alarms' horizon, so that none is late.
+const EVERY: Duration = Duration::from_secs(5);
 /// A burst of changes is read once.
 const SETTLE: Duration = Duration::from_millis(50);
 
@@ -37,7 +38,7 @@ pub async fn run(registry: Registry, changes: Changes, wake: Arc<Notify>, stop: 
     let mut changed = changes.subscribe(Topic::Schedules);
     loop {
         changed.borrow_and_update();
-        look_at_all(&registry, alarm.as_ref(), &wake).await;
+        look_at_due(&registry, alarm.as_ref(), &wake).await;
         let rung = async {
             match &alarm {
                 Some(alarm) => alarm.rung().await,
@@ -47,7 +48,7 @@ pub async fn run(registry: Registry, changes: Changes, wake: Arc<Notify>, stop: 
         tokio::select! {
             () = rung => {}
             _ = changed.changed() => tokio::time::sleep(SETTLE).await,
-            () = tokio::time::sleep(FULL_READ) => {}
+            () = tokio::time::sleep(EVERY) => {}
             () = stop.cancelled() => break,
         }
     }
@@ -56,14 +57,14 @@ pub async fn run(registry: Registry, changes: Changes, wake: Arc<Notify>, stop: 
     }
 }
 
-async fn look_at_all(registry: &Registry, alarm: Option<&Alarm>, wake: &Notify) {
-    let rows = match registry.schedules_all().await {
+async fn look_at_due(registry: &Registry, alarm: Option<&Alarm>, wake: &Notify) {
+    let rows = match registry.schedules_due(Utc::now() + alarm::HORIZON).await {
         Ok(rows) => rows,
         Err(error) => {
             return tracing::debug!(%error, "schedules cannot be read; whatever passes meanwhile is late, not lost");
         }
     };
-    for row in rows.iter().filter(|row| row.enabled) {
+    for row in &rows {
         let next = match fire::look(registry, row, Utc::now()).await {
             Ok(Looked::Next(next)) => next,
             Ok(Looked::Fired(_, next)) => {

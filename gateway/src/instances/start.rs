@@ -130,7 +130,7 @@ fn request(fleet: &Fleet, instance: &Instance, init_timeout_ms: u64) -> InitRequ
         },
         handler: version.spec.handler.clone(),
         command: version.spec.command.clone(),
-        env: version.env.clone(),
+        env: version.environment(),
         memory_mb: version.spec.memory_mb,
         timeout_seconds: version.spec.timeout_seconds,
         concurrency: version.spec.concurrency,

@@ -5,8 +5,8 @@ use std::time::Duration;
 use chrono::Utc;
 use davit_api::{ErrorCode, GatewayId, InstanceId, InstanceState, LogStream, NewToken, PoolKey, Role};
 use davit_registry::{
-    Act, Changes, ConnectSettings, InstanceUpdate, LogFilter, LogRow, MasterKey, Registry, Topic, UsageDelta,
-    embedded, hash_token,
+    Act, AsRead, Changes, ConnectSettings, InstanceUpdate, LogFilter, LogRow, MasterKey, Registry, Topic,
+    UsageDelta, embedded, hash_token,
 };
 use sqlx::Connection;
 
@@ -49,7 +49,8 @@ async fn tokens_and_secrets_open_only_for_whom_they_are_meant() {
     let mut wants = spec();
     wants.secrets.insert("KEY".parse().unwrap(), secret.clone());
     deployed(registry, "f", &wants, b"a").await;
-    let env = async |key: &MasterKey| registry.routing_snapshot(key).await.unwrap().functions.remove(0);
+    let env =
+        async |key: &MasterKey| registry.routing_snapshot(key, &AsRead).await.unwrap().functions.remove(0);
     assert_eq!(env(&same).await.env_resolved["KEY"], "s3cret");
     assert_eq!(env(&MasterKey::from_bytes([1; 32])).await.missing_secrets, std::slice::from_ref(&secret));
     let mut raw = sqlx::PgConnection::connect(db.url()).await.unwrap();
