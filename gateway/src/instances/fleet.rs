@@ -8,7 +8,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Instant;
 
-use davit_api::{ApiError, ErrorCode, InstanceId};
+use davit_api::{ApiError, ColdPhases, ErrorCode, InstanceId};
 use parking_lot::Mutex;
 use tokio::sync::{Notify, oneshot};
 
@@ -129,7 +129,7 @@ impl Fleet {
     }
 
     fn slot(self: &Arc<Self>, grant: Grant) -> Slot {
-        Slot::new(self.clone(), grant.instance, grant.thaw, grant.cold_ms)
+        Slot::new(self.clone(), grant.instance, grant.thaw, grant.cold)
     }
 
     /// A call ended. `spoiled`: the instance cannot be trusted with another one.
@@ -190,7 +190,7 @@ impl Fleet {
     }
 
     /// A started instance joins; the line gets its slots.
-    pub(super) fn join(self: &Arc<Self>, instance: Arc<Instance>, init_ms: f64) {
+    pub(super) fn join(self: &Arc<Self>, instance: Arc<Instance>, start: ColdPhases) {
         let id = instance.id;
         let mut watch = false;
         if instance.link.is_closed() {
@@ -216,10 +216,7 @@ impl Fleet {
             });
             let mut grants = self.hand_out(&mut state);
             // These calls waited for this very start.
-            grants
-                .iter_mut()
-                .filter(|(_, g)| g.instance.id == id)
-                .for_each(|(_, g)| g.cold_ms = Some(init_ms));
+            grants.iter_mut().filter(|(_, g)| g.instance.id == id).for_each(|(_, g)| g.cold = Some(start));
             if let Some(member) = state.members.iter_mut().find(|m| m.instance.id == id && m.in_use == 0) {
                 watch = !std::mem::replace(&mut member.watched, true);
             }
@@ -281,7 +278,7 @@ impl Fleet {
 struct Grant {
     instance: Arc<Instance>,
     thaw: bool,
-    cold_ms: Option<f64>,
+    cold: Option<ColdPhases>,
 }
 
 impl State {
@@ -296,7 +293,7 @@ impl State {
         member.in_use += 1;
         member.instance.count_call();
         // The flag stays until somebody has really sent the thaw: each call until then does it first.
-        Some(Grant { instance: member.instance.clone(), thaw: member.frozen, cold_ms: None })
+        Some(Grant { instance: member.instance.clone(), thaw: member.frozen, cold: None })
     }
 }
 

@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use davit_api::ColdPhases;
+
 use crate::instances::{Fleet, Instance};
 
 /// One call's place in an instance.
@@ -9,21 +11,26 @@ pub struct Slot {
     fleet: Arc<Fleet>,
     instance: Arc<Instance>,
     thaw: bool,
-    cold_ms: Option<f64>,
+    cold: Option<ColdPhases>,
     spoiled: bool,
 }
 
 impl Slot {
-    pub(super) fn new(fleet: Arc<Fleet>, instance: Arc<Instance>, thaw: bool, cold_ms: Option<f64>) -> Self {
-        Self { fleet, instance, thaw, cold_ms, spoiled: false }
+    pub(super) fn new(
+        fleet: Arc<Fleet>,
+        instance: Arc<Instance>,
+        thaw: bool,
+        cold: Option<ColdPhases>,
+    ) -> Self {
+        Self { fleet, instance, thaw, cold, spoiled: false }
     }
     /// The instance.
     pub fn instance(&self) -> &Arc<Instance> {
         &self.instance
     }
-    /// How long its start took, when this is its first call.
-    pub fn cold_ms(&self) -> Option<f64> {
-        self.cold_ms
+    /// Where the time of its start went, when this is its first call; without what comes before and after it.
+    pub fn cold(&self) -> Option<ColdPhases> {
+        self.cold
     }
     /// Says whether the instance may serve again after this call.
     pub fn set_spoiled(&mut self, spoiled: bool) {

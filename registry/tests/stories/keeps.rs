@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use chrono::Utc;
-use davit_api::{ErrorCode, GatewayId, InstanceId, InstanceState, LogStream, NewToken, PoolKey, Role};
+use davit_api::{
+    ColdPhases, ErrorCode, GatewayId, InstanceId, InstanceState, LogStream, NewToken, PoolKey, Role,
+};
 use davit_registry::{
     Act, AsRead, Changes, ConnectSettings, InstanceUpdate, LogFilter, LogRow, MasterKey, Registry, Topic,
     UsageDelta, embedded, hash_token,
@@ -233,11 +235,13 @@ async fn counters_add_up_and_logs_are_read_in_order() {
         cold_starts: 0,
         last_call_at: Some(Utc::now()),
         last_cold_ms,
+        last_cold: last_cold_ms.map(|ms| ColdPhases { load_ms: ms, ..ColdPhases::default() }),
     };
     registry.record_usage(&[delta(2, Some(9.5)), delta(3, None)]).await.unwrap();
     registry.record_usage(&[delta(5, None)]).await.unwrap();
     let usage = registry.list_functions(&ns()).await.unwrap()[0].usage.clone();
     assert_eq!((usage.calls, usage.errors, usage.last_cold_ms), (10, 3, Some(9.5)));
+    assert_eq!(usage.last_cold.map(|cold| cold.times()), Some([0.0, 0.0, 0.0, 9.5, 0.0]));
 
     let row = |n: usize| LogRow {
         function_id,
