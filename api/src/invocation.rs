@@ -3,7 +3,7 @@
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
-use crate::{ErrorBody, FunctionName, InvocationId};
+use crate::{ColdPhases, ErrorBody, FunctionName, InvocationId};
 
 crate::text::words! {
     /// Which door an invocation came through.
@@ -83,6 +83,9 @@ pub struct PhaseTimings {
     pub init_ms: f64,
     /// The function's own work, with the way there and back.
     pub run_ms: f64,
+    /// The same by the phases of the start; none when warm.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cold: Option<ColdPhases>,
 }
 
 crate::text::words! {

@@ -44,5 +44,5 @@ pub use route::{HostPattern, MethodMatch, PathPattern, PayloadFormat, RouteSpec}
 pub use schedule::{FireOutcome, FireView, MissedPolicy, ScheduleSpec, ScheduleView};
 pub use spec::{Access, FunctionKind, RuntimeName, VersionSpec, limits};
 pub use token::{NewToken, Role, TokenCreated, TokenView};
-pub use usage::FunctionUsage;
+pub use usage::{ColdPhases, FunctionUsage};
 pub use version::{BuildEvent, VersionState, VersionView};

@@ -52,6 +52,12 @@ impl Bench {
         Ok(platform)
     }
 
+    /// A new davit for a scenario that restarts it. No other runs meanwhile.
+    pub(crate) async fn own_platform(&mut self, setup: Setup) -> crate::Result<Platform> {
+        self.stop();
+        Platform::up(&self.davit, setup).await
+    }
+
     /// Takes every function away, so that the next scenario begins with an idle platform.
     pub(crate) async fn clear(&mut self) {
         if let Some(platform) = &self.platform

@@ -9,7 +9,7 @@ use serde_json::Value;
 use crate::sql::Sql;
 
 /// What is particular about a start.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) struct Setup {
     /// Cores it may use, as `taskset` names them; none means all.
     pub(crate) cores: Option<&'static str>,
@@ -42,49 +42,42 @@ impl Platform {
     pub(crate) async fn up(binary: &Path, setup: Setup) -> crate::Result<Self> {
         let binary = std::fs::canonicalize(binary).map_err(|e| format!("{}: {e}", binary.display()))?;
         let state = tempfile::Builder::new().prefix("davit-bench-").tempdir_in("/tmp")?;
-        let log = std::fs::File::create(state.path().join("up.log"))?;
-        let mut command = match setup.cores {
-            None => Command::new(&binary),
-            Some(cores) => {
-                let mut command = Command::new("taskset");
-                command.args(["-c", cores]).arg(&binary);
-                command
-            }
-        };
-        command.args([
-            "up",
-            "--public",
-            "127.0.0.1:0",
-            "--management",
-            "127.0.0.1:0",
-            "--admin",
-            "127.0.0.1:0",
-        ]);
-        if let Some(base) = setup.pool_base {
-            // The budget in memory must not be what keeps the pools small; waiting instances take a part of it only.
-            command.env("DAVIT_POOL_BASE", base.to_string()).env("DAVIT_MEMORY_MB", POOL_MEMORY_MB);
-        }
-        let child = command
-            .env("DAVIT_STATE_DIR", state.path())
-            .stdin(Stdio::null())
-            .stdout(log.try_clone()?)
-            .stderr(log)
-            .spawn()?;
+        let child = spawn(&binary, state.path(), setup)?;
         let sql = Sql::of(state.path());
         let mut platform = Self { setup, sql, binary, state, child, endpoint: Value::Null };
+        platform.started().await?;
+        Ok(platform)
+    }
+
+    /// Ends it and starts it again: the same functions in a process that has done nothing yet.
+    pub(crate) async fn restart(&mut self) -> crate::Result<()> {
+        self.end();
+        std::fs::remove_file(self.state.path().join("endpoint.json")).or_else(|error| {
+            match error.kind() {
+                std::io::ErrorKind::NotFound => Ok(()),
+                _ => Err(error),
+            }
+        })?;
+        self.child = spawn(&self.binary, self.state.path(), self.setup)?;
+        self.started().await
+    }
+
+    async fn started(&mut self) -> crate::Result<()> {
         let start = Instant::now();
         while start.elapsed() < Duration::from_secs(120) {
-            if let Ok(text) = std::fs::read_to_string(platform.state.path().join("endpoint.json")) {
-                platform.endpoint = serde_json::from_str(&text)?;
-                return Ok(platform);
+            if let Ok(text) = std::fs::read_to_string(self.state.path().join("endpoint.json")) {
+                self.endpoint = serde_json::from_str(&text)?;
+                return Ok(());
             }
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
-        Err(format!(
-            "davit did not start:\n{}",
-            std::fs::read_to_string(platform.state.path().join("up.log"))?
-        )
-        .into())
+        let log = std::fs::read_to_string(self.state.path().join("up.log"))?;
+        Err(format!("davit did not start:\n{log}").into())
+    }
+
+    fn end(&mut self) {
+        let _ = Command::new("kill").args(["-TERM", &self.child.id().to_string()]).status();
+        let _ = self.child.wait();
     }
 
     /// Its process.
@@ -221,9 +214,28 @@ fn ready(status: &Value, runtime: &str) -> u64 {
         .sum()
 }
 
+/// Starts `davit up` on free ports.
+fn spawn(binary: &Path, state: &Path, setup: Setup) -> crate::Result<Child> {
+    let log = std::fs::File::create(state.join("up.log"))?;
+    let mut command = match setup.cores {
+        None => Command::new(binary),
+        Some(cores) => {
+            let mut command = Command::new("taskset");
+            command.args(["-c", cores]).arg(binary);
+            command
+        }
+    };
+    command.args(["up", "--public", "127.0.0.1:0", "--management", "127.0.0.1:0", "--admin", "127.0.0.1:0"]);
+    if let Some(base) = setup.pool_base {
+        // The budget in memory must not be what keeps the pools small; waiting instances take a part of it only.
+        command.env("DAVIT_POOL_BASE", base.to_string()).env("DAVIT_MEMORY_MB", POOL_MEMORY_MB);
+    }
+    command.env("DAVIT_STATE_DIR", state).stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
+    Ok(command.spawn()?)
+}
+
 impl Drop for Platform {
     fn drop(&mut self) {
-        let _ = Command::new("kill").args(["-TERM", &self.child.id().to_string()]).status();
-        let _ = self.child.wait();
+        self.end();
     }
 }

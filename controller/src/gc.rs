@@ -51,6 +51,9 @@ async fn collect(world: &World) {
     if let Err(error) = world.registry.prune_invocations(INVOCATIONS_KEPT).await {
         tracing::warn!(%error, "cannot remove old invocations");
     }
+    if let Err(error) = world.registry.prune_route_changes().await {
+        tracing::warn!(%error, "cannot remove old notes of changed routes");
+    }
     audit(world).await;
     if let Err(error) = directories(world).await {
         tracing::warn!(%error, "cannot collect instance directories");

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use chrono::Utc;
-use davit_api::{ErrorCode, PhaseTimings};
+use davit_api::{ColdPhases, ErrorCode, PhaseTimings};
 
 use crate::instances::{Fleet, Slot};
 use crate::invoke::{CallError, unreachable_instances};
@@ -18,7 +18,8 @@ pub(crate) struct Account {
     metrics: Arc<Metrics>,
     fleet: Arc<Fleet>,
     arrived: Instant,
-    cold_ms: Option<f64>,
+    /// How its instance started, if that was for this call.
+    cold: Option<ColdPhases>,
     wait_ms: f64,
     run_from: Option<Instant>,
     closed: bool,
@@ -28,7 +29,7 @@ impl Account {
     /// A call that arrived for the version that this fleet serves.
     pub(crate) fn open(metrics: Arc<Metrics>, fleet: Arc<Fleet>, arrived: Instant) -> Self {
         metrics.calls_open.add(1);
-        Self { metrics, fleet, arrived, cold_ms: None, wait_ms: 0.0, run_from: None, closed: false }
+        Self { metrics, fleet, arrived, cold: None, wait_ms: 0.0, run_from: None, closed: false }
     }
 
     /// The instances that may serve it.
@@ -43,8 +44,9 @@ impl Account {
             let mut slot = self.fleet.acquire(deadline).await?;
             let thawed = slot.thaw().await;
             if thawed.is_ok() && !slot.instance().link.is_closed() {
-                self.cold_ms = slot.cold_ms();
-                self.wait_ms = (ms(from.elapsed()) - slot.cold_ms().unwrap_or_default()).max(0.0);
+                self.cold = slot.cold();
+                let start_ms = self.cold.map_or(0.0, |start| start.start_ms());
+                self.wait_ms = (ms(from.elapsed()) - start_ms).max(0.0);
                 self.run_from = Some(Instant::now());
                 return Ok(slot);
             }
@@ -63,16 +65,16 @@ impl Account {
             None => self.metrics.calls_ok.add(1),
             Some(code) => self.metrics.failed(code),
         }
-        if self.cold_ms.is_some() {
+        let run_ms = self.run_from.map_or(0.0, |from| ms(now - from));
+        let cold =
+            self.cold.map(|start| ColdPhases { wait_ms: self.wait_ms, first_byte_ms: run_ms, ..start });
+        if let Some(cold) = &cold {
             self.metrics.calls_cold.add(1);
+            self.metrics.cold_starts.note(cold);
         }
-        self.fleet.usage.note(failed.is_some(), self.cold_ms, Utc::now());
-        let timings = PhaseTimings {
-            wait_ms: self.wait_ms,
-            init_ms: self.cold_ms.unwrap_or_default(),
-            run_ms: self.run_from.map_or(0.0, |from| ms(now - from)),
-        };
-        (self.cold_ms.is_some(), timings)
+        self.fleet.usage.note(failed.is_some(), cold, Utc::now());
+        let init_ms = cold.map_or(0.0, |cold| cold.start_ms());
+        (cold.is_some(), PhaseTimings { wait_ms: self.wait_ms, init_ms, run_ms, cold })
     }
 }
 

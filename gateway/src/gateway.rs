@@ -24,7 +24,7 @@ use crate::instances::{Bundles, Counts, Instances, RegistrySource, Sharing, Want
 use crate::invoke::Corridor;
 use crate::lanes::Lanes;
 use crate::metrics::Metrics;
-use crate::routes::{self, Routes};
+use crate::routes::{self, Refresh, Routes};
 use crate::{cron, http, lease, record};
 
 /// What the gateway needs from the process around it.
@@ -161,9 +161,7 @@ impl Gateway {
         let state_dir = self.config.state_dir.clone();
         let watch = Watch::new(registry.clone(), self.id, state_dir, instances.clone(), self.lanes.clone());
         let refresh = routes::run(
-            routes.clone(),
-            registry.clone(),
-            key,
+            Refresh::new(routes.clone(), registry.clone(), key),
             changes.clone(),
             instances.clone(),
             move || ready.open(),

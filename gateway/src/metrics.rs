@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use davit_api::ErrorCode;
+use davit_api::{ColdPhases, ErrorCode};
 
 /// A number that is only read for display.
 #[derive(Debug, Default)]
@@ -27,19 +27,33 @@ impl Number {
 /// Upper bounds of the buckets of call durations, in milliseconds.
 const BUCKETS: [f64; 12] = [1.0, 2.0, 5.0, 10.0, 25.0, 50.0, 100.0, 250.0, 500.0, 1_000.0, 5_000.0, 30_000.0];
 
+/// Those of a cold start's phases, which are often shorter than any call.
+const PHASE_BUCKETS: [f64; 12] = [0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 25.0, 100.0, 500.0, 2_000.0, 10_000.0];
+
 /// A histogram of durations.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Durations {
+    bounds: &'static [f64; BUCKETS.len()],
     buckets: [Number; BUCKETS.len()],
     count: Number,
     sum_us: Number,
 }
 
+impl Default for Durations {
+    fn default() -> Self {
+        Self::within(&BUCKETS)
+    }
+}
+
 impl Durations {
+    fn within(bounds: &'static [f64; BUCKETS.len()]) -> Self {
+        let buckets = std::array::from_fn(|_| Number::default());
+        Self { bounds, buckets, count: Number::default(), sum_us: Number::default() }
+    }
     /// Notes one duration.
     pub fn note(&self, ms: f64) {
         // Each bucket counts its own range; they are summed up when rendered, so a note touches three numbers.
-        if let Some(at) = BUCKETS.iter().position(|bound| ms <= *bound) {
+        if let Some(at) = self.bounds.iter().position(|bound| ms <= *bound) {
             self.buckets[at].add(1);
         }
         self.count.add(1);
@@ -47,15 +61,44 @@ impl Durations {
     }
     fn render(&self, out: &mut String, name: &str, help: &str) {
         let _ = writeln!(out, "# HELP {name} {help}\n# TYPE {name} histogram");
+        self.render_series(out, name, "");
+    }
+    /// One series, with a label such as `phase="load"` or none.
+    fn render_series(&self, out: &mut String, name: &str, label: &str) {
+        let comma = if label.is_empty() { "" } else { "," };
         let mut so_far = 0;
-        for (bound, number) in BUCKETS.iter().zip(&self.buckets) {
+        for (bound, number) in self.bounds.iter().zip(&self.buckets) {
             so_far += number.get();
-            let _ = writeln!(out, "{name}_bucket{{le=\"{}\"}} {so_far}", bound / 1_000.0);
+            let _ = writeln!(out, "{name}_bucket{{{label}{comma}le=\"{}\"}} {so_far}", bound / 1_000.0);
         }
         let count = self.count.get();
-        let _ = writeln!(out, "{name}_bucket{{le=\"+Inf\"}} {count}");
-        let _ = writeln!(out, "{name}_sum {}", self.sum_us.get() as f64 / 1e6);
-        let _ = writeln!(out, "{name}_count {count}");
+        let _ = writeln!(out, "{name}_bucket{{{label}{comma}le=\"+Inf\"}} {count}");
+        let braced = if label.is_empty() { String::new() } else { format!("{{{label}}}") };
+        let _ = writeln!(out, "{name}_sum{braced} {}", self.sum_us.get() as f64 / 1e6);
+        let _ = writeln!(out, "{name}_count{braced} {count}");
+    }
+}
+
+/// A histogram for each phase of cold starts.
+#[derive(Debug)]
+pub struct ColdStarts([Durations; ColdPhases::NAMES.len()]);
+
+impl Default for ColdStarts {
+    fn default() -> Self {
+        Self(std::array::from_fn(|_| Durations::within(&PHASE_BUCKETS)))
+    }
+}
+
+impl ColdStarts {
+    /// Notes one cold start.
+    pub fn note(&self, phases: &ColdPhases) {
+        self.0.iter().zip(phases.times()).for_each(|(durations, ms)| durations.note(ms));
+    }
+    fn render(&self, out: &mut String, name: &str, help: &str) {
+        let _ = writeln!(out, "# HELP {name} {help}\n# TYPE {name} histogram");
+        for (phase, durations) in ColdPhases::NAMES.iter().zip(&self.0) {
+            durations.render_series(out, name, &format!("phase=\"{phase}\""));
+        }
     }
 }
 
@@ -88,6 +131,8 @@ pub struct Metrics {
     pub call_ms: Durations,
     /// Duration from claim to loaded handler.
     pub init_ms: Durations,
+    /// Phases of calls that had to start an instance.
+    pub cold_starts: ColdStarts,
     failed: Failed,
 }
 
@@ -149,6 +194,11 @@ impl Metrics {
         }
         self.call_ms.render(&mut out, "davit_call_seconds", "Duration of calls, from arrival to outcome.");
         self.init_ms.render(&mut out, "davit_init_seconds", "Duration from claim to loaded handler.");
+        self.cold_starts.render(
+            &mut out,
+            "davit_cold_start_seconds",
+            "Cold calls by phase, which follow each other.",
+        );
         out
     }
 }
@@ -164,9 +214,17 @@ mod tests {
             metrics.call_ms.note(ms);
         }
         metrics.failed(ErrorCode::FunctionError);
+        let phases = ColdPhases { claim_ms: 0.2, load_ms: 3.0, ..ColdPhases::default() };
+        (0..2).for_each(|_| metrics.cold_starts.note(&phases));
         let text = metrics.render();
         assert!(text.contains("davit_call_seconds_bucket{le=\"0.002\"} 2\n"), "{text}");
         assert!(text.contains("davit_call_seconds_bucket{le=\"+Inf\"} 3\n"));
+        assert!(
+            text.contains("davit_cold_start_seconds_bucket{phase=\"claim\",le=\"0.00025\"} 2\n"),
+            "{text}"
+        );
+        assert!(text.contains("davit_cold_start_seconds_bucket{phase=\"load\",le=\"0.0025\"} 0\n"), "{text}");
+        assert!(text.contains("davit_cold_start_seconds_sum{phase=\"load\"} 0.006\n"), "{text}");
         assert!(text.contains("davit_calls_failed_total{code=\"function_error\"} 1\n"));
     }
 }

@@ -6,9 +6,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 
 use chrono::{DateTime, Utc};
-use davit_api::FunctionId;
+use davit_api::{ColdPhases, FunctionId};
 use davit_registry::UsageDelta;
-use parking_lot::RwLock;
+use parking_lot::{Mutex, RwLock};
 
 /// One function's counters.
 #[derive(Debug, Default)]
@@ -18,19 +18,19 @@ pub struct Usage {
     cold_starts: AtomicU64,
     /// Unix milliseconds of the last call's end; 0 when there was none.
     last_call: AtomicI64,
-    /// Microseconds of the last cold start; 0 when there was none.
-    last_cold: AtomicU64,
+    /// The last cold start. Warm calls do not touch it.
+    last_cold: Mutex<Option<ColdPhases>>,
 }
 
 impl Usage {
-    /// A call ended. `cold_ms`: how long the instance's start took until the handler was loaded, for a cold call.
-    pub fn note(&self, failed: bool, cold_ms: Option<f64>, ended_at: DateTime<Utc>) {
+    /// A call ended. `cold`: where its time went, if an instance was started for it.
+    pub fn note(&self, failed: bool, cold: Option<ColdPhases>, ended_at: DateTime<Utc>) {
         if failed {
             self.errors.fetch_add(1, Ordering::Relaxed);
         }
-        if let Some(ms) = cold_ms {
+        if cold.is_some() {
             self.cold_starts.fetch_add(1, Ordering::Relaxed);
-            self.last_cold.store(((ms * 1_000.0) as u64).max(1), Ordering::Relaxed);
+            *self.last_cold.lock() = cold;
         }
         self.last_call.store(ended_at.timestamp_millis(), Ordering::Relaxed);
         // Last, and seen last by `take`: what is counted has been described.
@@ -43,14 +43,15 @@ impl Usage {
         if calls == 0 {
             return None;
         }
-        let last_cold = self.last_cold.swap(0, Ordering::Relaxed);
+        let last_cold = self.last_cold.lock().take();
         Some(UsageDelta {
             function_id,
             calls,
             errors: self.errors.swap(0, Ordering::Relaxed),
             cold_starts: self.cold_starts.swap(0, Ordering::Relaxed),
             last_call_at: DateTime::from_timestamp_millis(self.last_call.load(Ordering::Relaxed)),
-            last_cold_ms: (last_cold > 0).then(|| last_cold as f64 / 1_000.0),
+            last_cold_ms: last_cold.map(|cold| cold.start_ms()),
+            last_cold,
         })
     }
 }
@@ -102,6 +103,7 @@ fn fold(into: &mut HashMap<FunctionId, UsageDelta>, new: UsageDelta) {
             sum.cold_starts += new.cold_starts;
             sum.last_call_at = sum.last_call_at.max(new.last_call_at);
             sum.last_cold_ms = new.last_cold_ms.or(sum.last_cold_ms);
+            sum.last_cold = new.last_cold.or(sum.last_cold);
         }
     }
 }
@@ -116,14 +118,16 @@ mod tests {
         let id = FunctionId::new();
         let usage = usages.of(id);
         let mut sum = HashMap::new();
+        let cold =
+            ColdPhases { wait_ms: 7.0, claim_ms: 0.5, transfer_ms: 2.0, load_ms: 10.0, first_byte_ms: 1.0 };
         for n in 0..10 {
-            usage.note(n % 2 == 0, (n == 0).then_some(12.5), Utc::now());
+            usage.note(n % 2 == 0, (n == 0).then_some(cold), Utc::now());
             usages.take(&mut sum);
         }
         usages.take(&mut sum);
         let sum = &sum[&id];
         assert_eq!((sum.calls, sum.errors, sum.cold_starts, sum.last_cold_ms), (10, 5, 1, Some(12.5)));
-        assert!(sum.last_call_at.is_some());
+        assert!(sum.last_call_at.is_some() && sum.last_cold == Some(cold));
     }
 
     #[test]

@@ -1,12 +1,16 @@
 //! A live version as the data plane sees it: everything needed to start and to call it, without the database.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
-use davit_api::{Digest, FunctionId, FunctionName, NamespaceName, PoolKey, VersionId, VersionSpec};
+use davit_api::{
+    Digest, FunctionId, FunctionName, NamespaceName, PoolKey, RouteSpec, VersionId, VersionSpec,
+};
 use http::HeaderValue;
 use sha2::{Digest as _, Sha256};
 
-/// One version that may be called, with its configuration resolved. Immutable; shared by `Arc`.
+/// One version that may be called, with its configuration resolved. Immutable; shared by `Arc`. A gateway holds one
+/// for each function, called or not, so what is empty or alike takes no room of its own.
 #[derive(Debug, Clone, PartialEq)]
 pub struct LiveVersion {
     /// Namespace of the function.
@@ -19,18 +23,22 @@ pub struct LiveVersion {
     pub version_id: VersionId,
     /// The version's number within the function.
     pub number: u32,
-    /// How it runs.
+    /// How it runs; without `env`, `secrets` and `routes`, of which the rest here is made.
     pub spec: VersionSpec,
+    /// Addresses besides the path address.
+    pub routes: Box<[Arc<RouteSpec>]>,
     /// Its code, as a tar.
     pub bundle: Digest,
     /// Size of the tar in bytes.
     pub bundle_size: u64,
-    /// Its environment, plain values and secrets together.
-    pub env: BTreeMap<String, String>,
+    /// Its environment by name, plain values and secrets together. A map takes half a KiB for one variable.
+    pub env: Box<[(Box<str>, Box<str>)]>,
+    /// Whether secrets are among them, so that it may be given another environment.
+    pub has_secrets: bool,
     /// Secrets that it needs and that do not exist or do not open; it cannot start until they do.
-    pub missing_secrets: Vec<String>,
+    pub missing_secrets: Box<[String]>,
     /// Which pool its instances come from.
-    pub pool_key: PoolKey,
+    pub pool_key: Arc<PoolKey>,
     /// `/<namespace>/<function>`, the path it is reached at, as a header's value.
     pub address: HeaderValue,
     /// Digest over spec and environment: a changed secret makes new instances of the same version.
@@ -70,6 +78,11 @@ impl LiveVersion {
             }
         }
         Digest::from_bytes(hash.finalize().into())
+    }
+
+    /// Its environment as an instance gets it.
+    pub fn environment(&self) -> BTreeMap<String, String> {
+        self.env.iter().map(|(name, value)| (name.to_string(), value.to_string())).collect()
     }
 
     /// The ARN-like name that handlers see.

@@ -13,7 +13,7 @@ use crate::{Audited, Registry, RegistryError, Result};
 const SUMMARY: &str = "select f.id, n.name as namespace, f.name, f.created_at, v.number, v.spec,
         coalesce(i.active, 0) as active, coalesce(i.frozen, 0) as frozen,
         coalesce(u.calls, 0) as calls, coalesce(u.errors, 0) as errors,
-        coalesce(u.cold_starts, 0) as cold_starts, u.last_call_at, u.last_cold_ms
+        coalesce(u.cold_starts, 0) as cold_starts, u.last_call_at, u.last_cold_ms, u.last_cold
     from functions f
     join namespaces n on n.id = f.namespace_id
     left join aliases a on a.function_id = f.id and a.name = 'live'

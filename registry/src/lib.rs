@@ -51,7 +51,9 @@ pub use instances::{InstanceRow, InstanceUpdate};
 pub use invocations::{Job, NewInvocation, Settlement};
 pub use lease::Fence;
 pub use logs::{LogFilter, LogRow};
-pub use routing::{RoutedFunction, RoutingSnapshot, TokenHash};
+pub use routing::{
+    AsRead, Keep, RoutedFunction, RoutingChanges, RoutingNews, RoutingPosition, RoutingSnapshot, TokenHash,
+};
 pub use schedules::ScheduleRow;
 pub use secrets::{MasterKey, SecretRow};
 pub use tokens::{FoundToken, hash_token};

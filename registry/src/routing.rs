@@ -1,16 +1,25 @@
-//! Everything a gateway needs to route and start functions, read at one instant.
+//! Everything a gateway needs to route and start functions, read at one instant; or what has changed since such an
+//! instant. A gateway reads all of it once, and from then on mostly nothing.
 
-use std::collections::{BTreeMap, HashMap};
+mod read;
+
+use std::collections::BTreeMap;
+use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use davit_api::{
-    Digest, FunctionId, FunctionName, NamespaceId, NamespaceName, Role, SecretName, TokenId, VersionId,
-    VersionSpec,
+    Digest, FunctionId, FunctionName, NamespaceName, Role, SecretName, TokenId, VersionId, VersionSpec,
 };
 use sqlx::Row;
 
-use crate::rows::{count32, count64, digest, json, parsed, parsed_opt};
-use crate::{MasterKey, Registry, RegistryError, Result};
+use crate::{MasterKey, Registry, Result};
+
+/// Notes of changes are kept this long; whoever read before that reads everything again.
+const NOTES_KEPT: Duration = Duration::from_secs(3_600);
+/// How old a position may be. Well below the age at which notes go, so that none can go in between.
+const POSITION_AGE: Duration = Duration::from_secs(1_800);
+/// Changed functions that are looked up one by one; of more, everything is read.
+const MOST_CHANGED: i64 = 1_000;
 
 /// A function that has a live version, and that version.
 #[derive(Clone, PartialEq)]
@@ -62,100 +71,135 @@ pub struct TokenHash {
 }
 
 /// Routes and tokens of one instant.
-#[derive(Debug, Clone, Default, PartialEq)]
-pub struct RoutingSnapshot {
+#[derive(Debug, Clone, PartialEq)]
+pub struct RoutingSnapshot<T = RoutedFunction> {
     /// Every function with a live version.
-    pub functions: Vec<RoutedFunction>,
+    pub functions: Vec<T>,
     /// Every token that is not revoked or expired.
     pub tokens: Vec<TokenHash>,
+    /// The instant.
+    pub position: RoutingPosition,
 }
 
-type Sealed = HashMap<NamespaceId, HashMap<String, (Vec<u8>, Vec<u8>)>>;
+/// What is different from an earlier instant.
+#[derive(Debug, Clone, PartialEq)]
+pub struct RoutingChanges<T = RoutedFunction> {
+    /// Functions with a live version that may have changed.
+    pub functions: Vec<T>,
+    /// Functions that may have changed. Those that are not in `functions` have no live version any more.
+    pub touched: Vec<FunctionId>,
+    /// Every token that is not revoked or expired.
+    pub tokens: Vec<TokenHash>,
+    /// The instant.
+    pub position: RoutingPosition,
+}
+
+/// An instant, as the database sees it: which transactions were visible.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RoutingPosition {
+    snapshot: String,
+    at: DateTime<Utc>,
+}
+
+/// What a look for changes came to.
+#[derive(Debug, Clone, PartialEq)]
+pub enum RoutingNews<T = RoutedFunction> {
+    /// Nothing has changed.
+    Nothing,
+    /// These have.
+    Changes(RoutingChanges<T>),
+    /// Too much, or since too long ago: everything has to be read.
+    ReadAll,
+}
+
+/// What a reader makes of each function, as it comes in: thousands of them need not be held twice.
+pub trait Keep: Clone + Send + Sync + 'static {
+    /// What it is kept as.
+    type Kept: Send + 'static;
+    /// The kept one, if that is all it takes. A version never changes, but the secrets that it names may.
+    fn known(&self, function: FunctionId, version: VersionId) -> Option<Self::Kept>;
+    /// Keeps it.
+    fn keep(&self, function: RoutedFunction) -> Self::Kept;
+}
+
+/// Keeps everything as it was read.
+#[derive(Debug, Clone, Copy)]
+pub struct AsRead;
+
+impl Keep for AsRead {
+    type Kept = RoutedFunction;
+    fn known(&self, _: FunctionId, _: VersionId) -> Option<RoutedFunction> {
+        None
+    }
+    fn keep(&self, function: RoutedFunction) -> RoutedFunction {
+        function
+    }
+}
 
 impl Registry {
-    /// Reads the snapshot, and opens the secrets in it.
-    pub async fn routing_snapshot(&self, key: &MasterKey) -> Result<RoutingSnapshot> {
-        let (functions, secrets, tokens) = self
-            .transact(|conn| {
-                Box::pin(async move {
-                    sqlx::query("set transaction isolation level repeatable read, read only").execute(&mut *conn).await?;
-                    let functions = sqlx::query(
-                        "select n.id as namespace_id, n.name as namespace, f.id as function_id, f.name, v.id, v.number,
-                            v.spec, v.bundle, v.bundle_size, v.image_digest
-                         from aliases a join versions v on v.id = a.version_id
-                         join functions f on f.id = a.function_id join namespaces n on n.id = f.namespace_id
-                         where a.name = 'live' and f.deleted_at is null order by n.name, f.name",
-                    )
-                    .fetch_all(&mut *conn)
-                    .await?;
-                    let secrets =
-                        sqlx::query("select namespace_id, name, nonce, sealed from secrets").fetch_all(&mut *conn).await?;
-                    let tokens = sqlx::query(
-                        "select t.id, t.hash, t.role, t.expires_at, n.name as namespace
-                         from tokens t left join namespaces n on n.id = t.namespace_id
-                         where t.revoked_at is null and (t.expires_at is null or t.expires_at > clock_timestamp())",
-                    )
-                    .fetch_all(&mut *conn)
-                    .await?;
-                    Ok((functions, secrets, tokens))
-                })
+    /// Reads everything, and opens the secrets in it.
+    pub async fn routing_snapshot<K: Keep>(
+        &self,
+        key: &MasterKey,
+        keep: &K,
+    ) -> Result<RoutingSnapshot<K::Kept>> {
+        let (key, keep) = (key.clone(), keep.clone());
+        self.transact(|conn| {
+            Box::pin(async move {
+                let position = read::begin(conn).await?;
+                let functions = read::functions(conn, &key, &keep, None).await?;
+                let tokens = read::tokens(conn).await?;
+                Ok(RoutingSnapshot { functions, tokens, position })
             })
-            .await?;
-        let mut sealed = Sealed::new();
-        for row in &secrets {
-            let of = sealed.entry(NamespaceId(row.try_get("namespace_id")?)).or_default();
-            of.insert(row.try_get("name")?, (row.try_get("nonce")?, row.try_get("sealed")?));
-        }
-        let functions = functions.iter().map(|row| routed(row, &sealed, key)).collect::<Result<_>>()?;
-        let tokens = tokens
-            .iter()
-            .map(|row| {
-                let hash: &[u8] = row.try_get("hash")?;
-                Ok(TokenHash {
-                    id: TokenId(row.try_get("id")?),
-                    hash: hash
-                        .try_into()
-                        .map_err(|_| RegistryError::damaged("tokens.hash", "not 32 bytes"))?,
-                    namespace: parsed_opt(row, "namespace")?,
-                    role: parsed(row, "role")?,
-                    expires_at: row.try_get("expires_at")?,
-                })
-            })
-            .collect::<Result<_>>()?;
-        Ok(RoutingSnapshot { functions, tokens })
+        })
+        .await
     }
-}
 
-fn routed(row: &sqlx::postgres::PgRow, sealed: &Sealed, key: &MasterKey) -> Result<RoutedFunction> {
-    let namespace_id = NamespaceId(row.try_get("namespace_id")?);
-    let spec: VersionSpec = json(row, "spec")?;
-    let mut env: BTreeMap<String, String> =
-        spec.env.iter().map(|(name, value)| (name.as_str().to_owned(), value.clone())).collect();
-    let mut missing = Vec::new();
-    for (variable, secret) in &spec.secrets {
-        // One secret that does not open must not take every function's routes away.
-        let value =
-            sealed.get(&namespace_id).and_then(|of| of.get(secret.as_str())).and_then(|(nonce, sealed)| {
-                key.open(namespace_id, secret.as_str(), nonce, sealed)
-                    .inspect_err(|error| tracing::error!(%error, "cannot open a secret"))
-                    .ok()
-            });
-        match value {
-            Some(value) => drop(env.insert(variable.as_str().to_owned(), value)),
-            None => missing.push(secret.clone()),
+    /// Reads what has changed since `since`. One small statement when nothing has.
+    pub async fn routing_changes<K: Keep>(
+        &self,
+        key: &MasterKey,
+        keep: &K,
+        since: &RoutingPosition,
+    ) -> Result<RoutingNews<K::Kept>> {
+        let look = sqlx::query(
+            "select $2 < clock_timestamp() - make_interval(secs => $3) as old, exists (select from route_changes
+                where xid >= pg_snapshot_xmin($1::text::pg_snapshot)
+                and not pg_visible_in_snapshot(xid, $1::text::pg_snapshot)) as changed",
+        )
+        .bind(&since.snapshot)
+        .bind(since.at)
+        .bind(POSITION_AGE.as_secs_f64())
+        .fetch_one(&self.pool)
+        .await?;
+        if look.try_get("old")? {
+            return Ok(RoutingNews::ReadAll);
         }
+        if !look.try_get::<bool, _>("changed")? {
+            return Ok(RoutingNews::Nothing);
+        }
+        let (key, keep, since) = (key.clone(), keep.clone(), since.clone());
+        self.transact(|conn| {
+            Box::pin(async move {
+                let position = read::begin(conn).await?;
+                let Some(touched) = read::touched(conn, &since).await? else {
+                    return Ok(RoutingNews::ReadAll);
+                };
+                let functions = read::functions(conn, &key, &keep, Some(&touched)).await?;
+                let tokens = read::tokens(conn).await?;
+                Ok(RoutingNews::Changes(RoutingChanges { functions, touched, tokens, position }))
+            })
+        })
+        .await
     }
-    Ok(RoutedFunction {
-        namespace: parsed(row, "namespace")?,
-        name: parsed(row, "name")?,
-        function_id: FunctionId(row.try_get("function_id")?),
-        version_id: VersionId(row.try_get("id")?),
-        number: count32(row, "number")?,
-        spec,
-        bundle: digest(row, "bundle")?,
-        bundle_size: count64(row, "bundle_size")?,
-        image_digest: row.try_get("image_digest")?,
-        env_resolved: env,
-        missing_secrets: missing,
-    })
+
+    /// Removes notes of changes that every reader has passed.
+    pub async fn prune_route_changes(&self) -> Result<u64> {
+        let done =
+            sqlx::query("delete from route_changes where at < clock_timestamp() - make_interval(secs => $1)")
+                .bind(NOTES_KEPT.as_secs_f64())
+                .execute(&self.pool)
+                .await?;
+        Ok(done.rows_affected())
+    }
 }

@@ -56,14 +56,16 @@ fn view(row: &PgRow) -> Result<ScheduleView> {
 }
 
 impl Registry {
-    /// Every schedule of a function that has a live version.
-    pub async fn schedules_all(&self) -> Result<Vec<ScheduleRow>> {
+    /// Schedules that ring before `before` or whose next instant is not computed yet, of functions that have a live
+    /// version. The others need nothing until then.
+    pub async fn schedules_due(&self, before: DateTime<Utc>) -> Result<Vec<ScheduleRow>> {
         let rows = sqlx::query(
             "select s.*, n.name as namespace, f.name as function from schedules s
              join functions f on f.id = s.function_id join namespaces n on n.id = f.namespace_id
-             where f.deleted_at is null
+             where s.enabled and (s.next_due_at is null or s.next_due_at < $1) and f.deleted_at is null
                 and exists (select from aliases a where a.function_id = f.id and a.name = 'live') order by s.id",
         )
+        .bind(before)
         .fetch_all(&self.pool)
         .await?;
         rows.iter()

@@ -23,6 +23,38 @@ async fn a_lambda_function_written_elsewhere_answers_by_invoke_and_over_http() {
 }
 
 #[tokio::test]
+async fn where_the_time_of_a_cold_start_went_is_told_to_whoever_asks() {
+    let davit = Davit::up().await;
+    let cli = davit.cli();
+    let toml = "name = \"slow\"\nruntime = \"python3.13\"\nhandler = \"app.handler\"\n";
+    let code = "import time\ntime.sleep(0.3)\ndef handler(event, context):\n    return 1\n";
+    cli.deploy_files(&[("davit.toml", toml), ("app.py", code)]).await;
+    let folder = tempfile::tempdir().unwrap();
+    let cold = cli.try_in(folder.path(), &["invoke", "slow", "--timing"]).await;
+    let ms = |name: &str| {
+        let row =
+            cold.stderr.lines().find_map(|line| line.trim().strip_prefix(name)?.split_whitespace().next());
+        row.and_then(|ms| ms.parse::<f64>().ok()).unwrap_or_else(|| panic!("no {name}: {cold:?}"))
+    };
+    let phases = ["wait", "claim", "transfer", "load", "first byte"].map(ms);
+    assert!((phases.iter().sum::<f64>() - ms("cold call")).abs() < 0.1, "{cold:?}");
+    // A sleep is never shorter than what was asked for, and this one is the import's.
+    assert!(ms("load") >= 300.0, "{cold:?}");
+
+    let warm = cli.try_in(folder.path(), &["invoke", "slow", "--timing"]).await;
+    assert!(warm.stderr.contains("run") && !warm.stderr.contains("load"), "{warm:?}");
+    let load = "davit_cold_start_seconds_sum{phase=\"load\"}";
+    assert!(davit.metric(load).await >= 0.3);
+    assert_eq!(davit.metric("davit_cold_start_seconds_count{phase=\"claim\"}").await, 1.0);
+    davit_e2e::eventually("the phases to be recorded", async || {
+        let detail = cli.json(&["describe", "slow"]).await;
+        let load = detail["summary"]["usage"]["last_cold"]["load_ms"].as_f64();
+        if load.is_some_and(|ms| ms >= 300.0) { Ok(()) } else { Err(detail) }
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn versions_are_kept_and_rolled_back_to_without_a_build() {
     let davit = Davit::up().await;
     let cli = davit.cli();

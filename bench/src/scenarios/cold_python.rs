@@ -1,7 +1,6 @@
 //! Pooled cold start against a container of one's own: both from nothing to the full answer of the same
 //! Python function.
 
-use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use tokio::io::AsyncReadExt;
@@ -58,7 +57,8 @@ async fn run(bench: &mut Bench) -> crate::Result<()> {
 /// Where the time of cold starts goes, as the gateway tells callers of its API.
 async fn phases(bench: &mut Bench, platform: &Platform) -> crate::Result<()> {
     let bearer = format!("Bearer {}", platform.token()?);
-    let mut phases: BTreeMap<String, Vec<f64>> = BTreeMap::new();
+    // In the order in which they come.
+    let mut phases: Vec<(String, Vec<f64>)> = Vec::new();
     for n in bench.repeats + 1..=2 * bench.repeats {
         platform.rested("python3.13", 1).await?;
         let path = format!("/v1/namespaces/default/functions/cold-{n}/invocations");
@@ -66,11 +66,14 @@ async fn phases(bench: &mut Bench, platform: &Platform) -> crate::Result<()> {
         let (total, answer) = load::once(&request).await?;
         let timing = answer
             .lines()
-            .find_map(|l| l.strip_prefix("x-davit-timing: "))
-            .ok_or("no timing in the answer")?;
+            .find_map(|l| l.strip_prefix("x-davit-cold-phases: "))
+            .ok_or("no phases in the answer")?;
         for phase in timing.trim().split(';').chain([format!("whole={total}").as_str()]) {
             let (name, ms) = phase.split_once('=').ok_or("timing is not name=ms")?;
-            phases.entry(name.to_owned()).or_default().push(ms.parse()?);
+            match phases.iter_mut().find(|(known, _)| known == name) {
+                Some((_, all)) => all.push(ms.parse()?),
+                None => phases.push((name.to_owned(), vec![ms.parse()?])),
+            }
         }
     }
     let medians: Vec<String> =

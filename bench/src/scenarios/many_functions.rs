@@ -46,23 +46,23 @@ pub(super) const SCENARIO: Scenario = Scenario {
 
 const FEW: usize = 10;
 const MANY: usize = 10_000;
-/// Longer than the time between two reads of the registry, so that what a read costs is seen in each measurement.
+/// Longer than the time between two looks for changed routes, so that what a look costs is seen in each measurement.
 const MEASURED: Duration = Duration::from_secs(4);
-const IDLE: Duration = Duration::from_secs(15);
-/// The registry is read again every three seconds; after three reads memory has its usual size.
+/// For a davit that has just started, or has just read ten thousand functions, to come to rest.
 const SETTLE: Duration = Duration::from_secs(10);
+/// Just the time between two full reads of the registry, so that one of them is in each measurement.
+const IDLE: Duration = Duration::from_secs(30);
+/// Each takes a minute and a half.
+const IDLE_REPEATS: usize = 3;
 
 async fn run(bench: &mut Bench) -> crate::Result<()> {
     // A davit of its own: memory that earlier scenarios left behind would hide what is looked for.
-    bench.stop();
-    let platform = bench.platform(Setup::default()).await?;
+    let mut platform = bench.own_platform(Setup::default()).await?;
     deploy_native(&platform, &bench.native, "warm", "max_instances = 1\nkeep_alive_seconds = 1\n")?;
     let toml = manifest("idle", "python3.13", "handler = \"app.handler\"\n");
     platform.deploy(&[("davit.toml", &toml), ("app.py", PYTHON)])?;
     platform.copy("idle", FEW - 2).await?;
     platform.rested("python3.13", 1).await?;
-    tokio::time::sleep(SETTLE).await;
-    let before = process::resident_kb(platform.pid())?;
     let warm = Request::get(platform.gateway()?, "/default/warm");
     platform.sql.copy_function("warm", MANY - FEW)?;
     let (mut latencies, mut colds) = (Vec::new(), Vec::new());
@@ -80,12 +80,7 @@ async fn run(bench: &mut Bench) -> crate::Result<()> {
     }
     bench.report.pairs(&WARM, &latencies);
     bench.report.pairs(&COLD, &colds);
-    show(&platform, true).await?;
-    platform.rested("python3.13", 1).await?;
-    tokio::time::sleep(SETTLE).await;
-    idle(bench, &platform, before).await?;
-    bench.stop();
-    Ok(())
+    idle(bench, &mut platform).await
 }
 
 /// Makes the many copies routed or not, and waits until the gateway has noticed.
@@ -99,16 +94,31 @@ async fn show(platform: &Platform, many: bool) -> crate::Result<()> {
     platform.routed(if many { MANY } else { FEW } as u64).await
 }
 
-async fn idle(bench: &mut Bench, platform: &Platform, before_kb: f64) -> crate::Result<()> {
-    let pid = platform.pid();
+/// A process that has done nothing but start, each time: what an earlier load or deployment left in the allocator
+/// would hide ten thousand functions, or count as them.
+async fn idle(bench: &mut Bench, platform: &mut Platform) -> crate::Result<()> {
     let (mut memory, mut share, mut postgres) = (Vec::new(), Vec::new(), 0.0);
-    for _ in 0..3 {
-        let (cpu, children) = (process::cpu_seconds(pid)?, process::cpu_seconds_of_children(pid));
-        tokio::time::sleep(IDLE / 3).await;
-        share.push((process::cpu_seconds(pid)? - cpu) / (IDLE / 3).as_secs_f64() * 100.0);
-        postgres += (process::cpu_seconds_of_children(pid) - children) / IDLE.as_secs_f64() * 100.0;
-        memory.push((process::resident_kb(pid)? - before_kb) * 1.024 / (MANY - FEW) as f64);
+    for _ in 0..bench.repeats.min(IDLE_REPEATS) {
+        let mut resident = Vec::new();
+        for many in [true, false] {
+            show(platform, many).await?;
+            platform.restart().await?;
+            platform.routed(if many { MANY } else { FEW } as u64).await?;
+            platform.rested("python3.13", 1).await?;
+            tokio::time::sleep(SETTLE).await;
+            let pid = platform.pid();
+            if many {
+                let (cpu, children) = (process::cpu_seconds(pid)?, process::cpu_seconds_of_children(pid));
+                tokio::time::sleep(IDLE).await;
+                let of_a_core = |seconds: f64| seconds / IDLE.as_secs_f64() * 100.0;
+                share.push(of_a_core(process::cpu_seconds(pid)? - cpu));
+                postgres += of_a_core(process::cpu_seconds_of_children(pid) - children);
+            }
+            resident.push(process::resident_kb(pid)?);
+        }
+        memory.push((resident[0] - resident[1]) * 1.024 / (MANY - FEW) as f64);
     }
+    postgres /= share.len() as f64;
     bench.report.values(&MEMORY, &memory);
     bench.report.values(&CPU, &share);
     bench.report.note(format!(

@@ -1,7 +1,7 @@
 //! `davit describe`: everything about one function.
 
 use clap::Args;
-use davit_api::{FunctionDetail, FunctionName};
+use davit_api::{ColdPhases, FunctionDetail, FunctionName};
 
 use super::list::{access_word, instances};
 use crate::api::Api;
@@ -40,6 +40,12 @@ fn print(detail: &FunctionDetail, api: &Api) {
     let usage = &summary.usage;
     field("calls", &format!("{} ({} failed, {} cold starts)", usage.calls, usage.errors, usage.cold_starts));
     field("last call", &or_dash(usage.last_call_at.map(when)));
+    if let Some(cold) = &usage.last_cold {
+        let phases = ColdPhases::NAMES.iter().zip(cold.times());
+        let phases: Vec<_> = phases.map(|(name, ms)| format!("{} {ms:.1}", name.replace('_', " "))).collect();
+        let total: f64 = cold.times().iter().sum();
+        field("last cold", &format!("{total:.1} ms ({})", phases.join(", ")));
+    }
     if let Some(live) = &detail.live {
         let spec = &live.spec;
         field("runtime", &format!("{} ({:?})", spec.runtime, spec.kind).to_lowercase());

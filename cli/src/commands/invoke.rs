@@ -130,6 +130,9 @@ impl Invoke {
                 text("x-davit-timing").split(';').map(|p| p.trim().replacen('=', " ", 1) + " ms").collect();
             note(format!("time: {}", visible(&parts.join(", "))));
         }
+        if self.timing && headers.contains_key("x-davit-cold-phases") {
+            phase_table(text("x-davit-cold-phases")).iter().for_each(|row| note(visible(row)));
+        }
         if self.logs {
             let tail = base64::engine::general_purpose::STANDARD
                 .decode(text("x-davit-log-tail"))
@@ -139,6 +142,24 @@ impl Invoke {
             }
         }
     }
+}
+
+/// A row a phase of the cold start, with a bar for its share: `wait=1.5;claim=0.2` as the gateway writes it.
+fn phase_table(header: &str) -> Vec<String> {
+    let phases: Vec<(&str, f64)> = header
+        .split(';')
+        .filter_map(|p| p.trim().split_once('='))
+        .filter_map(|(n, ms)| Some((n, ms.parse().ok()?)))
+        .collect();
+    if phases.is_empty() {
+        return Vec::new();
+    }
+    let total: f64 = phases.iter().map(|(_, ms)| ms).sum();
+    let row = |(name, ms): &(&str, f64)| {
+        let bar = "#".repeat((ms / total.max(f64::MIN_POSITIVE) * BAR).round().clamp(0.0, BAR) as usize);
+        format!("  {:<10} {ms:>10.3} ms  {bar}", name.replace('_', " ")).trim_end().to_owned()
+    };
+    phases.iter().map(row).chain([format!("  {:<10} {total:>10.3} ms", "cold call")]).collect()
 }
 
 fn print_function_error(error: &serde_json::Value) {
@@ -153,9 +174,27 @@ fn print_function_error(error: &serde_json::Value) {
     }
 }
 
+/// Characters of the bar for the whole time.
+const BAR: f64 = 30.0;
+
 /// Reads to the end, but not for ever.
 fn bounded(reader: impl Read) -> std::io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     reader.take(limits::PAYLOAD_BYTES as u64 + 1).read_to_end(&mut bytes)?;
     Ok(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn phases_are_rows_and_add_up() {
+        let rows = phase_table("wait=1.000;claim=0.500; load=8.5;odd;first_byte=x");
+        assert_eq!(rows.len(), 4);
+        assert_eq!(rows[0], format!("  wait            1.000 ms  {}", "#".repeat(3)));
+        assert_eq!(rows[2], format!("  load            8.500 ms  {}", "#".repeat(26)));
+        assert_eq!(rows[3], "  cold call      10.000 ms");
+        assert_eq!(phase_table("odd"), [""; 0]);
+    }
 }

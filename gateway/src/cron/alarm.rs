@@ -2,7 +2,7 @@
 //!
 //! It forgets its jobs at a restart and can lose one under load, so it decides nothing: a ring only says
 //! "look now", and whoever is woken reads the schedules and computes what is due. A lost ring costs the time
-//! until the next full read.
+//! until the next read.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -13,9 +13,9 @@ use parking_lot::Mutex;
 use tokio::sync::Notify;
 use tokio_cron_scheduler::{Job, JobScheduler, JobSchedulerError};
 
-/// Alarms are set this far ahead; later ones are set by a later full read. That bounds the clock's list.
-const HORIZON: TimeDelta = TimeDelta::seconds(15);
-/// The most alarms at a time; beyond it the full read alone sees to an instant.
+/// Alarms are set this far ahead; later ones are set by a later read. That bounds the clock's list.
+pub(super) const HORIZON: TimeDelta = TimeDelta::seconds(15);
+/// The most alarms at a time; beyond it the read alone sees to an instant.
 const MOST: usize = 1_000;
 
 /// One clock with its pending alarms: one an instant, however many schedules share it.
@@ -43,7 +43,7 @@ impl Alarm {
             }
         }
         if let Err(error) = self.add(at, now).await {
-            tracing::warn!(%error, "alarm not set; the next full read will see to it");
+            tracing::warn!(%error, "alarm not set; the next read will see to it");
             self.pending.lock().remove(&at);
         }
     }

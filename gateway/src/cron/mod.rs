@@ -1,7 +1,8 @@
-//! Schedules: an alarm says "look", a full read says what is due, a unique row decides who fires it.
+//! Schedules: an alarm says "look", a read says what is due, a unique row decides who fires it.
 //!
-//! Start-up, a lost notification, a lost alarm and a normal ring are one code path: read all schedules, compute,
-//! carry out, set the next alarms.
+//! Start-up, a lost notification, a lost alarm and a normal ring are one code path: read the schedules that are due
+//! soon, compute, carry out, set the next alarms. Those that ring later are not read, so that thousands of them cost
+//! nothing until then.
 
 pub mod alarm;
 pub mod fire;
@@ -12,7 +13,7 @@ mod stories;
 use std::sync::Arc;
 use std::time::Duration;
 
-use chrono::Utc;
+use chrono::{TimeDelta, Utc};
 use davit_registry::{Changes, Registry, Topic};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
@@ -21,8 +22,11 @@ use crate::instances::Expected;
 use alarm::Alarm;
 use fire::Looked;
 
-/// Schedules are read at least this often.
-const FULL_READ: Duration = Duration::from_secs(5);
+/// Schedules are read at least this often; well within the alarms' horizon, so that none is late.
+const EVERY: Duration = Duration::from_secs(5);
+/// What is due within this time is read: well beyond the alarms' horizon, because instances are kept or brought back for
+/// it; beyond, no instance would be.
+const AHEAD: TimeDelta = TimeDelta::minutes(10);
 /// A burst of changes is read once.
 const SETTLE: Duration = Duration::from_millis(50);
 
@@ -44,7 +48,7 @@ pub async fn run(
     let mut changed = changes.subscribe(Topic::Schedules);
     loop {
         changed.borrow_and_update();
-        look_at_all(&registry, alarm.as_ref(), &wake, &expected).await;
+        look_at_due(&registry, alarm.as_ref(), &wake, &expected).await;
         let rung = async {
             match &alarm {
                 Some(alarm) => alarm.rung().await,
@@ -54,7 +58,7 @@ pub async fn run(
         tokio::select! {
             () = rung => {}
             _ = changed.changed() => tokio::time::sleep(SETTLE).await,
-            () = tokio::time::sleep(FULL_READ) => {}
+            () = tokio::time::sleep(EVERY) => {}
             () = stop.cancelled() => break,
         }
     }
@@ -63,15 +67,15 @@ pub async fn run(
     }
 }
 
-async fn look_at_all(registry: &Registry, alarm: Option<&Alarm>, wake: &Notify, expected: &Expected) {
-    let rows = match registry.schedules_all().await {
+async fn look_at_due(registry: &Registry, alarm: Option<&Alarm>, wake: &Notify, expected: &Expected) {
+    let rows = match registry.schedules_due(Utc::now() + AHEAD).await {
         Ok(rows) => rows,
         Err(error) => {
             return tracing::debug!(%error, "schedules cannot be read; whatever passes meanwhile is late, not lost");
         }
     };
     let mut due = Vec::new();
-    for row in rows.iter().filter(|row| row.enabled) {
+    for row in &rows {
         let next = match fire::look(registry, row, Utc::now()).await {
             Ok(Looked::Next(next)) => next,
             Ok(Looked::Fired(_, next)) => {

@@ -20,7 +20,7 @@ use tokio_util::task::AbortOnDropHandle;
 
 use super::{Carrier, Dispatch};
 use crate::invoke::{Answer, Call, CallError, Outcome, Target};
-use crate::routes::{Routes, Table, convert};
+use crate::routes::{Refresh, Routes};
 
 /// A database with one live function.
 pub(crate) struct World {
@@ -40,26 +40,25 @@ impl World {
         let db = TestDatabase::new().await;
         let registry = db.registry();
         registry.as_davit("test").ensure_namespace(&namespace).await.unwrap();
-        let digest = Digest::from_bytes(sha2::Sha256::digest(b"code").into());
-        registry.put_artifact_bytes(digest, Bytes::from_static(b"code")).await.unwrap();
         let spec = VersionSpec {
             handler: "app.handler".into(),
             retry: policy,
             ..VersionSpec::new("python3.13".parse().unwrap(), FunctionKind::Handler)
         };
-        let version = registry
-            .as_davit("test")
-            .create_version(&namespace, &function, &spec, digest, None, &[])
-            .await
-            .unwrap();
-        registry.claim_build(uuid::Uuid::new_v4()).await.unwrap().unwrap();
-        registry.finish_build(version.id, digest, 4, "sha256:1").await.unwrap();
-        registry.version_ready_and_live(version.id).await.unwrap();
-        let snapshot = registry.routing_snapshot(&MasterKey::from_bytes([7; 32])).await.unwrap();
+        deploy(registry, &namespace, &function, &spec).await;
         let routes = Routes::empty();
-        routes.store(convert(snapshot, &Table::default()));
+        let key = Arc::new(MasterKey::from_bytes([7; 32]));
+        Refresh::new(routes.clone(), registry.clone(), key).look().await.unwrap();
         let function_id = registry.function_detail(&namespace, &function).await.unwrap().summary.id;
         Self { db, namespace, function, function_id, policy, routes }
+    }
+
+    /// Deploys the function again, with some change.
+    pub(crate) async fn deploy(&self, change: impl FnOnce(&mut VersionSpec)) {
+        let live = self.registry().function_detail(&self.namespace, &self.function).await.unwrap().live;
+        let mut spec = live.unwrap().spec;
+        change(&mut spec);
+        deploy(self.registry(), &self.namespace, &self.function, &spec).await;
     }
 
     pub(crate) fn registry(&self) -> &Registry {
@@ -101,6 +100,16 @@ impl World {
         let task = AbortOnDropHandle::new(tokio::spawn(super::run(dispatch, changes, stop.clone())));
         Gateway { id, carrier, wake, stop, task }
     }
+}
+
+async fn deploy(registry: &Registry, namespace: &NamespaceName, function: &FunctionName, spec: &VersionSpec) {
+    let digest = Digest::from_bytes(sha2::Sha256::digest(b"code").into());
+    registry.put_artifact_bytes(digest, Bytes::from_static(b"code")).await.unwrap();
+    let davit = registry.as_davit("test");
+    let version = davit.create_version(namespace, function, spec, digest, None, &[]).await.unwrap();
+    registry.claim_build(uuid::Uuid::new_v4()).await.unwrap().unwrap();
+    registry.finish_build(version.id, digest, 4, "sha256:1").await.unwrap();
+    registry.version_ready_and_live(version.id).await.unwrap();
 }
 
 struct Gateway {

@@ -2,7 +2,7 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use davit_api::{ApiError, ErrorBody, InvocationId, PhaseTimings};
+use davit_api::{ApiError, ColdPhases, ErrorBody, InvocationId, PhaseTimings};
 use http::{HeaderName, HeaderValue, Response};
 
 use crate::http::Body;
@@ -31,8 +31,12 @@ pub(super) fn error_body(error: &ApiError, id: InvocationId) -> ErrorBody {
 pub(super) fn facts(response: &mut Response<Body>, cold: bool, version: u32, timings: &PhaseTimings) {
     set(response, "x-davit-cold", if cold { "true" } else { "false" });
     set(response, "x-davit-version", &version.to_string());
-    let PhaseTimings { wait_ms, init_ms, run_ms } = timings;
+    let PhaseTimings { wait_ms, init_ms, run_ms, cold } = timings;
     set(response, "x-davit-timing", &format!("wait={wait_ms:.3};init={init_ms:.3};run={run_ms:.3}"));
+    if let Some(cold) = cold {
+        let phases = ColdPhases::NAMES.iter().zip(cold.times()).map(|(name, ms)| format!("{name}={ms:.3}"));
+        set(response, "x-davit-cold-phases", &phases.collect::<Vec<_>>().join(";"));
+    }
 }
 
 /// The end of the call's log.

@@ -190,7 +190,7 @@ impl Fleet {
             grants
                 .iter_mut()
                 .filter(|(_, g)| g.instance.id == id)
-                .for_each(|(_, g)| g.cold_ms = Some(started.init_ms));
+                .for_each(|(_, g)| g.cold = Some(started.phases));
             if let Some(member) = state.members.iter_mut().find(|m| m.instance.id == id && m.in_use == 0) {
                 watch = !std::mem::replace(&mut member.watched, true);
             }

@@ -3,6 +3,8 @@
 use std::sync::Arc;
 use std::time::Instant;
 
+use davit_api::ColdPhases;
+
 use crate::instances::state::Grant;
 use crate::instances::{Fleet, Instance};
 
@@ -11,7 +13,7 @@ pub struct Slot {
     fleet: Arc<Fleet>,
     instance: Arc<Instance>,
     thaw: bool,
-    cold_ms: Option<f64>,
+    cold: Option<ColdPhases>,
     spoiled: bool,
     /// Since when it is used; none when its call had gone before it could be.
     granted: Option<Instant>,
@@ -19,8 +21,8 @@ pub struct Slot {
 
 impl Slot {
     pub(super) fn new(fleet: Arc<Fleet>, grant: Grant) -> Self {
-        let Grant { instance, thaw, cold_ms, at } = grant;
-        Self { fleet, instance, thaw, cold_ms, spoiled: false, granted: Some(at) }
+        let Grant { instance, thaw, cold, at } = grant;
+        Self { fleet, instance, thaw, cold, spoiled: false, granted: Some(at) }
     }
     /// Nobody took it: its time says nothing about how long calls take.
     pub(super) fn set_unused(&mut self) {
@@ -30,9 +32,9 @@ impl Slot {
     pub fn instance(&self) -> &Arc<Instance> {
         &self.instance
     }
-    /// How long its start took, when this is its first call.
-    pub fn cold_ms(&self) -> Option<f64> {
-        self.cold_ms
+    /// Where the time of its start went, when this is its first call; without what comes before and after it.
+    pub fn cold(&self) -> Option<ColdPhases> {
+        self.cold
     }
     /// Says whether the instance may serve again after this call.
     pub fn set_spoiled(&mut self, spoiled: bool) {

@@ -3,11 +3,11 @@
 //! Runs as a task of its own and not in the first caller, who may hang up while nine others wait.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use chrono::Utc;
-use davit_api::{ApiError, ErrorCode, FunctionKind, InstanceState};
-use davit_link::{InitRequest, Kind, LinkError};
+use davit_api::{ApiError, ColdPhases, ErrorCode, FunctionKind, InstanceState};
+use davit_link::{InitDone, InitRequest, Kind, LinkError};
 
 use crate::instances::pool::Claim;
 use crate::instances::{Fleet, Instance};
@@ -45,8 +45,8 @@ pub(super) struct Started {
     pub(super) decided: Instant,
     /// Whether the pool had one ready.
     pub(super) pooled: bool,
-    /// Time from the claim to the version's being loaded.
-    pub(super) init_ms: f64,
+    /// Where the time went, from the claim to the version's being loaded.
+    pub(super) phases: ColdPhases,
 }
 
 /// Instances that may be lost under one start before the start counts as failed.
@@ -64,13 +64,12 @@ pub(super) async fn run(fleet: Arc<Fleet>, reason: Reason) {
         let Some((instance, pooled)) = claim(&fleet, reason).await else { return guard.counted_off() };
         let claimed = Instant::now();
         fleet.shared.metrics.claims.add(1);
-        match init(&fleet, &instance).await {
-            Ok(()) => {
-                let init_ms = claimed.elapsed().as_secs_f64() * 1_000.0;
-                fleet.shared.metrics.init_ms.note(init_ms);
+        match init(&fleet, &instance, claimed).await {
+            Ok(phases) => {
+                fleet.shared.metrics.init_ms.note(phases.start_ms());
                 guard.counted_off();
                 fleet.shared.note(&fleet, &instance, InstanceState::Active);
-                return fleet.join(instance, Started { reason, decided, pooled, init_ms });
+                return fleet.join(instance, Started { reason, decided, pooled, phases });
             }
             Err(Failed::Version(error)) => {
                 fleet.shared.released(&instance, &format!("init failed: {}", error.error.message));
@@ -127,7 +126,7 @@ enum Failed {
     Platform(CallError),
 }
 
-async fn init(fleet: &Arc<Fleet>, instance: &Arc<Instance>) -> Result<(), Failed> {
+async fn init(fleet: &Arc<Fleet>, instance: &Arc<Instance>, claimed: Instant) -> Result<ColdPhases, Failed> {
     let version = &fleet.version;
     let unavailable = |what: String| CallError::refused(ApiError::new(ErrorCode::Unavailable, what));
     if !instance.adopt(version.clone(), Arc::downgrade(fleet)) {
@@ -146,13 +145,14 @@ async fn init(fleet: &Arc<Fleet>, instance: &Arc<Instance>) -> Result<(), Failed
         instance.link.takes_mounted_code() && fleet.shared.bundles.give(instance.id, version.bundle);
     let code_mounted = request.code_mounted;
     // The agent enforces the limit itself and says what happened; the margin is for its answer to arrive.
-    let deadline = Instant::now() + limit + std::time::Duration::from_millis(500);
+    let sent = Instant::now();
+    let deadline = sent + limit + Duration::from_millis(500);
     match instance.link.init(request, bundle, deadline).await {
         Ok(done) => {
             if code_mounted && !done.code_mounted {
                 fleet.shared.bundles.missed();
             }
-            Ok(())
+            Ok(phases(sent - claimed, sent.elapsed(), &done))
         }
         Err(LinkError::Failure(failure)) => Err(Failed::Version(outcome::init_failure(failure))),
         Err(LinkError::Deadline) => Err(Failed::Version(CallError::refused(ApiError::new(
@@ -163,6 +163,13 @@ async fn init(fleet: &Arc<Fleet>, instance: &Arc<Instance>) -> Result<(), Failed
             Err(Failed::Platform(unavailable(format!("instance lost: {error}"))))
         }
     }
+}
+
+/// Of the time from the first frame to its answer, the agent knows which part was loading; the rest is transfer.
+fn phases(claim: Duration, answered: Duration, done: &InitDone) -> ColdPhases {
+    let ms = |time: Duration| time.as_secs_f64() * 1_000.0;
+    let load_ms = done.start_ms.clamp(0.0, ms(answered));
+    ColdPhases { claim_ms: ms(claim), transfer_ms: ms(answered) - load_ms, load_ms, ..ColdPhases::default() }
 }
 
 fn request(fleet: &Fleet, instance: &Instance, init_timeout_ms: u64) -> InitRequest {
@@ -177,7 +184,7 @@ fn request(fleet: &Fleet, instance: &Instance, init_timeout_ms: u64) -> InitRequ
         },
         handler: version.spec.handler.clone(),
         command: version.spec.command.clone(),
-        env: version.env.clone(),
+        env: version.environment(),
         memory_mb: version.spec.memory_mb,
         timeout_seconds: version.spec.timeout_seconds,
         concurrency: version.spec.concurrency,

@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use davit_api::InstanceId;
+use davit_api::{ColdPhases, InstanceId};
 use davit_scaling::estimate::Estimate;
 use davit_scaling::fleet::Pilot;
 use davit_scaling::keep_alive::Return;
@@ -74,7 +74,8 @@ pub(super) struct Waiter {
 pub(super) struct Grant {
     pub(super) instance: Arc<Instance>,
     pub(super) thaw: bool,
-    pub(super) cold_ms: Option<f64>,
+    /// How its instance started, when the call waited for that.
+    pub(super) cold: Option<ColdPhases>,
     pub(super) at: Instant,
 }
 
@@ -184,7 +185,7 @@ impl State {
         member.in_use += 1;
         member.instance.count_call();
         // The flag stays until somebody has really sent the thaw: each call until then does it first.
-        Some(Grant { instance: member.instance.clone(), thaw: member.frozen, cold_ms: None, at: now })
+        Some(Grant { instance: member.instance.clone(), thaw: member.frozen, cold: None, at: now })
     }
 
     /// A member's call ended.

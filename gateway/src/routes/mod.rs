@@ -1,7 +1,9 @@
 //! Which function answers a request: a snapshot that is swapped whole, so that a lookup takes no lock and
 //! never asks the database (invariant 4).
 
+mod keep;
 pub mod path;
+mod prefetch;
 mod refresh;
 mod table;
 
@@ -9,7 +11,8 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 
-pub use refresh::{convert, run};
+pub use keep::Keeper;
+pub use refresh::{Refresh, run};
 pub use table::{Found, Lookup, Table, TokenEntry};
 
 /// The current snapshot; cheap to clone, read on every request.
@@ -26,6 +29,10 @@ impl Routes {
     /// The snapshot as it is now.
     pub fn load(&self) -> arc_swap::Guard<Arc<Table>> {
         self.current.load()
+    }
+    /// The snapshot as it is now, to be held for longer.
+    pub fn current(&self) -> Arc<Table> {
+        self.current.load_full()
     }
     /// Puts a new one in its place.
     pub fn store(&self, table: Table) {

@@ -1,65 +1,119 @@
-//! Keeps the snapshot as new as the registry: wakes on a hint or every few seconds, reads everything, swaps.
+//! Keeps the snapshot as new as the registry: wakes on a hint or every few seconds, reads what has changed, swaps.
+//! Everything is read at the start, when too much has changed, and now and then to be sure.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use davit_api::{Digest, PoolKey};
-use davit_registry::{Changes, MasterKey, Registry, RoutedFunction, RoutingSnapshot, Topic};
+use davit_api::FunctionId;
+use davit_registry::{
+    Changes, MasterKey, Registry, RegistryError, RoutingChanges, RoutingNews, RoutingPosition,
+    RoutingSnapshot, TokenHash, Topic,
+};
 use tokio_util::sync::CancellationToken;
 
 use crate::instances::Instances;
-use crate::routes::{Routes, Table, TokenEntry};
+use crate::routes::keep::PoolKeys;
+use crate::routes::prefetch::Prefetch;
+use crate::routes::{Keeper, Routes, Table, TokenEntry};
 use crate::version::LiveVersion;
 
-/// Full reads happen at least this often, because a hint may be lost and a token must stop within seconds.
-const FULL_READ: Duration = Duration::from_secs(3);
+/// Changes are asked for at least this often, because a hint may be lost and a token must stop within seconds. One
+/// small statement, however many functions there are.
+const CHECK: Duration = Duration::from_secs(3);
+/// Everything is read at least this often. No change is known to escape the check; this is what a mistake in it, or a
+/// registry that was put back to an older state, costs at most.
+const FULL_READ: Duration = Duration::from_secs(30);
 
-/// Turns what the registry says into the lookup structure. Versions that did not change keep their `Arc`, so
-/// instances that serve them need not be compared by value.
-pub fn convert(snapshot: RoutingSnapshot, previous: &Table) -> Table {
-    let versions = snapshot.functions.into_iter().map(|f| live(f, previous)).collect();
-    let tokens: HashMap<_, _> = snapshot
-        .tokens
-        .into_iter()
-        .map(|t| {
-            (t.hash, TokenEntry { id: t.id, namespace: t.namespace, role: t.role, expires_at: t.expires_at })
-        })
-        .collect();
-    Table::build(versions, tokens)
-}
-
-fn live(function: RoutedFunction, previous: &Table) -> Arc<LiveVersion> {
-    let config = LiveVersion::config_digest(&function.spec, &function.env_resolved);
-    if let Some(known) = previous.function_by_id(function.function_id)
-        && known.version_id == function.version_id
-        && known.config == config
-        && known.missing_secrets.len() == function.missing_secrets.len()
-    {
-        return known.clone();
-    }
-    Arc::new(LiveVersion {
-        pool_key: PoolKey::of(&function.spec),
-        address: LiveVersion::address_of(&function.namespace, &function.name),
-        namespace: function.namespace,
-        function: function.name,
-        function_id: function.function_id,
-        version_id: function.version_id,
-        number: function.number,
-        spec: function.spec,
-        bundle: function.bundle,
-        bundle_size: function.bundle_size,
-        env: function.env_resolved,
-        missing_secrets: function.missing_secrets.iter().map(ToString::to_string).collect(),
-        config,
-    })
-}
-
-/// Keeps `routes` current until told to stop. `ready` is called after the first successful read.
-pub async fn run(
+/// Reads the registry into the snapshot.
+pub struct Refresh {
     routes: Routes,
     registry: Registry,
     key: Arc<MasterKey>,
+    pool_keys: PoolKeys,
+    seen: Option<Seen>,
+    /// [`CHECK`], but in tests.
+    check: Duration,
+}
+
+/// What the snapshot stands for.
+struct Seen {
+    position: RoutingPosition,
+    all_read: Instant,
+}
+
+/// What a look did to the snapshot.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Looked {
+    /// Nothing: it is as new as the registry.
+    Same,
+    /// It was changed.
+    Changed,
+    /// It was read as a whole.
+    Whole,
+}
+
+impl Refresh {
+    /// A reader that has read nothing yet.
+    pub fn new(routes: Routes, registry: Registry, key: Arc<MasterKey>) -> Self {
+        Self { routes, registry, key, pool_keys: PoolKeys::default(), seen: None, check: CHECK }
+    }
+
+    /// Makes the snapshot as new as the registry.
+    pub async fn look(&mut self) -> Result<Looked, RegistryError> {
+        let keeper = Keeper::new(self.routes.current(), self.pool_keys.clone());
+        if let Some(seen) = self.seen.as_mut().filter(|seen| seen.all_read.elapsed() < FULL_READ) {
+            match self.registry.routing_changes(&self.key, &keeper, &seen.position).await? {
+                RoutingNews::Nothing => return Ok(Looked::Same),
+                RoutingNews::Changes(changes) => {
+                    seen.position = changes.position.clone();
+                    self.routes.store(changed(&self.routes.current(), changes));
+                    return Ok(Looked::Changed);
+                }
+                RoutingNews::ReadAll => {}
+            }
+        }
+        let snapshot = self.registry.routing_snapshot(&self.key, &keeper).await?;
+        self.seen = Some(Seen { position: snapshot.position.clone(), all_read: Instant::now() });
+        // The same functions and tokens would make the same table.
+        if !same(&self.routes.current(), &snapshot) {
+            self.routes.store(whole(snapshot));
+        }
+        self.pool_keys.prune();
+        Ok(Looked::Whole)
+    }
+}
+
+/// The lookup structure of everything that was read.
+fn whole(snapshot: RoutingSnapshot<Arc<LiveVersion>>) -> Table {
+    Table::build(snapshot.functions, entries(snapshot.tokens))
+}
+
+fn same(table: &Table, snapshot: &RoutingSnapshot<Arc<LiveVersion>>) -> bool {
+    let known = |v: &Arc<LiveVersion>| table.function_by_id(v.function_id).is_some_and(|k| Arc::ptr_eq(k, v));
+    table.versions().count() == snapshot.functions.len()
+        && snapshot.functions.iter().all(known)
+        && *table.tokens() == entries(snapshot.tokens.clone())
+}
+
+/// The structure with what has changed.
+fn changed(previous: &Table, changes: RoutingChanges<Arc<LiveVersion>>) -> Table {
+    let touched: HashSet<FunctionId> = changes.touched.into_iter().collect();
+    let untouched = previous.versions().filter(|v| !touched.contains(&v.function_id)).cloned();
+    Table::build(untouched.chain(changes.functions).collect(), entries(changes.tokens))
+}
+
+fn entries(tokens: Vec<TokenHash>) -> HashMap<[u8; 32], TokenEntry> {
+    let entry = |t: TokenHash| {
+        let entry = TokenEntry { id: t.id, namespace: t.namespace, role: t.role, expires_at: t.expires_at };
+        (t.hash, entry)
+    };
+    tokens.into_iter().map(entry).collect()
+}
+
+/// Keeps the snapshot current until told to stop. `ready` is called after the first successful read.
+pub async fn run(
+    mut refresh: Refresh,
     changes: Changes,
     instances: Instances,
     ready: impl FnOnce() + Send,
@@ -67,13 +121,17 @@ pub async fn run(
 ) {
     let mut hint = changes.subscribe(Topic::Routes);
     let mut ready = Some(ready);
+    let mut prefetch = Prefetch::new(instances.clone());
     loop {
-        match registry.routing_snapshot(&key).await {
-            Ok(snapshot) => {
-                let table = convert(snapshot, &routes.load());
-                instances.set_live(table.versions());
-                prefetch(&instances, &table);
-                routes.store(table);
+        match refresh.look().await {
+            Ok(looked) => {
+                if looked != Looked::Same {
+                    let table = refresh.routes.load();
+                    instances.set_live(table.versions());
+                    prefetch.want(table.versions().map(|v| v.bundle));
+                    prefetch.prune(&table);
+                }
+                prefetch.go();
                 if let Some(ready) = ready.take() {
                     ready();
                 }
@@ -83,22 +141,10 @@ pub async fn run(
         tokio::select! {
             () = stop.cancelled() => return,
             Ok(()) = hint.changed() => {}
-            () = tokio::time::sleep(FULL_READ) => {}
+            () = tokio::time::sleep(refresh.check) => {}
         }
     }
 }
 
-/// Fetches the code of live versions, and unpacks it where instances share it, before anybody asks for it.
-fn prefetch(instances: &Instances, table: &Table) {
-    let live: HashSet<Digest> = table.versions().map(|v| v.bundle).collect();
-    for digest in live.iter().copied().filter(|d| !instances.shared().bundles.is_prepared(*d)) {
-        let shared = instances.shared().clone();
-        tokio::spawn(async move {
-            if let Err(error) = shared.bundles.prepare(digest).await {
-                tracing::warn!(%digest, %error, "code not fetched yet; the first call will try again");
-            }
-        });
-    }
-    let shared = instances.shared().clone();
-    tokio::task::spawn_blocking(move || shared.bundles.prune(&live));
-}
+#[cfg(test)]
+mod stories;

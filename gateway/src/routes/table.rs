@@ -1,6 +1,8 @@
 //! The lookup structure of one snapshot.
 
-use std::collections::{BTreeMap, HashMap};
+use std::borrow::Borrow;
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
@@ -25,14 +27,54 @@ pub struct TokenEntry {
 /// Routes, live versions and tokens of one moment.
 #[derive(Default)]
 pub struct Table {
-    namespaces: HashMap<NamespaceName, HashMap<String, Arc<LiveVersion>>>,
-    by_id: HashMap<FunctionId, Arc<LiveVersion>>,
+    namespaces: HashMap<NamespaceName, HashSet<ByName>>,
+    by_id: HashSet<ById>,
     exact_hosts: HashMap<String, Paths>,
     /// Suffix with its dot, longest first, so that the most specific wildcard wins.
     wildcard_hosts: Vec<(String, Paths)>,
     any_host: Paths,
     tokens: HashMap<[u8; 32], TokenEntry>,
 }
+
+/// A version that is found by its function's name, which it holds itself.
+struct ByName(Arc<LiveVersion>);
+
+impl Borrow<str> for ByName {
+    fn borrow(&self) -> &str {
+        self.0.function.as_str()
+    }
+}
+impl Hash for ByName {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.0.function.as_str().hash(state);
+    }
+}
+impl PartialEq for ByName {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.function == other.0.function
+    }
+}
+impl Eq for ByName {}
+
+/// A version that is found by its function's id.
+struct ById(Arc<LiveVersion>);
+
+impl Borrow<FunctionId> for ById {
+    fn borrow(&self) -> &FunctionId {
+        &self.0.function_id
+    }
+}
+impl Hash for ById {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.0.function_id.hash(state);
+    }
+}
+impl PartialEq for ById {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.function_id == other.0.function_id
+    }
+}
+impl Eq for ById {}
 
 /// Custom routes of one host.
 #[derive(Default)]
@@ -87,13 +129,18 @@ impl Table {
         versions.sort_by_key(|v| v.function_id);
         let mut table = Self { tokens, ..Self::default() };
         for version in &versions {
-            let names = table.namespaces.entry(version.namespace.clone()).or_default();
-            names.insert(version.function.as_str().to_owned(), version.clone());
-            table.by_id.insert(version.function_id, version.clone());
+            match table.namespaces.get_mut(version.namespace.as_str()) {
+                Some(names) => drop(names.replace(ByName(version.clone()))),
+                None => {
+                    let names = HashSet::from([ByName(version.clone())]);
+                    table.namespaces.insert(version.namespace.clone(), names);
+                }
+            }
+            table.by_id.insert(ById(version.clone()));
         }
         let mut hosts: BTreeMap<Option<String>, BTreeMap<String, Vec<Custom>>> = BTreeMap::new();
         for version in &versions {
-            for spec in &version.spec.routes {
+            for spec in &version.routes {
                 if spec.host.is_none() && table.belongs_to_another(spec.path.as_str(), &version.namespace) {
                     tracing::warn!(function = %version.function, path = %spec.path, "route ignored: its first segment is another namespace");
                     continue;
@@ -102,7 +149,7 @@ impl Table {
                 let (pattern, names) = positional(spec.path.as_str());
                 let customs = hosts.entry(host).or_default().entry(pattern).or_default();
                 if !customs.iter().any(|c| c.spec.method == spec.method) {
-                    customs.push(Custom { spec: Arc::new(spec.clone()), version: version.clone(), names });
+                    customs.push(Custom { spec: spec.clone(), version: version.clone(), names });
                 }
             }
         }
@@ -163,17 +210,22 @@ impl Table {
 
     /// The live version of a function by its names.
     pub fn function(&self, namespace: &str, function: &str) -> Option<&Arc<LiveVersion>> {
-        self.namespaces.get(namespace)?.get(function)
+        self.namespaces.get(namespace)?.get(function).map(|found| &found.0)
     }
 
     /// The live version of a function by its id.
     pub fn function_by_id(&self, id: FunctionId) -> Option<&Arc<LiveVersion>> {
-        self.by_id.get(&id)
+        self.by_id.get(&id).map(|found| &found.0)
     }
 
     /// Every live version.
     pub fn versions(&self) -> impl Iterator<Item = &Arc<LiveVersion>> {
-        self.by_id.values()
+        self.by_id.iter().map(|found| &found.0)
+    }
+
+    /// Every token by its hash.
+    pub(super) fn tokens(&self) -> &HashMap<[u8; 32], TokenEntry> {
+        &self.tokens
     }
 
     /// The token with this hash, unless it has expired.

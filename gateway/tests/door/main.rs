@@ -280,6 +280,7 @@ async fn the_invoke_api_needs_a_token_and_says_how_the_call_went() {
         "x-davit-cold: true",
         "x-davit-version: 1",
         "x-davit-timing: wait=",
+        "x-davit-cold-phases: wait=",
         "x-davit-log-tail: aGkK",
     ] {
         assert!(answer.contains(header), "{header} in {answer}");

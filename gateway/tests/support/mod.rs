@@ -272,7 +272,7 @@ impl World {
             serve(stream, its, server).await;
         });
         let (link, events) = Link::connect(&path, Instant::now() + Duration::from_secs(5)).await.unwrap();
-        self.instances.add(Arc::new(Instance::new(id, version.pool_key.clone(), link)), events);
+        self.instances.add(Arc::new(Instance::new(id, (*version.pool_key).clone(), link)), events);
         seen
     }
 
@@ -317,8 +317,10 @@ pub fn version(change: impl FnOnce(&mut VersionSpec)) -> Arc<LiveVersion> {
         bundle: Digest::from_bytes(sha2::Sha256::digest(CODE).into()),
         bundle_size: CODE.len() as u64,
         env: Default::default(),
-        missing_secrets: Vec::new(),
-        pool_key: PoolKey::of(&spec),
+        has_secrets: false,
+        missing_secrets: Box::default(),
+        routes: spec.routes.iter().cloned().map(Arc::new).collect(),
+        pool_key: Arc::new(PoolKey::of(&spec)),
         config: LiveVersion::config_digest(&spec, &Default::default()),
         spec,
     })

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use davit_api::{ErrorCode, VersionState};
-use davit_registry::{Changes, MasterKey, Topic};
+use davit_registry::{AsRead, Changes, MasterKey, RoutingNews, Topic};
 use sqlx::Connection;
 
 use crate::support::*;
@@ -30,7 +30,7 @@ async fn a_deployment_goes_from_upload_to_the_routing_snapshot() {
     assert!(live.live && live.state == VersionState::Ready && live.number == 1);
     tokio::time::timeout(Duration::from_secs(5), routes.changed()).await.unwrap().unwrap();
 
-    let snapshot = registry.routing_snapshot(&key).await.unwrap();
+    let snapshot = registry.routing_snapshot(&key, &AsRead).await.unwrap();
     let routed = &snapshot.functions[0];
     assert_eq!((routed.version_id, routed.bundle), (live.id, digest_of(b"v1")));
     assert_eq!(routed.env_resolved["PASSWORD"], "hunter2");
@@ -65,9 +65,55 @@ async fn a_deployment_goes_from_upload_to_the_routing_snapshot() {
     assert_eq!(states, ["queued", "building", "starting", "ready"]);
 
     registry.as_davit("test").delete_function(&ns(), &name("orders")).await.unwrap();
-    assert!(registry.routing_snapshot(&key).await.unwrap().functions.is_empty());
+    assert!(registry.routing_snapshot(&key, &AsRead).await.unwrap().functions.is_empty());
     assert_eq!(code(registry.function_detail(&ns(), &name("orders")).await), ErrorCode::NotFound);
     assert_eq!(deployed(registry, "orders", &spec, b"v3").await.number, 1, "the name is free again");
+}
+
+/// A transaction that began first and ends last is what a counter or a time would miss.
+#[tokio::test]
+async fn no_change_of_routes_is_passed_over_in_whatever_order_transactions_end() {
+    let db = fresh().await;
+    let registry = db.registry();
+    let key = MasterKey::from_bytes([7; 32]);
+    let (slow, quick) = (deployed(registry, "slow", &spec(), b"a").await, function_of(registry).await);
+    let mut position = registry.routing_snapshot(&key, &AsRead).await.unwrap().position;
+    let mut news = async || match registry.routing_changes(&key, &AsRead, &position).await.unwrap() {
+        RoutingNews::Changes(changes) => {
+            position = changes.position;
+            changes.touched
+        }
+        RoutingNews::Nothing => Vec::new(),
+        RoutingNews::ReadAll => panic!("few functions were changed, and just now"),
+    };
+    assert_eq!(news().await, []);
+
+    let mut raw = sqlx::PgConnection::connect(db.url()).await.unwrap();
+    let mut open = raw.begin().await.unwrap();
+    let gone = "delete from aliases where version_id = $1";
+    sqlx::query(gone).bind(slow.id.0).execute(&mut *open).await.unwrap();
+    assert_eq!(news().await, []);
+    registry.as_davit("test").delete_function(&ns(), &name("quick")).await.unwrap();
+    assert_eq!(news().await, [quick]);
+    open.commit().await.unwrap();
+    assert_eq!(news().await, [function_id(registry, "slow").await]);
+    assert_eq!(news().await, []);
+
+    // A change that is taken back is none.
+    let mut open = raw.begin().await.unwrap();
+    sqlx::query("update functions set deleted_at = now()").execute(&mut *open).await.unwrap();
+    open.rollback().await.unwrap();
+    assert_eq!(news().await, []);
+
+    // Notes are kept for longer than any position is good.
+    registry.as_davit("test").delete_function(&ns(), &name("slow")).await.unwrap();
+    assert_eq!(registry.prune_route_changes().await.unwrap(), 0);
+    assert_eq!(news().await.len(), 1);
+}
+
+async fn function_of(registry: &davit_registry::Registry) -> davit_api::FunctionId {
+    deployed(registry, "quick", &spec(), b"b").await;
+    function_id(registry, "quick").await
 }
 
 #[tokio::test]

@@ -3,10 +3,12 @@
 use std::time::Duration;
 
 use chrono::Utc;
-use davit_api::{ErrorCode, GatewayId, InstanceId, InstanceState, LogStream, NewToken, PoolKey, Role};
+use davit_api::{
+    ColdPhases, ErrorCode, GatewayId, InstanceId, InstanceState, LogStream, NewToken, PoolKey, Role,
+};
 use davit_registry::{
-    Act, Changes, ConnectSettings, InstanceUpdate, LogFilter, LogRow, MasterKey, Registry, Topic, UsageDelta,
-    embedded, hash_token,
+    Act, AsRead, Changes, ConnectSettings, InstanceUpdate, LogFilter, LogRow, MasterKey, Registry, Topic,
+    UsageDelta, embedded, hash_token,
 };
 use sqlx::Connection;
 
@@ -49,7 +51,8 @@ async fn tokens_and_secrets_open_only_for_whom_they_are_meant() {
     let mut wants = spec();
     wants.secrets.insert("KEY".parse().unwrap(), secret.clone());
     deployed(registry, "f", &wants, b"a").await;
-    let env = async |key: &MasterKey| registry.routing_snapshot(key).await.unwrap().functions.remove(0);
+    let env =
+        async |key: &MasterKey| registry.routing_snapshot(key, &AsRead).await.unwrap().functions.remove(0);
     assert_eq!(env(&same).await.env_resolved["KEY"], "s3cret");
     assert_eq!(env(&MasterKey::from_bytes([1; 32])).await.missing_secrets, std::slice::from_ref(&secret));
     let mut raw = sqlx::PgConnection::connect(db.url()).await.unwrap();
@@ -232,11 +235,13 @@ async fn counters_add_up_and_logs_are_read_in_order() {
         cold_starts: 0,
         last_call_at: Some(Utc::now()),
         last_cold_ms,
+        last_cold: last_cold_ms.map(|ms| ColdPhases { load_ms: ms, ..ColdPhases::default() }),
     };
     registry.record_usage(&[delta(2, Some(9.5)), delta(3, None)]).await.unwrap();
     registry.record_usage(&[delta(5, None)]).await.unwrap();
     let usage = registry.list_functions(&ns()).await.unwrap()[0].usage.clone();
     assert_eq!((usage.calls, usage.errors, usage.last_cold_ms), (10, 3, Some(9.5)));
+    assert_eq!(usage.last_cold.map(|cold| cold.times()), Some([0.0, 0.0, 0.0, 9.5, 0.0]));
 
     let row = |n: usize| LogRow {
         function_id,

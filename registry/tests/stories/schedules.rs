@@ -5,6 +5,11 @@ use davit_api::{ErrorCode, FireOutcome, ScheduleSpec};
 
 use crate::support::*;
 
+/// Later than any instant here.
+fn later() -> DateTime<Utc> {
+    Utc::now() + TimeDelta::days(4_000)
+}
+
 fn every_minute() -> ScheduleSpec {
     serde_json::from_value(serde_json::json!({"cron": "* * * * *"})).unwrap()
 }
@@ -19,11 +24,13 @@ async fn two_gateways_ring_and_one_fires() {
     let twice = registry.as_davit("test").add_schedule(&ns(), &name("f"), &tick, &every_minute()).await;
     assert_eq!(code(twice), ErrorCode::Conflict);
 
-    let row = registry.schedules_all().await.unwrap().remove(0);
+    let row = registry.schedules_due(later()).await.unwrap().remove(0);
     let due: DateTime<Utc> = "2026-03-01T10:00:00Z".parse().unwrap();
     let (missed, next) = (due - TimeDelta::minutes(1), due + TimeDelta::minutes(1));
     assert!(registry.set_next_due(row.id, None, Some(due)).await.unwrap());
     assert!(!registry.set_next_due(row.id, None, Some(next)).await.unwrap(), "it moved on since");
+    assert!(registry.schedules_due(due).await.unwrap().is_empty(), "it needs nothing before its instant");
+    assert_eq!(registry.schedules_due(next).await.unwrap().len(), 1);
     let rings = (0..8).map(|_| {
         let registry = registry.clone();
         tokio::spawn(async move {
@@ -80,7 +87,7 @@ async fn schedules_of_the_manifest_come_and_go_with_the_version() {
     };
     let (a, b) = (("a".parse().unwrap(), every_minute()), ("b".parse().unwrap(), every_minute()));
     assert_eq!(live(256, &[a.clone(), b]).await.len(), 2);
-    let ids = registry.schedules_all().await.unwrap();
+    let ids = registry.schedules_due(later()).await.unwrap();
     registry.set_next_due(ids[0].id, None, Some(Utc::now())).await.unwrap();
     registry
         .as_davit("test")

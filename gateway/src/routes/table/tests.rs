@@ -5,16 +5,15 @@ use davit_api::{Digest, FunctionKind, PoolKey, RuntimeName, VersionId, VersionSp
 use proptest::prelude::*;
 
 fn version(namespace: &str, function: &str, routes: &[(&str, &str, &str)]) -> Arc<LiveVersion> {
-    let mut spec = VersionSpec::new("provided".parse::<RuntimeName>().unwrap(), FunctionKind::Handler);
-    spec.routes = routes
-        .iter()
-        .map(|(host, method, path)| RouteSpec {
+    let spec = VersionSpec::new("provided".parse::<RuntimeName>().unwrap(), FunctionKind::Handler);
+    let routes = routes.iter().map(|(host, method, path)| {
+        Arc::new(RouteSpec {
             host: (!host.is_empty()).then(|| host.parse().unwrap()),
             method: method.parse().unwrap(),
             path: path.parse().unwrap(),
             payload: PayloadFormat::V2,
         })
-        .collect();
+    });
     let (namespace, function) = (namespace.parse().unwrap(), function.parse().unwrap());
     Arc::new(LiveVersion {
         address: LiveVersion::address_of(&namespace, &function),
@@ -25,9 +24,11 @@ fn version(namespace: &str, function: &str, routes: &[(&str, &str, &str)]) -> Ar
         number: 1,
         bundle: Digest::from_bytes([0; 32]),
         bundle_size: 0,
-        env: BTreeMap::new(),
-        missing_secrets: Vec::new(),
-        pool_key: PoolKey::of(&spec),
+        routes: routes.collect(),
+        env: Box::default(),
+        has_secrets: false,
+        missing_secrets: Box::default(),
+        pool_key: Arc::new(PoolKey::of(&spec)),
         config: Digest::from_bytes([0; 32]),
         spec,
     })
@@ -152,7 +153,7 @@ proptest! {
             .map(|(n, p)| version("zz", &format!("f{n}"), &[("", "GET", p)]))
             .collect();
         let table = table(&versions);
-        for route in versions.iter().flat_map(|v| &v.spec.routes) {
+        for route in versions.iter().flat_map(|v| &v.routes) {
             let concrete = route.path.as_str().replace("{z+}", "q/q").replace("{x}", "q").replace("{y}", "q");
             prop_assert!(matches!(table.lookup("h", "GET", &concrete), Lookup::Found(_)), "{} is not served", concrete);
         }

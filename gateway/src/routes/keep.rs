@@ -1,0 +1,96 @@
+//! What a gateway keeps of each function that it reads: as little as it can, and what it has already if that is still
+//! right.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use davit_api::{FunctionId, PoolKey, VersionId};
+use davit_registry::{Keep, RoutedFunction};
+use parking_lot::Mutex;
+
+use crate::routes::Table;
+use crate::version::LiveVersion;
+
+/// Makes live versions of what is read. Versions that did not change keep their `Arc`, so that they are neither decoded
+/// again nor held twice.
+#[derive(Clone, Default)]
+pub struct Keeper {
+    previous: Arc<Table>,
+    pool_keys: PoolKeys,
+}
+
+/// The pool keys in use. Most functions have one of very few.
+#[derive(Clone, Default)]
+pub(super) struct PoolKeys(Arc<Mutex<HashSet<Arc<PoolKey>>>>);
+
+impl PoolKeys {
+    fn shared(&self, key: PoolKey) -> Arc<PoolKey> {
+        let mut keys = self.0.lock();
+        if let Some(known) = keys.get(&key) {
+            return known.clone();
+        }
+        let key = Arc::new(key);
+        keys.insert(key.clone());
+        key
+    }
+
+    /// Forgets those that no version has any more.
+    pub(super) fn prune(&self) {
+        self.0.lock().retain(|key| Arc::strong_count(key) > 1);
+    }
+}
+
+impl Keeper {
+    /// A keeper that knows the versions of `previous`.
+    pub(super) fn new(previous: Arc<Table>, pool_keys: PoolKeys) -> Self {
+        Self { previous, pool_keys }
+    }
+}
+
+impl Keep for Keeper {
+    type Kept = Arc<LiveVersion>;
+
+    fn known(&self, function: FunctionId, version: VersionId) -> Option<Arc<LiveVersion>> {
+        self.previous
+            .function_by_id(function)
+            .filter(|known| known.version_id == version && !known.has_secrets)
+            .cloned()
+    }
+
+    fn keep(&self, function: RoutedFunction) -> Arc<LiveVersion> {
+        let config = LiveVersion::config_digest(&function.spec, &function.env_resolved);
+        if let Some(known) = self.previous.function_by_id(function.function_id)
+            && known.version_id == function.version_id
+            && known.config == config
+            && known.missing_secrets.len() == function.missing_secrets.len()
+        {
+            return known.clone();
+        }
+        Arc::new(live(function, config, &self.pool_keys))
+    }
+}
+
+fn live(function: RoutedFunction, config: davit_api::Digest, pool_keys: &PoolKeys) -> LiveVersion {
+    let mut spec = function.spec;
+    spec.env.clear();
+    spec.command.shrink_to_fit();
+    let has_secrets = !std::mem::take(&mut spec.secrets).is_empty();
+    let boxed = |text: String| text.into_boxed_str();
+    LiveVersion {
+        pool_key: pool_keys.shared(PoolKey::of(&spec)),
+        address: LiveVersion::address_of(&function.namespace, &function.name),
+        namespace: function.namespace,
+        function: function.name,
+        function_id: function.function_id,
+        version_id: function.version_id,
+        number: function.number,
+        routes: std::mem::take(&mut spec.routes).into_iter().map(Arc::new).collect(),
+        spec,
+        bundle: function.bundle,
+        bundle_size: function.bundle_size,
+        env: function.env_resolved.into_iter().map(|(name, value)| (boxed(name), boxed(value))).collect(),
+        has_secrets,
+        missing_secrets: function.missing_secrets.iter().map(ToString::to_string).collect(),
+        config,
+    }
+}

@@ -1,0 +1,146 @@
+//! The statements of one read of routes: all in one transaction that sees one instant.
+
+use std::collections::{BTreeMap, HashMap};
+
+use davit_api::{FunctionId, NamespaceId, TokenId, VersionId, VersionSpec};
+use futures_util::TryStreamExt;
+use sqlx::Row;
+use sqlx::postgres::{PgConnection, PgRow};
+
+use super::{Keep, MOST_CHANGED, RoutedFunction, RoutingPosition, TokenHash};
+use crate::rows::{count32, count64, digest, json, parsed, parsed_opt};
+use crate::{MasterKey, RegistryError, Result};
+
+/// Sealed secrets by namespace and name.
+type Sealed = HashMap<NamespaceId, HashMap<String, (Vec<u8>, Vec<u8>)>>;
+
+/// Makes every statement that follows see the instant which this returns.
+pub(super) async fn begin(conn: &mut PgConnection) -> Result<RoutingPosition> {
+    sqlx::query("set transaction isolation level repeatable read, read only").execute(&mut *conn).await?;
+    let row = sqlx::query("select pg_current_snapshot()::text as snapshot, clock_timestamp() as at")
+        .fetch_one(conn)
+        .await?;
+    Ok(RoutingPosition { snapshot: row.try_get("snapshot")?, at: row.try_get("at")? })
+}
+
+/// Functions that changed after `since`, those whose secrets did among them; `None` when they are too many.
+pub(super) async fn touched(
+    conn: &mut PgConnection,
+    since: &RoutingPosition,
+) -> Result<Option<Vec<FunctionId>>> {
+    let ids: Vec<uuid::Uuid> = sqlx::query_scalar(
+        "with c as (select function_id, namespace_id from route_changes
+            where xid >= pg_snapshot_xmin($1::text::pg_snapshot)
+            and not pg_visible_in_snapshot(xid, $1::text::pg_snapshot))
+         select function_id from c where function_id is not null
+         union
+         select f.id from c join functions f on f.namespace_id = c.namespace_id
+            join aliases a on a.function_id = f.id and a.name = 'live' join versions v on v.id = a.version_id
+            where v.spec -> 'secrets' <> '{}'
+         limit $2",
+    )
+    .bind(&since.snapshot)
+    .bind(MOST_CHANGED + 1)
+    .fetch_all(conn)
+    .await?;
+    let few = ids.len() as i64 <= MOST_CHANGED;
+    Ok(few.then(|| ids.into_iter().map(FunctionId).collect()))
+}
+
+/// Live versions of these functions, or of all.
+pub(super) async fn functions<K: Keep>(
+    conn: &mut PgConnection,
+    key: &MasterKey,
+    keep: &K,
+    of: Option<&[FunctionId]>,
+) -> Result<Vec<K::Kept>> {
+    let sealed = secrets(conn).await?;
+    let of: Option<Vec<_>> = of.map(|ids| ids.iter().map(|id| id.0).collect());
+    // Row by row: a row that was kept is gone before the next one comes.
+    let mut rows = sqlx::query(
+        "select n.id as namespace_id, n.name as namespace, f.id as function_id, f.name, v.id, v.number,
+            v.spec, v.bundle, v.bundle_size, v.image_digest
+         from aliases a join versions v on v.id = a.version_id
+         join functions f on f.id = a.function_id join namespaces n on n.id = f.namespace_id
+         where a.name = 'live' and f.deleted_at is null and ($1::uuid[] is null or a.function_id = any($1))",
+    )
+    .bind(of)
+    .fetch(conn);
+    let mut kept = Vec::new();
+    while let Some(row) = rows.try_next().await? {
+        let function = FunctionId(row.try_get("function_id")?);
+        kept.push(match keep.known(function, VersionId(row.try_get("id")?)) {
+            Some(known) => known,
+            None => keep.keep(routed(&row, &sealed, key)?),
+        });
+    }
+    Ok(kept)
+}
+
+async fn secrets(conn: &mut PgConnection) -> Result<Sealed> {
+    let mut sealed = Sealed::new();
+    let rows = sqlx::query("select namespace_id, name, nonce, sealed from secrets").fetch_all(conn).await?;
+    for row in &rows {
+        let of = sealed.entry(NamespaceId(row.try_get("namespace_id")?)).or_default();
+        of.insert(row.try_get("name")?, (row.try_get("nonce")?, row.try_get("sealed")?));
+    }
+    Ok(sealed)
+}
+
+/// Tokens that callers may show.
+pub(super) async fn tokens(conn: &mut PgConnection) -> Result<Vec<TokenHash>> {
+    let rows = sqlx::query(
+        "select t.id, t.hash, t.role, t.expires_at, n.name as namespace
+         from tokens t left join namespaces n on n.id = t.namespace_id
+         where t.revoked_at is null and (t.expires_at is null or t.expires_at > clock_timestamp())",
+    )
+    .fetch_all(conn)
+    .await?;
+    rows.iter()
+        .map(|row| {
+            let hash: &[u8] = row.try_get("hash")?;
+            let hash = hash.try_into().map_err(|_| RegistryError::damaged("tokens.hash", "not 32 bytes"))?;
+            Ok(TokenHash {
+                id: TokenId(row.try_get("id")?),
+                hash,
+                namespace: parsed_opt(row, "namespace")?,
+                role: parsed(row, "role")?,
+                expires_at: row.try_get("expires_at")?,
+            })
+        })
+        .collect()
+}
+
+fn routed(row: &PgRow, sealed: &Sealed, key: &MasterKey) -> Result<RoutedFunction> {
+    let namespace_id = NamespaceId(row.try_get("namespace_id")?);
+    let spec: VersionSpec = json(row, "spec")?;
+    let mut env: BTreeMap<String, String> =
+        spec.env.iter().map(|(name, value)| (name.as_str().to_owned(), value.clone())).collect();
+    let mut missing = Vec::new();
+    for (variable, secret) in &spec.secrets {
+        // One secret that does not open must not take every function's routes away.
+        let value =
+            sealed.get(&namespace_id).and_then(|of| of.get(secret.as_str())).and_then(|(nonce, sealed)| {
+                key.open(namespace_id, secret.as_str(), nonce, sealed)
+                    .inspect_err(|error| tracing::error!(%error, "cannot open a secret"))
+                    .ok()
+            });
+        match value {
+            Some(value) => drop(env.insert(variable.as_str().to_owned(), value)),
+            None => missing.push(secret.clone()),
+        }
+    }
+    Ok(RoutedFunction {
+        namespace: parsed(row, "namespace")?,
+        name: parsed(row, "name")?,
+        function_id: FunctionId(row.try_get("function_id")?),
+        version_id: VersionId(row.try_get("id")?),
+        number: count32(row, "number")?,
+        spec,
+        bundle: digest(row, "bundle")?,
+        bundle_size: count64(row, "bundle_size")?,
+        image_digest: row.try_get("image_digest")?,
+        env_resolved: env,
+        missing_secrets: missing,
+    })
+}
