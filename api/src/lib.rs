@@ -34,8 +34,8 @@ pub use invocation::{
     PhaseTimings,
 };
 pub use management::{
-    ArtifactAccepted, AuditView, Info, InstanceView, NewNamespace, NewSchedule, NewVersion, Preview,
-    PreviewRequest, Rollback, SecretValue, SecretView,
+    ArtifactAccepted, AuditView, Info, InstanceView, LiveView, NewNamespace, NewSchedule, NewVersion,
+    Preview, PreviewRequest, Rollback, SecretValue, SecretView,
 };
 pub use manifest::{Manifest, ManifestError, ManifestRoute, ManifestSchedule};
 pub use name::{AliasName, EnvName, FunctionName, NameError, NamespaceName, ScheduleName, SecretName};

@@ -97,6 +97,13 @@ pub struct Preview {
     pub fires: Vec<DateTime<Utc>>,
 }
 
+/// What a gateway serves for a function at this moment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct LiveView {
+    /// Number of the version.
+    pub version: u32,
+}
+
 /// A secret's value. It is never shown again.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]

@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use davit_api::{
     BuildEvent, Digest, EnqueueAccepted, FireView, FunctionDetail, FunctionName, FunctionSummary, Info,
-    InvocationId, InvocationView, LogLine, NamespaceName, NewSchedule, NewToken, NewVersion, Preview,
-    PreviewRequest, Rollback, ScheduleName, ScheduleView, SecretName, SecretValue, SecretView, TokenCreated,
-    TokenId, TokenView, VersionView,
+    InvocationId, InvocationView, LiveView, LogLine, NamespaceName, NewSchedule, NewToken, NewVersion,
+    Preview, PreviewRequest, Rollback, ScheduleName, ScheduleView, SecretName, SecretValue, SecretView,
+    TokenCreated, TokenId, TokenView, VersionView,
 };
 use reqwest::Method;
 use reqwest::header::HeaderMap;
@@ -245,6 +245,11 @@ impl Api {
         let path = self.of_function(function, "/invocations");
         let request = gateway.request(Method::POST, &path).timeout(Duration::from_secs(930));
         gateway.exchange(request.header("content-type", "application/json").body(payload)).await
+    }
+
+    /// Which version the gateway serves at this moment.
+    pub(crate) async fn live(&self, function: &FunctionName) -> Result<LiveView> {
+        self.gateway()?.get(&self.of_function(function, "/live")).await
     }
 
     /// Hands a call to the durable queue.

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::Args;
-use davit_api::{FunctionName, Manifest, NewVersion, VersionState, VersionView};
+use davit_api::{ErrorCode, FunctionName, Manifest, NewVersion, VersionState, VersionView};
 
 use crate::api::Api;
 use crate::context::Globals;
@@ -12,6 +12,11 @@ use crate::failure::{Failure, Result};
 use crate::output;
 use crate::pack::pack;
 use crate::progress::Progress;
+
+/// How long a gateway may take to hear of a version that is live; it reads everything every few seconds anyway.
+const SERVED: Duration = Duration::from_secs(1);
+/// Between two questions to it.
+const AGAIN: Duration = Duration::from_millis(3);
 
 /// Build a folder and make it live
 #[derive(Args)]
@@ -63,6 +68,7 @@ impl Deploy {
             progress.done(&format!("version {} of {name} is {}", version.number, version.state.as_str()));
         } else {
             version = self.follow(&api, name, version, &progress).await?;
+            served(&api, name, version.number).await;
             progress.done(&format!("{name} version {} is live", version.number));
         }
         self.print(globals, &api, &manifest, &version);
@@ -123,6 +129,23 @@ impl Deploy {
             output::note(format!("route: {} {}{}", route.method, host.unwrap_or_default(), route.path));
         }
     }
+}
+
+/// Waits until the gateway serves it, so that the next command finds what this one has deployed. A gateway that is
+/// not reached from here, or is late, is no failure: the version is live.
+async fn served(api: &Api, name: &FunctionName, number: u32) {
+    let asking = async {
+        loop {
+            match api.live(name).await {
+                Ok(live) if live.version < number => {}
+                // It does not know the function yet.
+                Err(Failure::Refused(body)) if body.code == ErrorCode::NotFound => {}
+                Ok(_) | Err(_) => return,
+            }
+            tokio::time::sleep(AGAIN).await;
+        }
+    };
+    let _ = tokio::time::timeout(SERVED, asking).await;
 }
 
 fn has_ended(state: VersionState) -> bool {

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! POST /v1/namespaces/{namespace}/functions/{function}/invocations
+//! GET  /v1/namespaces/{namespace}/functions/{function}/live
 //! GET  /v1/namespaces/{namespace}/invocations/{id}
 //! ```
 
@@ -10,7 +11,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use davit_api::{
-    ApiError, EnqueueAccepted, ErrorCode, InvocationId, InvocationSource, NamespaceName, Role, limits,
+    ApiError, EnqueueAccepted, ErrorCode, InvocationId, InvocationSource, LiveView, NamespaceName, Role,
+    limits,
 };
 use davit_registry::NewInvocation;
 use http::{HeaderValue, Method, Response, StatusCode, header};
@@ -38,7 +40,11 @@ impl Public {
                 let namespace: NamespaceName = namespace.parse()?;
                 self.show(&arrived, &namespace, id).await
             }
+            (&Method::GET, ["v1", "namespaces", namespace, "functions", function, "live"]) => {
+                self.live(&arrived, &namespace.parse()?, function)
+            }
             (_, ["v1", "namespaces", _, "functions", _, "invocations"]) => Ok(only("POST")),
+            (_, ["v1", "namespaces", _, "functions", _, "live"]) => Ok(only("GET")),
             (_, ["v1", "namespaces", _, "invocations", _]) => Ok(only("GET")),
             _ => Err(ApiError::new(
                 ErrorCode::NotFound,
@@ -56,13 +62,10 @@ impl Public {
         let version = {
             let table = self.routes.load();
             self.let_in(&table, arrived.request.headers(), namespace, Role::Invoke)?;
-            let missing = || {
-                ApiError::new(
-                    ErrorCode::NotFound,
-                    format!("there is no function {namespace}/{function} with a live version"),
-                )
-            };
-            table.function(namespace.as_str(), function).cloned().ok_or_else(missing)?
+            table
+                .function(namespace.as_str(), function)
+                .cloned()
+                .ok_or_else(|| missing(namespace, function))?
         };
         let later = wants_later(&arrived)?;
         let deadline = arrived.at + Duration::from_secs(version.spec.timeout_seconds.into());
@@ -118,6 +121,20 @@ impl Public {
         Ok(response)
     }
 
+    /// Which version this gateway serves at this moment: what the registry says reaches it a little later.
+    fn live(
+        &self,
+        arrived: &Arrived<'_>,
+        namespace: &NamespaceName,
+        function: &str,
+    ) -> Result<Response<Body>, ApiError> {
+        let table = self.routes.load();
+        self.let_in(&table, arrived.request.headers(), namespace, Role::Read)?;
+        let version =
+            table.function(namespace.as_str(), function).ok_or_else(|| missing(namespace, function))?;
+        Ok(json(StatusCode::OK, &LiveView { version: version.number }))
+    }
+
     async fn show(
         &self,
         arrived: &Arrived<'_>,
@@ -130,6 +147,13 @@ impl Public {
             self.registry.invocation(namespace, id).await.map_err(|error| told(error, "invocation"))?;
         Ok(json(StatusCode::OK, &view))
     }
+}
+
+fn missing(namespace: &NamespaceName, function: &str) -> ApiError {
+    ApiError::new(
+        ErrorCode::NotFound,
+        format!("there is no function {namespace}/{function} with a live version"),
+    )
 }
 
 /// Whether the caller wants no more than the promise that it will run.

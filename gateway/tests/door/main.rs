@@ -294,6 +294,20 @@ async fn the_invoke_api_needs_a_token_and_says_how_the_call_went() {
 }
 
 #[tokio::test]
+async fn a_gateway_says_which_version_it_serves() {
+    let v = version(|_| {});
+    let door = door(std::slice::from_ref(&v), |_| {}).await;
+    let get = |headers: &str, function: &str| {
+        format!("GET /v1/namespaces/shop/functions/{function}/live HTTP/1.1\r\nhost: a\r\n{headers}\r\n")
+    };
+    let token = "authorization: Bearer dvt_shop\r\n";
+    let answer = door.raw(get(token, "orders").as_bytes()).await;
+    assert_eq!((status(&answer), body(&answer)["version"].as_u64()), (200, Some(1)));
+    assert_eq!(status(&door.raw(get(token, "none").as_bytes()).await), 404);
+    assert_eq!(status(&door.raw(get("", "orders").as_bytes()).await), 401);
+}
+
+#[tokio::test]
 async fn slow_headers_are_cut_off() {
     let door = door(&[], |l| l.header_timeout = Duration::from_millis(200)).await;
     let mut stream = TcpStream::connect(door.address).await.unwrap();
