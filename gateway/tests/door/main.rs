@@ -308,6 +308,27 @@ async fn a_gateway_says_which_version_it_serves() {
 }
 
 #[tokio::test]
+async fn headers_that_drip_are_cut_off_however_steadily_they_do() {
+    let door = door(&[], |limits| limits.header_timeout = Duration::from_millis(300)).await;
+    let (mut read, mut write) = TcpStream::connect(door.address).await.unwrap().into_split();
+    let dripping = tokio::spawn(async move {
+        let mut pace = tokio::time::interval(Duration::from_millis(50));
+        // Forty times the limit, if nobody cuts it off.
+        for byte in b"GET /healthz HTTP/1.1\r\nx: ".iter().chain(std::iter::repeat_n(&b'y', 240)) {
+            pace.tick().await;
+            if write.write_all(&[*byte]).await.is_err() {
+                return;
+            }
+        }
+        panic!("it could drip to the end");
+    });
+    let mut answer = Vec::new();
+    let _ = tokio::time::timeout(Duration::from_secs(10), read.read_to_end(&mut answer)).await.unwrap();
+    drop(read);
+    dripping.await.unwrap();
+}
+
+#[tokio::test]
 async fn slow_headers_are_cut_off() {
     let door = door(&[], |l| l.header_timeout = Duration::from_millis(200)).await;
     let mut stream = TcpStream::connect(door.address).await.unwrap();

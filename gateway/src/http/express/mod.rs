@@ -12,6 +12,7 @@ mod order;
 use std::io;
 use std::pin::pin;
 use std::task::Poll;
+use std::time::Instant;
 
 use bytes::{Buf as _, Bytes, BytesMut};
 use davit_api::ApiError;
@@ -81,6 +82,7 @@ pub(super) async fn serve(client: TcpStream, door: &Door, peer: &Peer) -> Option
 impl Express<'_> {
     /// One request from its first byte to the last of its answer.
     async fn next(&mut self) -> io::Result<Next> {
+        let mut until = None;
         let mut order = loop {
             self.request.clear();
             match order::look(&self.input, self.public, self.peer, &mut self.request) {
@@ -89,7 +91,9 @@ impl Express<'_> {
                 Verdict::Incomplete if self.input.len() > self.limits.header_bytes => return Ok(Next::Usual),
                 Verdict::Incomplete => {}
             }
-            if !self.read_head().await? {
+            // For the whole head, however steadily it drips; a head that is here already asks no clock.
+            let until = *until.get_or_insert_with(|| Instant::now() + self.limits.header_timeout);
+            if !self.read_head(until).await? {
                 return Ok(Next::Close);
             }
         };
@@ -100,13 +104,13 @@ impl Express<'_> {
         self.call(&order).await
     }
 
-    /// More of a request's head; false when none comes any more.
-    async fn read_head(&mut self) -> io::Result<bool> {
+    /// More of a request's head; false when none comes until then.
+    async fn read_head(&mut self, until: Instant) -> io::Result<bool> {
         self.input.reserve(READ_BYTES);
         let idle = self.input.is_empty();
         tokio::select! {
             biased;
-            read = tokio::time::timeout(self.limits.header_timeout, self.client.read_buf(&mut self.input)) => {
+            read = tokio::time::timeout_at(until.into(), self.client.read_buf(&mut self.input)) => {
                 Ok(read.is_ok_and(|read| read.is_ok_and(|n| n > 0)))
             }
             () = self.stop.cancelled(), if idle => Ok(false),
