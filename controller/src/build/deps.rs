@@ -50,19 +50,11 @@ pub(super) fn key(image: &ImageId, source: &Path) -> std::io::Result<Option<Stri
 
 #[cfg(test)]
 mod tests {
+    use super::super::testing::source;
     use super::*;
 
     fn key_of(files: &[(&str, &str)], image: &str) -> Option<String> {
-        let file = tempfile::NamedTempFile::new().unwrap();
-        let mut tar = tar::Builder::new(file.reopen().unwrap());
-        for (name, content) in files {
-            let mut header = tar::Header::new_ustar();
-            header.set_size(content.len() as u64);
-            header.set_mode(0o644);
-            tar.append_data(&mut header, name, content.as_bytes()).unwrap();
-        }
-        tar.finish().unwrap();
-        key(&ImageId(image.into()), file.path()).unwrap()
+        key(&ImageId(image.into()), source(files).path()).unwrap()
     }
 
     #[test]

@@ -129,20 +129,8 @@ impl Direct {
 
 #[cfg(test)]
 mod tests {
+    use super::super::testing::source;
     use super::*;
-
-    fn source(files: &[(&str, &str)]) -> tempfile::NamedTempFile {
-        let file = tempfile::NamedTempFile::new().unwrap();
-        let mut tar = tar::Builder::new(file.reopen().unwrap());
-        for (name, content) in files {
-            let mut header = tar::Header::new_ustar();
-            header.set_size(content.len() as u64);
-            header.set_mode(0o644);
-            tar.append_data(&mut header, name, content.as_bytes()).unwrap();
-        }
-        tar.finish().unwrap();
-        file
-    }
 
     fn direct(files: &[(&str, &str)]) -> (Direct, tempfile::NamedTempFile) {
         let source = source(files);

@@ -157,4 +157,6 @@ async fn attempts(world: &Arc<World>, job: &BuildJob) -> Result<(), String> {
 }
 
 #[cfg(test)]
+mod testing;
+#[cfg(test)]
 mod tests;
