@@ -5,6 +5,7 @@
 
 pub mod access_log;
 pub mod backoff;
+pub mod courtesy;
 pub mod drain;
 pub mod listener;
 pub mod readiness;

@@ -4,7 +4,6 @@
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::Duration;
 
 use axum::body::{Body, HttpBody};
 use axum::extract::Request;
@@ -12,17 +11,13 @@ use axum::middleware::Next;
 use axum::response::Response;
 use bytes::Bytes;
 use davit_api::limits;
+use davit_daemon::courtesy;
 use http::header;
 use http_body::{Frame, SizeHint};
-use http_body_util::BodyExt as _;
 use parking_lot::Mutex;
 
 /// How much is still taken, in bytes: an archive of twice the size that is allowed is heard out.
 const BYTES: u64 = 2 * limits::SOURCE_BYTES as u64;
-/// For how long.
-const TIME: Duration = Duration::from_secs(2);
-/// A client that pauses for so long does not need it.
-const PAUSE: Duration = Duration::from_millis(200);
 
 /// Around every handler, and around what refuses a request before there is one.
 pub(super) async fn hear_out(request: Request, next: Next) -> Response {
@@ -31,24 +26,12 @@ pub(super) async fn hear_out(request: Request, next: Next) -> Response {
         return next.run(request).await;
     }
     let (parts, body) = request.into_parts();
-    let lent = Lent(Arc::new(Mutex::new(body)));
+    let mut lent = Lent(Arc::new(Mutex::new(body)));
     let response = next.run(Request::from_parts(parts, Body::new(lent.clone()))).await;
     if response.status().is_client_error() || response.status().is_server_error() {
-        let _ = tokio::time::timeout(TIME, discard(lent)).await;
+        courtesy::hear_out(&mut lent, BYTES).await;
     }
     response
-}
-
-async fn discard(mut body: Lent) {
-    let mut left = BYTES;
-    while !body.is_end_stream() && body.size_hint().lower() <= left {
-        let Ok(Some(Ok(frame))) = tokio::time::timeout(PAUSE, body.frame()).await else { return };
-        let taken = frame.data_ref().map_or(0, |data| data.len() as u64);
-        match left.checked_sub(taken) {
-            Some(less) => left = less,
-            None => return,
-        }
-    }
 }
 
 /// A body that can be read on after its reader has let go of it.

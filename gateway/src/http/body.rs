@@ -5,9 +5,9 @@
 
 use std::pin::Pin;
 use std::task::{Context, Poll};
-use std::time::Duration;
 
 use bytes::Bytes;
+use davit_daemon::courtesy;
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
@@ -149,33 +149,17 @@ pub async fn collect(mut body: Body, limit: usize) -> Result<Bytes, CollectError
 }
 
 /// As [`collect`], for what a client sends: when it is too large, some of the rest is still taken and thrown
-/// away. A client whose connection is reset while it sends sees the reset, and not the answer that says why.
+/// away, so that the client sees the answer that says why.
 pub async fn receive(mut body: Body, limit: usize) -> Result<Bytes, CollectError> {
     let received = gather(&mut body, limit).await;
     if matches!(received, Err(CollectError::TooLarge(_))) {
-        let _ = tokio::time::timeout(COURTESY_TIME, discard(&mut body)).await;
+        courtesy::hear_out(&mut body, COURTESY_BYTES).await;
     }
     received
 }
 
 /// How much of a body that is refused anyway is still taken, in bytes.
 const COURTESY_BYTES: u64 = 16 * 1024 * 1024;
-/// For how long.
-const COURTESY_TIME: Duration = Duration::from_secs(2);
-/// A client that pauses for so long does not need it.
-const COURTESY_PAUSE: Duration = Duration::from_millis(200);
-
-async fn discard(body: &mut Body) {
-    let mut left = COURTESY_BYTES;
-    while body.size_hint().lower() <= left {
-        let Ok(Some(Ok(frame))) = tokio::time::timeout(COURTESY_PAUSE, body.frame()).await else { return };
-        let taken = frame.data_ref().map_or(0, |data| data.len() as u64);
-        match left.checked_sub(taken) {
-            Some(less) => left = less,
-            None => return,
-        }
-    }
-}
 
 async fn gather(body: &mut Body, limit: usize) -> Result<Bytes, CollectError> {
     if body.size_hint().lower() > limit as u64 {
