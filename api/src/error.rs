@@ -83,6 +83,10 @@ codes! {
     FunctionResponseTooLarge = "function_response_too_large", 502, Function, false;
     /// The function did not finish within its timeout and was stopped.
     FunctionTimeout = "function_timeout", 504, Function, false;
+    /// An address outside did not take what was sent to it.
+    DeliveryFailed = "delivery_failed", 502, Function, false;
+    /// An address outside that the operator does not let anything be sent to, or that takes nothing any more.
+    DeliveryRefused = "delivery_refused", 502, Function, false;
     /// No instance became free or ready within the request's budget.
     NoCapacity = "no_capacity", 503, Platform, true;
     /// The instance was lost through no fault of the function, and the request may have been started.

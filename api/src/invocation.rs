@@ -3,7 +3,7 @@
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
-use crate::{ColdPhases, ErrorBody, FunctionName, InvocationId};
+use crate::{ApiError, ColdPhases, ErrorBody, FunctionName, InvocationId, limits};
 
 crate::text::words! {
     /// Which door an invocation came through.
@@ -16,6 +16,10 @@ crate::text::words! {
         Async = "async",
         /// An instant of a schedule.
         Schedule = "schedule",
+        /// A message of a topic.
+        Topic = "topic",
+        /// The outcome of another invocation.
+        Destination = "destination",
     }
 }
 
@@ -30,6 +34,29 @@ crate::text::words! {
         Succeeded = "succeeded",
         /// Ended without one: attempts or age are used up.
         Dead = "dead",
+        /// Ended because somebody wished so.
+        Cancelled = "cancelled",
+    }
+}
+
+impl InvocationState {
+    /// Whether it is over: what has ended never changes.
+    pub fn ended(self) -> bool {
+        matches!(self, Self::Succeeded | Self::Dead | Self::Cancelled)
+    }
+}
+
+crate::text::words! {
+    /// Which of the due invocations of a namespace runs first.
+    #[derive(Default, PartialOrd, Ord)]
+    pub enum Priority = "a priority" {
+        /// After all others.
+        Low = "low",
+        /// As usual.
+        #[default]
+        Normal = "normal",
+        /// Before all others.
+        High = "high",
     }
 }
 
@@ -40,13 +67,90 @@ pub struct EnqueueAccepted {
     pub invocation_id: InvocationId,
 }
 
+/// What may be asked of an asynchronous invocation.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct InvocationWishes {
+    /// Seconds until it may run; at most 30 days.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub delay_seconds: Option<u32>,
+    /// The instant from which it may run, instead of a delay; at most 30 days ahead.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub not_before: Option<DateTime<Utc>>,
+    /// Before or after which others of its namespace it runs.
+    pub priority: Priority,
+    /// Invocations of a function with the same key run one after the other, in the order of their acceptance. 1 to 128
+    /// printable ASCII characters.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ordering_key: Option<String>,
+    /// Within 24 hours the same key and event are the same invocation. 1 to 256 printable ASCII characters.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub idempotency_key: Option<String>,
+}
+
+impl InvocationWishes {
+    /// Checks every bound; the error names the field.
+    pub fn check(&self) -> Result<(), ApiError> {
+        if self.delay_seconds.is_some() && self.not_before.is_some() {
+            return Err(ApiError::field("delay_seconds", "cannot be combined with not_before"));
+        }
+        if self.delay_seconds.is_some_and(|s| s > limits::DELAY_SECONDS) {
+            let text = format!("at most {} (30 days)", limits::DELAY_SECONDS);
+            return Err(ApiError::field("delay_seconds", text));
+        }
+        let keys = [
+            ("ordering_key", &self.ordering_key, limits::ORDERING_KEY_CHARS),
+            ("idempotency_key", &self.idempotency_key, limits::IDEMPOTENCY_KEY_CHARS),
+        ];
+        for (field, key, most) in keys {
+            let Some(key) = key else { continue };
+            let printable = key.bytes().all(|b| b.is_ascii_graphic() || b == b' ');
+            if key.is_empty() || key.len() > most || !printable {
+                return Err(ApiError::field(field, format!("1 to {most} printable ASCII characters")));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Several asynchronous invocations of one function: all are accepted, or none.
+#[derive(Debug, Clone, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct InvocationBatch {
+    /// 1 to 1,000 of them.
+    pub invocations: Vec<BatchItem>,
+}
+
+/// One of a batch.
+#[derive(Debug, Clone, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct BatchItem {
+    /// The event; `{}` without one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<Object>)]
+    pub payload: Option<Box<serde_json::value::RawValue>>,
+    /// What is asked of it.
+    #[serde(default)]
+    pub options: InvocationWishes,
+}
+
+/// The answer to a batch, sent after the commit.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct BatchAccepted {
+    /// Their ids, in the order of the batch.
+    pub invocation_ids: Vec<InvocationId>,
+}
+
 /// An accepted invocation as the API shows it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct InvocationView {
     /// Its id.
     pub id: InvocationId,
-    /// Of which function.
-    pub function: FunctionName,
+    /// Of which function; none when it is sent to an address.
+    pub function: Option<FunctionName>,
+    /// To which address it is sent; none when a function is called.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub webhook: Option<String>,
     /// Through which door it came.
     pub source: InvocationSource,
     /// Where it is.
@@ -63,6 +167,37 @@ pub struct InvocationView {
     pub result: Option<String>,
     /// The last error.
     pub error: Option<ErrorBody>,
+    /// Before or after which others of its namespace it runs.
+    #[serde(default)]
+    pub priority: Priority,
+    /// Invocations of a function with the same key run one after the other, in the order of their acceptance.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ordering_key: Option<String>,
+    /// Somebody asked for its end while it was running.
+    #[serde(default)]
+    pub cancel_requested: bool,
+    /// Which ended invocation this one repeats.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub replay_of: Option<InvocationId>,
+    /// As which invocation this dead one was made again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub redriven_as: Option<InvocationId>,
+    /// Where its outcome was sent on to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sent_on: Option<SentOn>,
+}
+
+/// An ended invocation's way to its destination.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct SentOn {
+    /// What it was sent to, such as `function cleanup`.
+    pub destination: String,
+    /// The invocations that carry it there.
+    #[serde(default)]
+    pub invocations: Vec<InvocationId>,
+    /// Why it could not be handed there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
 }
 
 /// How a synchronous call through the API ended, for clients of the invoke API.

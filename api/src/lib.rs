@@ -3,6 +3,7 @@
 //! Only data and its validation live here. No I/O, no clock, no runtime: a crate that needs these types
 //! must not inherit anything else by naming them.
 
+mod destination;
 mod digest;
 mod error;
 mod function;
@@ -21,6 +22,7 @@ mod token;
 mod usage;
 mod version;
 
+pub use destination::{Destination, Destinations, Webhook};
 pub use digest::Digest;
 pub use error::{ApiError, ErrorBody, ErrorCode, ErrorSource};
 pub use function::{FunctionDetail, FunctionSummary, InstanceCounts};
@@ -30,12 +32,12 @@ pub use id::{
 };
 pub use instance::{InstanceState, NetworkClass, PoolKey};
 pub use invocation::{
-    EnqueueAccepted, InvocationSource, InvocationState, InvocationView, InvokeOutcome, LogLine, LogStream,
-    PhaseTimings,
+    BatchAccepted, BatchItem, EnqueueAccepted, InvocationBatch, InvocationSource, InvocationState,
+    InvocationView, InvocationWishes, InvokeOutcome, LogLine, LogStream, PhaseTimings, Priority, SentOn,
 };
 pub use management::{
-    ArtifactAccepted, AuditView, Info, InstanceView, LiveView, NewNamespace, NewSchedule, NewVersion,
-    Preview, PreviewRequest, Rollback, SecretValue, SecretView,
+    ArtifactAccepted, AuditView, DeadLetters, Info, InstanceView, LiveView, NewNamespace, NewSchedule,
+    NewVersion, Preview, PreviewRequest, Purged, Rollback, SecretValue, SecretView,
 };
 pub use manifest::{Manifest, ManifestError, ManifestRoute, ManifestSchedule};
 pub use name::{AliasName, EnvName, FunctionName, NameError, NamespaceName, ScheduleName, SecretName};

@@ -7,8 +7,8 @@ use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Digest, GatewayId, InstanceId, InstanceState, NamespaceName, PoolKey, RequestId, ScheduleName,
-    ScheduleSpec, SecretName, TokenId, VersionId, VersionSpec,
+    Digest, FunctionName, GatewayId, InstanceId, InstanceState, InvocationId, NamespaceName, PoolKey,
+    RequestId, ScheduleName, ScheduleSpec, SecretName, TokenId, VersionId, VersionSpec,
 };
 
 /// Where a client finds the rest of this installation.
@@ -165,4 +165,23 @@ pub struct AuditView {
     pub object: String,
     /// `ok`, or the code of the error.
     pub outcome: String,
+}
+
+/// Which dead letters are meant; without any part, all of the namespace.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct DeadLetters {
+    /// Those of this function.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub function: Option<FunctionName>,
+    /// This one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub invocation: Option<InvocationId>,
+}
+
+/// How many dead letters were removed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct Purged {
+    /// In this call.
+    pub purged: u64,
 }

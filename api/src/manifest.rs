@@ -8,9 +8,9 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Access, EnvName, FunctionKind, FunctionName, HostPattern, MethodMatch, MissedPolicy, NamespaceName,
-    NetworkClass, PathPattern, PayloadFormat, RetryPolicy, RouteSpec, RuntimeName, ScheduleName,
-    ScheduleSpec, SecretName, VersionSpec,
+    Access, Destinations, EnvName, FunctionKind, FunctionName, HostPattern, MethodMatch, MissedPolicy,
+    NamespaceName, NetworkClass, PathPattern, PayloadFormat, RetryPolicy, RouteSpec, RuntimeName,
+    ScheduleName, ScheduleSpec, SecretName, VersionSpec,
 };
 
 /// The settings of a davit function, as written in its davit.toml.
@@ -94,6 +94,9 @@ pub struct Manifest {
     /// How often asynchronous invocations are tried.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retry: Option<RetryPolicy>,
+    /// Where the outcomes of asynchronous invocations are sent on to.
+    #[serde(default, skip_serializing_if = "Destinations::is_empty")]
+    pub destinations: Destinations,
 }
 
 /// One address of the function.
@@ -212,6 +215,7 @@ impl Manifest {
             secrets: self.secrets.clone(),
             routes: self.routes.iter().map(route).collect(),
             retry: self.retry.unwrap_or(base.retry),
+            destinations: self.destinations.clone(),
             ..base
         }
     }

@@ -7,7 +7,8 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    ApiError, EnvName, NetworkClass, PathPattern, PayloadFormat, RetryPolicy, RouteSpec, SecretName,
+    ApiError, Destinations, EnvName, NetworkClass, PathPattern, PayloadFormat, RetryPolicy, RouteSpec,
+    SecretName,
 };
 
 /// Bounds of a version's settings. Where AWS Lambda has a bound its value is taken (Lambda quotas page), so
@@ -39,6 +40,14 @@ pub mod limits {
     /// Levels of arrays and objects in each other in a JSON event. What languages' parsers take varies (Python's gives
     /// up somewhere between 9,000 and 20,000, others at 1,000 or less): this is below them, so that none is blamed.
     pub const JSON_DEPTH: usize = 500;
+    /// Asynchronous invocations in one batch.
+    pub const BATCH: usize = 1_000;
+    /// Longest time that an asynchronous invocation can be put off: 30 days, in seconds.
+    pub const DELAY_SECONDS: u32 = 30 * 86_400;
+    /// Longest ordering key.
+    pub const ORDERING_KEY_CHARS: usize = 128;
+    /// Longest idempotency key.
+    pub const IDEMPOTENCY_KEY_CHARS: usize = 256;
     /// Payload of an asynchronous invocation, in bytes.
     pub const ASYNC_PAYLOAD_BYTES: usize = 1024 * 1024;
     /// A source archive as uploaded (compressed), in bytes.
@@ -190,6 +199,9 @@ pub struct VersionSpec {
     /// Promise for asynchronous invocations.
     #[serde(default)]
     pub retry: RetryPolicy,
+    /// Where the outcomes of asynchronous invocations are sent on to.
+    #[serde(default, skip_serializing_if = "Destinations::is_empty")]
+    pub destinations: Destinations,
 }
 
 /// Left out, so that the specs of versions from before there was a minimum stay as they are.
@@ -220,6 +232,7 @@ impl VersionSpec {
             secrets: BTreeMap::new(),
             routes: Vec::new(),
             retry: RetryPolicy::default(),
+            destinations: Destinations::default(),
         }
     }
 
@@ -257,6 +270,7 @@ impl VersionSpec {
             ));
         }
         self.retry.check().map_err(|e| ApiError::field("retry", e))?;
+        self.destinations.check().map_err(|e| ApiError::field("destinations", e))?;
         self.check_text()?;
         self.check_env()?;
         self.check_routes()

@@ -3,9 +3,10 @@
 use std::time::Duration;
 
 use davit_api::{
-    BuildEvent, Digest, EnqueueAccepted, FireView, FunctionDetail, FunctionName, FunctionSummary, Info,
-    InvocationId, InvocationView, LiveView, LogLine, NamespaceName, NewSchedule, NewToken, NewVersion,
-    Preview, PreviewRequest, Rollback, ScheduleName, ScheduleView, SecretName, SecretValue, SecretView,
+    BatchAccepted, BuildEvent, DeadLetters, Digest, EnqueueAccepted, FireView, FunctionDetail, FunctionName,
+    FunctionSummary, Info, InvocationBatch, InvocationId, InvocationSource, InvocationState, InvocationView,
+    InvocationWishes, LiveView, LogLine, NamespaceName, NewSchedule, NewToken, NewVersion, Preview,
+    PreviewRequest, Purged, Rollback, ScheduleName, ScheduleView, SecretName, SecretValue, SecretView,
     TokenCreated, TokenId, TokenView, VersionView,
 };
 use reqwest::Method;
@@ -20,6 +21,31 @@ pub(crate) struct Api {
     management: Client,
     gateway: Option<Client>,
     namespace: NamespaceName,
+}
+
+/// Which accepted calls.
+#[derive(Clone, Default)]
+pub(crate) struct InvocationQuery {
+    pub(crate) function: Option<FunctionName>,
+    pub(crate) state: Option<InvocationState>,
+    pub(crate) source: Option<InvocationSource>,
+    pub(crate) before: Option<InvocationId>,
+    pub(crate) limit: u32,
+}
+
+impl InvocationQuery {
+    /// As the end of a path. Words, numbers and ids need no encoding.
+    fn text(&self) -> String {
+        let pair =
+            |name: &str, value: Option<String>| value.map(|v| format!("&{name}={v}")).unwrap_or_default();
+        format!(
+            "limit={}{}{}{}",
+            self.limit,
+            pair("state", self.state.map(|s| s.to_string())),
+            pair("source", self.source.map(|s| s.to_string())),
+            pair("before", self.before.map(|id| id.to_string())),
+        )
+    }
 }
 
 /// Which lines of a log.
@@ -253,14 +279,72 @@ impl Api {
     }
 
     /// Hands a call to the durable queue.
-    pub(crate) async fn enqueue(&self, function: &FunctionName, payload: Vec<u8>) -> Result<EnqueueAccepted> {
+    pub(crate) async fn enqueue(
+        &self,
+        function: &FunctionName,
+        payload: Vec<u8>,
+        wishes: &InvocationWishes,
+    ) -> Result<EnqueueAccepted> {
         let gateway = self.gateway()?;
-        let request = gateway.request(Method::POST, &self.of_function(function, "/invocations?async=true"));
+        let mut request =
+            gateway.request(Method::POST, &self.of_function(function, "/invocations?async=true"));
+        let wished = [
+            ("x-davit-delay", wishes.delay_seconds.map(|s| s.to_string())),
+            ("x-davit-not-before", wishes.not_before.map(|at| at.to_rfc3339())),
+            ("x-davit-priority", Some(wishes.priority.to_string())),
+            ("x-davit-ordering-key", wishes.ordering_key.clone()),
+            ("idempotency-key", wishes.idempotency_key.clone()),
+        ];
+        for (name, value) in wished {
+            if let Some(value) = value {
+                request = request.header(name, value);
+            }
+        }
         gateway.json(request.header("content-type", "application/json").body(payload)).await
+    }
+
+    /// Hands many calls to the durable queue: all are accepted, or none.
+    pub(crate) async fn enqueue_batch(
+        &self,
+        function: &FunctionName,
+        batch: &InvocationBatch,
+    ) -> Result<BatchAccepted> {
+        let gateway = self.gateway()?;
+        let request = gateway.request(Method::POST, &self.of_function(function, "/invocations/batch"));
+        gateway.json(request.json(batch)).await
     }
 
     /// The state of an accepted call.
     pub(crate) async fn invocation(&self, id: InvocationId) -> Result<InvocationView> {
         self.management.get(&self.in_namespace(&format!("invocations/{id}"))).await
+    }
+
+    /// Accepted calls, newest first.
+    pub(crate) async fn invocations(&self, query: &InvocationQuery) -> Result<Vec<InvocationView>> {
+        let path = match &query.function {
+            Some(function) => self.of_function(function, "/invocations"),
+            None => self.in_namespace("invocations"),
+        };
+        self.management.get(&format!("{path}?{}", query.text())).await
+    }
+
+    /// Ends an accepted call.
+    pub(crate) async fn cancel_invocation(&self, id: InvocationId) -> Result<InvocationView> {
+        self.management.post(&self.in_namespace(&format!("invocations/{id}/cancel")), &json!({})).await
+    }
+
+    /// Accepts an ended call's event again.
+    pub(crate) async fn replay_invocation(&self, id: InvocationId) -> Result<EnqueueAccepted> {
+        self.management.post(&self.in_namespace(&format!("invocations/{id}/replay")), &json!({})).await
+    }
+
+    /// Accepts dead letters again, a thousand at a time.
+    pub(crate) async fn redrive(&self, which: &DeadLetters) -> Result<BatchAccepted> {
+        self.management.post(&self.in_namespace("dead-letters/redrive"), which).await
+    }
+
+    /// Removes dead letters, a thousand at a time.
+    pub(crate) async fn purge_dead_letters(&self, which: &DeadLetters) -> Result<Purged> {
+        self.management.post(&self.in_namespace("dead-letters/purge"), which).await
     }
 }

@@ -15,6 +15,7 @@ mod progress;
 mod prompt;
 #[cfg(feature = "server")]
 mod roles;
+mod time;
 
 use std::process::ExitCode;
 

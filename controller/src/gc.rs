@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use davit_daemon::Tasks;
+use davit_registry::Retention;
 
 use crate::acting::Acting;
 use crate::build::workshop;
@@ -14,7 +15,6 @@ use crate::world::World;
 const EVERY: Duration = Duration::from_secs(60);
 const LOGS_KEPT: Duration = Duration::from_secs(7 * 24 * 3600);
 const LINES_KEPT: u32 = 100_000;
-const INVOCATIONS_KEPT: Duration = Duration::from_secs(7 * 24 * 3600);
 /// Younger ones may be about to get their container.
 const DIR_AGE: Duration = Duration::from_secs(120);
 /// Longer than any build may take.
@@ -48,8 +48,10 @@ async fn collect(world: &World) {
     if let Err(error) = world.registry.prune_logs(LOGS_KEPT, LINES_KEPT).await {
         tracing::warn!(%error, "cannot remove old log lines");
     }
-    if let Err(error) = world.registry.prune_invocations(INVOCATIONS_KEPT).await {
-        tracing::warn!(%error, "cannot remove old invocations");
+    match world.registry.keep_invocations(world.settings.invocation_days.get()).await {
+        Ok(done) if done != Retention::default() => tracing::info!(?done, "looked after ended invocations"),
+        Ok(_) => {}
+        Err(error) => tracing::warn!(%error, "cannot look after ended invocations"),
     }
     if let Err(error) = world.registry.prune_route_changes().await {
         tracing::warn!(%error, "cannot remove old notes of changed routes");

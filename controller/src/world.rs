@@ -22,6 +22,9 @@ use crate::{acting, build, gc, reconcile};
 /// Days that audit entries are kept, unless the operator says otherwise: a year, and a month to look back on it.
 pub const AUDIT_DAYS: u32 = 400;
 
+/// Days that ended invocations are kept, dead letters among them, unless the operator says otherwise.
+pub const INVOCATION_DAYS: NonZeroU32 = NonZeroU32::new(7).unwrap();
+
 /// Settings of the loops.
 #[derive(Debug, Clone)]
 pub struct WorldSettings {
@@ -35,6 +38,8 @@ pub struct WorldSettings {
     pub bounds: Bounds,
     /// Days that audit entries are kept; `None` keeps them for ever.
     pub audit_days: Option<NonZeroU32>,
+    /// Days that ended invocations are kept.
+    pub invocation_days: NonZeroU32,
     /// How builds run.
     pub build: BuildSettings,
 }
@@ -50,6 +55,7 @@ impl WorldSettings {
             pool: PoolLimits { base: 2, per_key: 8, memory_mb: memory_mb / 3 },
             bounds: Bounds { memory_mb, instances: 200, starts: host_starts(), removals: 4 },
             audit_days: NonZeroU32::new(AUDIT_DAYS),
+            invocation_days: INVOCATION_DAYS,
             build,
         }
     }

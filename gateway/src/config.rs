@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::http::TlsFiles;
+use crate::outbound::Allowed;
 
 /// Settings of one gateway.
 #[derive(Debug, Clone)]
@@ -24,6 +25,8 @@ pub struct Config {
     /// Where this process notes its gateway's id for the next one, which runs only when this one is gone. Without
     /// it, what a killed gateway held is free only when its lease lapses.
     pub id_file: Option<PathBuf>,
+    /// Where webhooks may lead to besides the public internet.
+    pub outbound: Allowed,
     /// Bounds of the public listener.
     pub http: HttpLimits,
     /// Bounds and times of instances and waiting lines.
@@ -68,6 +71,7 @@ impl Config {
             threads: std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
             share_code: true,
             id_file: None,
+            outbound: Allowed::default(),
             http: HttpLimits::default(),
             instances: InstanceLimits::default(),
         }

@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::config::Config;
 use crate::demand::Demand;
-use crate::dispatch::{self, Dispatch};
+use crate::dispatch::{self, Acceptor, Dispatch};
 use crate::facts::{Feeds, Recorder};
 use crate::forward::Exchange;
 use crate::http::{Door, Public, Tls, TlsError};
@@ -24,6 +24,7 @@ use crate::instances::{Bundles, Counts, Instances, RegistrySource, Sharing, Want
 use crate::invoke::Corridor;
 use crate::lanes::Lanes;
 use crate::metrics::Metrics;
+use crate::outbound::Sender;
 use crate::routes::{self, Refresh, Routes};
 use crate::{cron, http, lease, record};
 
@@ -120,11 +121,12 @@ impl Gateway {
         let exchange = Arc::new(Exchange::new(metrics.clone(), stops.hard.clone()));
         let corridor = Corridor::new(instances.clone(), exchange.clone());
         let wake = Arc::new(Notify::new());
+        let acceptor = Acceptor::spawn(self.deps.registry.clone(), wake.clone());
         let public = Arc::new(Public::new(http::Parts {
             routes: routes.clone(),
             corridor: corridor.clone(),
             registry: self.deps.registry.clone(),
-            wake: wake.clone(),
+            acceptor,
             metrics: metrics.clone(),
             parked_bytes: self.config.http.parked_bytes,
             port: self.address.port(),
@@ -135,6 +137,7 @@ impl Gateway {
             gateway: self.id,
             routes: routes.clone(),
             carrier: Arc::new(corridor.clone()),
+            sender: Sender::new(self.config.outbound, registry.clone(), key.clone()),
             wake: wake.clone(),
         };
         if let Some(tls) = self.tls.clone() {

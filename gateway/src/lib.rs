@@ -20,6 +20,7 @@ pub mod invoke;
 pub mod lanes;
 pub mod lease;
 pub mod metrics;
+pub mod outbound;
 pub mod outcome;
 pub mod record;
 pub mod routes;

@@ -28,12 +28,21 @@ pub enum Topic {
     Queue,
     /// What gateways are waiting for.
     Demand,
+    /// Wishes that a running invocation end; poked, never triggered.
+    Cancels,
 }
 
 impl Topic {
     /// Every topic.
-    pub const ALL: [Self; 6] =
-        [Self::Routes, Self::Instances, Self::Builds, Self::Schedules, Self::Queue, Self::Demand];
+    pub const ALL: [Self; 7] = [
+        Self::Routes,
+        Self::Instances,
+        Self::Builds,
+        Self::Schedules,
+        Self::Queue,
+        Self::Demand,
+        Self::Cancels,
+    ];
     /// The word in a notification.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -43,6 +52,7 @@ impl Topic {
             Self::Schedules => "schedules",
             Self::Queue => "queue",
             Self::Demand => "demand",
+            Self::Cancels => "cancels",
         }
     }
 }

@@ -85,9 +85,6 @@ impl Audited {
             Box::pin(async move {
                 id_of(conn, &namespace).await?;
                 let (_, id) = function_of(conn, &namespace, &name).await?;
-                let gone = serde_json::json!({
-                    "code": "not_found", "message": "the function was deleted", "source": "client", "retryable": false
-                });
                 for statement in [
                     "update functions set deleted_at = clock_timestamp() where id = $1 and deleted_at is null",
                     "delete from aliases where function_id = $1",
@@ -96,14 +93,7 @@ impl Audited {
                 ] {
                     sqlx::query(statement).bind(id.0).execute(&mut *conn).await?;
                 }
-                sqlx::query(
-                    "update invocations set state = 'dead', ended_at = clock_timestamp(), error = $2
-                     where function_id = $1 and state = 'queued'",
-                )
-                .bind(id.0)
-                .bind(gone)
-                .execute(&mut *conn)
-                .await?;
+                crate::queue::end_queued_of(conn, id).await?;
                 Ok(())
             })
         })

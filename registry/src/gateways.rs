@@ -70,7 +70,7 @@ impl Registry {
         self.transact(move |conn| {
             Box::pin(async move {
                 sqlx::query("delete from gateways where id = $1").bind(id.0).execute(&mut *conn).await?;
-                crate::invocations::free_jobs(conn, id).await
+                crate::queue::free_jobs(conn, id).await
             })
         })
         .await?;

@@ -18,11 +18,11 @@ mod fires;
 mod functions;
 mod gateways;
 mod instances;
-mod invocations;
 mod lease;
 mod logs;
 mod namespaces;
 mod poke;
+mod queue;
 mod routing;
 mod rows;
 mod schedules;
@@ -48,9 +48,12 @@ pub use demand::DemandRow;
 pub use error::RegistryError;
 pub use gateways::{GatewayRow, LEASE as GATEWAY_LEASE};
 pub use instances::{InstanceRow, InstanceUpdate};
-pub use invocations::{Job, NewInvocation, Settlement};
 pub use lease::Fence;
 pub use logs::{LogFilter, LogRow};
+pub use queue::{
+    ClaimFrom, ClaimedTarget, InvocationFilter, Job, JobTarget, NewInvocation, Retention, Settled,
+    Settlement, Start,
+};
 pub use routing::{
     AsRead, Keep, RoutedFunction, RoutingChanges, RoutingNews, RoutingPosition, RoutingSnapshot, TokenHash,
 };

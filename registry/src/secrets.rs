@@ -180,6 +180,26 @@ impl Audited {
 }
 
 impl Registry {
+    /// A secret's value; none when there is none of that name.
+    pub async fn secret(
+        &self,
+        namespace: &NamespaceName,
+        name: &SecretName,
+        key: &MasterKey,
+    ) -> Result<Option<String>> {
+        let row = sqlx::query(
+            "select s.namespace_id, s.nonce, s.sealed from secrets s join namespaces n on n.id = s.namespace_id
+             where n.name = $1 and s.name = $2",
+        )
+        .bind(namespace.as_str())
+        .bind(name.as_str())
+        .fetch_optional(&self.pool)
+        .await?;
+        let Some(row) = row else { return Ok(None) };
+        let namespace = NamespaceId(row.try_get("namespace_id")?);
+        key.open(namespace, name.as_str(), row.try_get("nonce")?, row.try_get("sealed")?).map(Some)
+    }
+
     /// A namespace's secrets, by name.
     pub async fn list_secrets(&self, namespace: &NamespaceName) -> Result<Vec<SecretRow>> {
         let id = self.namespace_id(namespace).await?;

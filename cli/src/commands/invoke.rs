@@ -1,13 +1,14 @@
 //! `davit invoke`: calls a function and prints what it answered, byte for byte.
 
 use std::io::Read;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use base64::Engine;
 use clap::Args;
-use davit_api::{FunctionName, limits};
+use davit_api::{BatchItem, FunctionName, InvocationBatch, InvocationWishes, Priority, limits};
 use reqwest::header::HeaderMap;
 
+use crate::api::Api;
 use crate::context::Globals;
 use crate::escape::visible;
 use crate::failure::{Failure, Result};
@@ -21,6 +22,8 @@ Examples:
   davit invoke hello @event.json
   echo '{}' | davit invoke hello -
   davit invoke hello '{}' --async           accepted now, done later, never lost
+  davit invoke hello '{}' --async --delay 15m --ordering-key customer-5
+  davit invoke hello --async --batch events.jsonl
   davit invoke hello --logs --timing
 
 The answer goes to standard output as it is. If the function fails, its error is printed to
@@ -37,6 +40,24 @@ pub(crate) struct Invoke {
     /// Hand it to the durable queue and return
     #[arg(long = "async")]
     later: bool,
+    /// Not before so long from now, such as 90s, 15m or 2h
+    #[arg(long, requires = "later", conflicts_with = "not_before", value_parser = crate::time::seconds)]
+    delay: Option<u32>,
+    /// Not before this instant, such as 2030-01-01T00:00:00Z
+    #[arg(long, requires = "later", value_name = "INSTANT")]
+    not_before: Option<chrono::DateTime<chrono::Utc>>,
+    /// low, normal or high: before or after others that are due in the namespace
+    #[arg(long, requires = "later", default_value_t = Priority::Normal)]
+    priority: Priority,
+    /// Run after the function's earlier calls with the same key
+    #[arg(long, requires = "later", value_name = "KEY")]
+    ordering_key: Option<String>,
+    /// The same key and event within 24 hours are the same call
+    #[arg(long, requires = "later", value_name = "KEY")]
+    idempotency_key: Option<String>,
+    /// A file with one event a line (- reads standard input): all are accepted, a thousand at a time
+    #[arg(long, requires = "later", conflicts_with_all = ["payload", "file", "idempotency_key"], value_name = "FILE")]
+    batch: Option<PathBuf>,
     /// Show the end of what the function printed
     #[arg(short, long, conflicts_with = "later")]
     logs: bool,
@@ -50,10 +71,13 @@ pub(crate) struct Invoke {
 
 impl Invoke {
     pub(crate) async fn run(self, globals: &Globals) -> Result<()> {
-        let payload = self.payload()?;
         let api = globals.api()?.with_gateway().await?;
+        if let Some(path) = &self.batch {
+            return self.enqueue_batch(&api, path, globals).await;
+        }
+        let payload = self.payload()?;
         if self.later {
-            let accepted = api.enqueue(&self.function, payload).await?;
+            let accepted = api.enqueue(&self.function, payload, &self.wishes()).await?;
             if globals.json() {
                 json(&accepted);
             } else {
@@ -86,6 +110,45 @@ impl Invoke {
                 Err(failure)
             }
         }
+    }
+
+    fn wishes(&self) -> InvocationWishes {
+        InvocationWishes {
+            delay_seconds: self.delay,
+            not_before: self.not_before,
+            priority: self.priority,
+            ordering_key: self.ordering_key.clone(),
+            idempotency_key: self.idempotency_key.clone(),
+        }
+    }
+
+    async fn enqueue_batch(&self, api: &Api, path: &Path, globals: &Globals) -> Result<()> {
+        let text = if path.as_os_str() == "-" {
+            std::io::read_to_string(std::io::stdin())
+                .map_err(|e| Failure::while_doing("standard input", e))?
+        } else {
+            std::fs::read_to_string(path).map_err(|e| Failure::Usage(format!("{}: {e}", path.display())))?
+        };
+        let mut items = Vec::new();
+        for (n, line) in text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()) {
+            let payload = serde_json::value::RawValue::from_string(line.to_owned())
+                .map_err(|e| Failure::Usage(format!("line {} is not JSON: {e}", n + 1)))?;
+            items.push(BatchItem { payload: Some(payload), options: self.wishes() });
+        }
+        let (total, mut ids) = (items.len(), Vec::new());
+        for some in items.chunks(limits::BATCH) {
+            let batch = InvocationBatch { invocations: some.to_vec() };
+            ids.extend(api.enqueue_batch(&self.function, &batch).await?.invocation_ids);
+            if total > limits::BATCH {
+                note(format!("{} of {total} accepted", ids.len()));
+            }
+        }
+        if globals.json() {
+            json(&ids)
+        } else {
+            ids.iter().for_each(line)
+        }
+        Ok(())
     }
 
     fn payload(&self) -> Result<Vec<u8>> {

@@ -1,6 +1,7 @@
 //! The commands, one file each. A command is its options and one function that carries it out.
 
 mod completion;
+mod dead_letter;
 mod delete;
 mod deploy;
 mod describe;
@@ -31,6 +32,7 @@ pub(crate) enum Command {
     Deploy(deploy::Deploy),
     Invoke(invoke::Invoke),
     Invocation(invocation::Invocation),
+    DeadLetter(dead_letter::DeadLetter),
     Logs(logs::Logs),
     #[command(visible_alias = "ls")]
     List(list::List),
@@ -79,6 +81,7 @@ async fn run_client(command: Command, globals: &Globals) -> Result<()> {
         Command::Deploy(c) => c.run(globals).await,
         Command::Invoke(c) => c.run(globals).await,
         Command::Invocation(c) => c.run(globals).await,
+        Command::DeadLetter(c) => c.run(globals).await,
         Command::Logs(c) => c.run(globals).await,
         Command::List(c) => c.run(globals).await,
         Command::Describe(c) => c.run(globals).await,

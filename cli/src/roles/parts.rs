@@ -11,9 +11,10 @@ use davit_controller::acting::Holder;
 use davit_controller::backend::docker::{DockerBackend, DockerSettings};
 use davit_controller::build::BuildSettings;
 use davit_controller::http::{Admin, ApiSettings, ApiState, management_router};
-use davit_controller::world::{AUDIT_DAYS, Loops, World, WorldSettings, spawn_loops};
+use davit_controller::world::{AUDIT_DAYS, INVOCATION_DAYS, Loops, World, WorldSettings, spawn_loops};
 use davit_daemon::{Backoff, Drain, Limits, Settings, Tasks, listener};
 use davit_gateway::http::TlsFiles;
+use davit_gateway::outbound::Allowed;
 use davit_gateway::{Config as GatewayConfig, Deps, Gateway};
 use davit_registry::{Changes, ConnectSettings, MasterKey, Registry};
 use tokio::net::TcpListener;
@@ -37,6 +38,8 @@ pub(super) struct PartSettings {
     memory_mb: Option<u64>,
     connections: u32,
     audit_days: u32,
+    invocation_days: NonZeroU32,
+    outbound: Allowed,
     key_file: Option<std::path::PathBuf>,
     gateway_threads: Option<usize>,
     tls: Option<TlsFiles>,
@@ -53,6 +56,8 @@ impl PartSettings {
             memory_mb: settings.optional("DAVIT_MEMORY_MB"),
             connections: settings.or("DAVIT_DB_CONNECTIONS", 20),
             audit_days: settings.or("DAVIT_AUDIT_DAYS", AUDIT_DAYS),
+            invocation_days: settings.or("DAVIT_INVOCATION_DAYS", INVOCATION_DAYS),
+            outbound: settings.or("DAVIT_OUTBOUND_ALLOW", Allowed::default()),
             key_file: settings.optional("DAVIT_MASTER_KEY_FILE"),
             gateway_threads: settings.optional("DAVIT_GATEWAY_THREADS"),
             share_code: settings.or("DAVIT_SHARE_CODE", true),
@@ -67,6 +72,9 @@ impl PartSettings {
         }
         if read.audit_days > 36_500 {
             settings.problem("DAVIT_AUDIT_DAYS", "must be 0 to 36500".into());
+        }
+        if read.invocation_days.get() > 3_650 {
+            settings.problem("DAVIT_INVOCATION_DAYS", "must be 1 to 3650".into());
         }
         settings.finish().map_err(|e| Failure::Usage(e.to_string()))?;
         Ok(read)
@@ -176,6 +184,7 @@ pub(super) async fn control_plane(
         world_settings.bounds.memory_mb = memory_mb;
         world_settings.pool.memory_mb = memory_mb / 3;
     }
+    world_settings.invocation_days = settings.invocation_days;
     world_settings.audit_days = NonZeroU32::new(settings.audit_days);
     if let Some(base) = settings.pool_base {
         world_settings.pool.base = base;
@@ -245,6 +254,7 @@ pub(super) async fn data_plane(
         config.public_url = format!("https://{listen}");
     }
     config.threads = settings.gateway_threads.unwrap_or(config.threads);
+    config.outbound = settings.outbound.clone();
     config.share_code = settings.share_code;
     config.id_file = state.gateway_id_file();
     if let Some(url) = public_url {

@@ -1,33 +1,70 @@
-//! Accepted invocations and what became of them.
+//! Accepted invocations: what became of them, their end, and once more.
 
-use axum::Json;
 use axum::extract::State;
-use davit_api::{FunctionName, InvocationId, InvocationView, NamespaceName};
+use axum::response::IntoResponse;
+use davit_api::{
+    EnqueueAccepted, FunctionName, InvocationId, InvocationSource, InvocationState, InvocationView,
+    NamespaceName,
+};
+use davit_registry::InvocationFilter;
+use http::StatusCode;
 use serde::Deserialize;
 
 use super::ApiState;
 use super::error::Answer;
-use super::extract::{Path, Query, page};
+use super::extract::{Changes, Path, Query, page};
 
-/// How many.
+/// Which ones, and how many.
 #[derive(Debug, Deserialize, utoipa::IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
-pub(super) struct Limit {
+pub(super) struct Which {
     /// At most this many, 1 to 1,000; 100 without it.
     limit: Option<u32>,
+    /// Only those in this state. `dead` are the dead letters.
+    state: Option<InvocationState>,
+    /// Only those from this door.
+    source: Option<InvocationSource>,
+    /// Only those accepted before this one: the last one of the page before.
+    before: Option<InvocationId>,
+}
+
+async fn listed(
+    state: &ApiState,
+    namespace: &NamespaceName,
+    function: Option<FunctionName>,
+    which: Which,
+) -> Answer<axum::Json<Vec<InvocationView>>> {
+    let limit = page(which.limit, 100, 1_000)?;
+    let before = match which.before {
+        Some(id) => Some((state.registry.invocation(namespace, id).await?.accepted_at, id)),
+        None => None,
+    };
+    let filter = InvocationFilter { function, state: which.state, source: which.source, before };
+    Ok(axum::Json(state.registry.list_invocations(namespace, &filter, limit).await?))
 }
 
 /// A function's accepted invocations, newest first.
 #[utoipa::path(get, path = "/v1/namespaces/{ns}/functions/{fn}/invocations",
-    params(("ns" = NamespaceName, Path), ("fn" = FunctionName, Path), Limit),
+    params(("ns" = NamespaceName, Path), ("fn" = FunctionName, Path), Which),
     responses((status = 200, body = Vec<InvocationView>)))]
 pub(super) async fn list(
     State(state): State<ApiState>,
     Path((namespace, function)): Path<(NamespaceName, FunctionName)>,
-    Query(Limit { limit }): Query<Limit>,
-) -> Answer<Json<Vec<InvocationView>>> {
-    Ok(Json(state.registry.list_invocations(&namespace, &function, page(limit, 100, 1_000)?).await?))
+    Query(which): Query<Which>,
+) -> Answer<axum::Json<Vec<InvocationView>>> {
+    listed(&state, &namespace, Some(function), which).await
+}
+
+/// A namespace's accepted invocations, newest first.
+#[utoipa::path(get, path = "/v1/namespaces/{ns}/invocations",
+    params(("ns" = NamespaceName, Path), Which), responses((status = 200, body = Vec<InvocationView>)))]
+pub(super) async fn list_all(
+    State(state): State<ApiState>,
+    Path(namespace): Path<NamespaceName>,
+    Query(which): Query<Which>,
+) -> Answer<axum::Json<Vec<InvocationView>>> {
+    listed(&state, &namespace, None, which).await
 }
 
 /// One accepted invocation.
@@ -36,6 +73,30 @@ pub(super) async fn list(
 pub(super) async fn get(
     State(state): State<ApiState>,
     Path((namespace, id)): Path<(NamespaceName, InvocationId)>,
-) -> Answer<Json<InvocationView>> {
-    Ok(Json(state.registry.invocation(&namespace, id).await?))
+) -> Answer<axum::Json<InvocationView>> {
+    Ok(axum::Json(state.registry.invocation(&namespace, id).await?))
+}
+
+/// Ends an invocation: at once while it waits, as soon as its gateway has heard of it while it runs. What the function
+/// has done until then stays done.
+#[utoipa::path(post, path = "/v1/namespaces/{ns}/invocations/{id}/cancel",
+    params(("ns" = NamespaceName, Path), ("id" = InvocationId, Path)), responses((status = 202, body = InvocationView)))]
+pub(super) async fn cancel(
+    State(state): State<ApiState>,
+    Changes(changes): Changes,
+    Path((namespace, id)): Path<(NamespaceName, InvocationId)>,
+) -> Answer<impl IntoResponse> {
+    changes.cancel_invocation(&namespace, id).await?;
+    Ok((StatusCode::ACCEPTED, axum::Json(state.registry.invocation(&namespace, id).await?)))
+}
+
+/// Accepts an ended invocation's event again, as a new invocation.
+#[utoipa::path(post, path = "/v1/namespaces/{ns}/invocations/{id}/replay",
+    params(("ns" = NamespaceName, Path), ("id" = InvocationId, Path)), responses((status = 202, body = EnqueueAccepted)))]
+pub(super) async fn replay(
+    Changes(changes): Changes,
+    Path((namespace, id)): Path<(NamespaceName, InvocationId)>,
+) -> Answer<impl IntoResponse> {
+    let invocation_id = changes.replay_invocation(&namespace, id).await?;
+    Ok((StatusCode::ACCEPTED, axum::Json(EnqueueAccepted { invocation_id })))
 }

@@ -5,6 +5,7 @@ mod admin;
 mod artifacts;
 mod audit;
 mod courtesy;
+mod dead_letters;
 mod error;
 mod extract;
 mod functions;
@@ -97,7 +98,12 @@ routes! {
 
     get "/v1/namespaces/{ns}/functions/{fn}/logs" "logs.read" Read Namespace logs::read;
     get "/v1/namespaces/{ns}/functions/{fn}/invocations" "invocations.list" Read Namespace invocations::list;
+    get "/v1/namespaces/{ns}/invocations" "invocations.all" Read Namespace invocations::list_all;
     get "/v1/namespaces/{ns}/invocations/{id}" "invocations.get" Read Namespace invocations::get;
+    post "/v1/namespaces/{ns}/invocations/{id}/cancel" "invocations.cancel" Invoke Namespace invocations::cancel;
+    post "/v1/namespaces/{ns}/invocations/{id}/replay" "invocations.replay" Invoke Namespace invocations::replay;
+    post "/v1/namespaces/{ns}/dead-letters/redrive" "dead_letters.redrive" Invoke Namespace dead_letters::redrive;
+    post "/v1/namespaces/{ns}/dead-letters/purge" "dead_letters.purge" Deploy Namespace dead_letters::purge;
 
     get "/v1/namespaces/{ns}/secrets" "secrets.list" Read Namespace secrets::list;
     put "/v1/namespaces/{ns}/secrets/{secret}" "secrets.set" Deploy Namespace secrets::set;

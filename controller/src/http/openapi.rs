@@ -6,8 +6,8 @@ use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityRequirement, Secur
 use utoipa::openapi::{Content, Ref, ResponseBuilder};
 
 use super::{
-    artifacts, audit, functions, info, instances, invocations, logs, namespaces, rollback, schedules,
-    secrets, tokens, versions,
+    artifacts, audit, dead_letters, functions, info, instances, invocations, logs, namespaces, rollback,
+    schedules, secrets, tokens, versions,
 };
 
 #[derive(OpenApi)]
@@ -39,7 +39,12 @@ use super::{
         schedules::preview,
         logs::read,
         invocations::list,
+        invocations::list_all,
         invocations::get,
+        invocations::cancel,
+        invocations::replay,
+        dead_letters::redrive,
+        dead_letters::purge,
         secrets::list,
         secrets::set,
         secrets::remove,

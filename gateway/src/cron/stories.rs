@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use chrono::{DateTime, DurationRound, TimeDelta, Utc};
 use davit_api::{FireOutcome, FireView, MissedPolicy, ScheduleName, ScheduleSpec};
-use davit_registry::{Changes, Registry, ScheduleRow};
+use davit_registry::{Changes, ClaimFrom, Registry, ScheduleRow};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
@@ -74,7 +74,8 @@ async fn two_gateways_ring_one_instant_and_it_is_one_invocation() {
     assert!(moved > now());
     assert_eq!(seen.len(), 1);
     assert_eq!(fires(&world).await.len(), 1);
-    let jobs = world.registry().claim(davit_api::GatewayId::new(), 10).await.unwrap();
+    let jobs =
+        world.registry().claim(davit_api::GatewayId::new(), 10, &mut ClaimFrom::default()).await.unwrap();
     assert_eq!(jobs.iter().map(|j| Some(j.id)).collect::<Vec<_>>(), [seen[0].invocation_id]);
     let event: serde_json::Value = serde_json::from_slice(&jobs[0].payload).unwrap();
     assert_eq!(event["detail-type"], "Scheduled Event");
@@ -121,7 +122,14 @@ async fn a_schedule_that_skips_records_and_runs_nothing() {
     assert_eq!(looked, Looked::Next(Some(hour + TimeDelta::hours(1))));
     assert!(fires(&world).await.iter().all(|f| f.outcome == FireOutcome::Missed));
     assert_eq!(fires(&world).await.len(), 3);
-    assert!(world.registry().claim(davit_api::GatewayId::new(), 10).await.unwrap().is_empty());
+    assert!(
+        world
+            .registry()
+            .claim(davit_api::GatewayId::new(), 10, &mut ClaimFrom::default())
+            .await
+            .unwrap()
+            .is_empty()
+    );
 }
 
 #[tokio::test]
@@ -161,7 +169,8 @@ async fn a_new_schedule_gets_its_next_instant_at_once_and_its_payload_is_the_eve
     world.registry().set_next_due(id, Some(next), Some(soon)).await.unwrap();
     tokio::time::timeout(Duration::from_secs(15), wake.notified()).await.unwrap();
     assert!(Utc::now() >= soon, "never early");
-    let jobs = world.registry().claim(davit_api::GatewayId::new(), 10).await.unwrap();
+    let jobs =
+        world.registry().claim(davit_api::GatewayId::new(), 10, &mut ClaimFrom::default()).await.unwrap();
     assert_eq!(jobs[0].payload, b"{\"mine\":1}");
     stop.cancel();
     running.await.unwrap();

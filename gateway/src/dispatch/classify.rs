@@ -8,6 +8,8 @@ use davit_api::{ErrorCode, RetryPolicy};
 const LONGEST_WAIT: Duration = Duration::from_secs(300);
 /// A function that the routes do not know may be one that they do not know *yet*: this often it is looked for.
 const LOOKS: u32 = 6;
+/// Longest time that another side can ask for: a mistake there must not become a loss here.
+const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(3_600);
 /// How much of a delay is left to chance, so that jobs that failed together do not come back together.
 const JITTER: f64 = 0.2;
 
@@ -31,6 +33,8 @@ pub struct Attempt {
     pub age: Duration,
     /// Why it failed; none if it did not.
     pub error: Option<ErrorCode>,
+    /// How long the other side asked to be left alone (`Retry-After`).
+    pub retry_after: Option<Duration>,
     /// A number from 0 to 1, drawn by chance.
     pub chance: f64,
 }
@@ -50,6 +54,8 @@ pub fn classify(attempt: Attempt, policy: &RetryPolicy) -> Verdict {
         Blame::Work | Blame::Unknown | Blame::Request => return Verdict::Dead,
     };
     let delay = delay.mul_f64(1.0 - JITTER * attempt.chance.clamp(0.0, 1.0));
+    // Only ever later than by the policy: nobody can be made to hurry.
+    let delay = delay.max(attempt.retry_after.unwrap_or_default().min(LONGEST_RETRY_AFTER));
     if too_old(policy, attempt.age.saturating_add(delay)) { Verdict::Dead } else { Verdict::Retry(delay) }
 }
 
@@ -80,11 +86,12 @@ fn blame(code: ErrorCode) -> Blame {
         | FunctionResponseTooLarge
         | FunctionTimeout
         | InstanceLost
+        | DeliveryFailed
         | Internal => Blame::Work,
         TooManyRequests | NoCapacity | Unavailable => Blame::Place,
         NotFound | Conflict => Blame::Unknown,
         InvalidRequest | Unauthenticated | Forbidden | MethodNotAllowed | TooLarge | UnsupportedMediaType
-        | Unprocessable | HeadersTooLarge => Blame::Request,
+        | Unprocessable | HeadersTooLarge | DeliveryRefused => Blame::Request,
     }
 }
 
@@ -95,7 +102,13 @@ mod tests {
     use super::*;
 
     fn verdict(code: ErrorCode, number: u32, age: u64) -> Verdict {
-        let attempt = Attempt { number, age: Duration::from_secs(age), error: Some(code), chance: 0.0 };
+        let attempt = Attempt {
+            number,
+            age: Duration::from_secs(age),
+            error: Some(code),
+            retry_after: None,
+            chance: 0.0,
+        };
         classify(attempt, &RetryPolicy::default())
     }
 
@@ -123,15 +136,17 @@ mod tests {
         fn every_outcome_ends_within_the_age_and_never_waits_too_long(
             code in prop::sample::select(ErrorCode::ALL), number in 1u32..10_000, age in 0u64..1_000_000, chance in -1.0f64..2.0,
             max_attempts in 1u32..=100, base_delay_seconds in 0u32..=3_600, max_delay_seconds in 0u32..=86_400,
-            max_age_seconds in 1u32..=604_800,
+            max_age_seconds in 1u32..=604_800, retry_after in prop::option::of(0u64..10_000),
         ) {
             let policy = RetryPolicy { max_attempts, base_delay_seconds, max_delay_seconds, max_age_seconds };
             let age = Duration::from_secs(age);
-            match classify(Attempt { number, age, error: Some(code), chance }, &policy) {
+            let retry_after = retry_after.map(Duration::from_secs);
+            match classify(Attempt { number, age, error: Some(code), retry_after, chance }, &policy) {
                 Verdict::Done => prop_assert!(false, "a failure is no success"),
                 Verdict::Retry(delay) => {
                     prop_assert!(!too_old(&policy, age + delay));
-                    prop_assert!(delay <= policy.delay_after(number).max(LONGEST_WAIT));
+                    prop_assert!(delay >= retry_after.unwrap_or_default().min(LONGEST_RETRY_AFTER));
+                    prop_assert!(delay <= policy.delay_after(number).max(LONGEST_WAIT).max(retry_after.unwrap_or_default()));
                 }
                 Verdict::Dead => {}
             }
@@ -139,7 +154,7 @@ mod tests {
 
         #[test]
         fn success_is_done_whatever_else(number in 1u32..10_000, age in 0u64..1_000_000) {
-            let attempt = Attempt { number, age: Duration::from_secs(age), error: None, chance: 0.5 };
+            let attempt = Attempt { number, age: Duration::from_secs(age), error: None, retry_after: None, chance: 0.5 };
             prop_assert_eq!(classify(attempt, &RetryPolicy::default()), Verdict::Done);
         }
     }

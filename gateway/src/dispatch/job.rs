@@ -1,44 +1,92 @@
-//! One claimed job: find its function, carry it out, settle.
+//! One claimed job: find where it goes, carry it out, settle.
 
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use davit_api::{ApiError, ErrorBody, ErrorCode};
-use davit_daemon::Backoff;
-use davit_registry::{Job, RegistryError, Settlement};
+use davit_api::{ApiError, ErrorCode, FunctionId, FunctionName};
+use davit_registry::{ClaimedTarget, Job, Settled, Settlement};
+use tokio_util::sync::CancellationToken;
 
 use super::Dispatch;
 use super::classify::{Attempt, Verdict, classify, too_old};
+use super::settle::Settler;
 use crate::invoke::{Answer, Call, CallError, Payload, Target};
 
-/// Runs one attempt and records what became of it.
-pub(super) async fn run(dispatch: &Dispatch, job: Job) {
-    let started = Instant::now();
-    let (id, attempt, policy, age) = (job.id, job.attempt, job.policy, job.age);
-    if too_old(&policy, age) {
-        let text = format!("no attempt succeeded within {} s of its acceptance", policy.max_age_seconds);
-        let error = body(&CallError::refused(ApiError::new(ErrorCode::NoCapacity, text)), &job);
-        return settle(dispatch, &job, Settlement::Dead { error }).await;
-    }
-    let outcome = attempt_once(dispatch, &job, started).await;
-    let ended = Attempt {
-        number: attempt,
-        age: age + started.elapsed(),
-        error: outcome.as_ref().err().map(|e| e.error.code),
-        chance: rand::random(),
-    };
-    let settlement = match (outcome, classify(ended, &policy)) {
-        (Ok(result), _) => Settlement::Succeeded { result: result.to_vec() },
-        (Err(error), Verdict::Retry(delay)) => Settlement::RetryAt { delay, error: body(&error, &job) },
-        (Err(error), Verdict::Dead | Verdict::Done) => Settlement::Dead { error: body(&error, &job) },
-    };
-    tracing::debug!(invocation = %id, attempt, ok = matches!(settlement, Settlement::Succeeded { .. }), "attempt ended");
-    settle(dispatch, &job, settlement).await;
+/// An attempt that failed.
+pub(crate) struct Failed {
+    /// Why.
+    pub(crate) error: CallError,
+    /// What the other side asked for before the next one.
+    pub(crate) retry_after: Option<Duration>,
 }
 
-async fn attempt_once(dispatch: &Dispatch, job: &Job, arrived: Instant) -> Result<Bytes, CallError> {
-    let Some(version) = dispatch.routes.load().function_by_id(job.function_id).cloned() else {
-        let text = format!("function {}/{} has no live version", job.namespace, job.function);
+impl From<CallError> for Failed {
+    fn from(error: CallError) -> Self {
+        Self { error, retry_after: None }
+    }
+}
+
+/// Runs one attempt and records what became of it. `cancel`: somebody wishes it to end.
+pub(super) async fn run(dispatch: &Dispatch, settler: &Settler, job: Job, cancel: &CancellationToken) {
+    let started = Instant::now();
+    let settlement = if too_old(&job.policy, job.age) {
+        let text = format!("no attempt succeeded within {} s of its acceptance", job.policy.max_age_seconds);
+        let error = CallError::refused(ApiError::new(ErrorCode::NoCapacity, text));
+        Settlement::Dead { error: error.body(job.id) }
+    } else {
+        let ended = tokio::select! {
+            biased;
+            ended = attempt_once(dispatch, &job, started) => Some(ended),
+            // Dropping the attempt stops the function as a caller does who hangs up.
+            () = cancel.cancelled() => None,
+        };
+        ended.map_or(Settlement::Cancelled, |outcome| decide(&job, started, outcome))
+    };
+    let (id, attempt, has_consequences) = (job.id, job.attempt, job.has_consequences);
+    let ok = matches!(settlement, Settlement::Succeeded { .. });
+    if settler.settle(Settled { id, attempt, has_consequences, settlement }).await {
+        tracing::debug!(invocation = %id, attempt, ok, "attempt ended");
+    } else {
+        // The lease lapsed and somebody else took over; what they record is what counts.
+        tracing::warn!(invocation = %id, attempt, "settled too late; another attempt took over");
+    }
+}
+
+fn decide(job: &Job, started: Instant, outcome: Result<Bytes, Failed>) -> Settlement {
+    let failed = match outcome {
+        Ok(result) => return Settlement::Succeeded { result: result.to_vec() },
+        Err(failed) => failed,
+    };
+    let ended = Attempt {
+        number: job.attempt,
+        age: job.age + started.elapsed(),
+        error: Some(failed.error.error.code),
+        retry_after: failed.retry_after,
+        chance: rand::random(),
+    };
+    let error = failed.error.body(job.id);
+    match classify(ended, &job.policy) {
+        Verdict::Retry(delay) => Settlement::RetryAt { delay, error },
+        Verdict::Dead | Verdict::Done => Settlement::Dead { error },
+    }
+}
+
+async fn attempt_once(dispatch: &Dispatch, job: &Job, arrived: Instant) -> Result<Bytes, Failed> {
+    match &job.target {
+        ClaimedTarget::Function { id, name } => Ok(call(dispatch, job, *id, name, arrived).await?),
+        ClaimedTarget::Webhook(hook) => dispatch.sender.send(hook, job).await,
+    }
+}
+
+async fn call(
+    dispatch: &Dispatch,
+    job: &Job,
+    function: FunctionId,
+    name: &FunctionName,
+    arrived: Instant,
+) -> Result<Bytes, CallError> {
+    let Some(version) = dispatch.routes.load().function_by_id(function).cloned() else {
+        let text = format!("function {}/{name} has no live version", job.namespace);
         return Err(CallError::refused(ApiError::new(ErrorCode::NotFound, text)));
     };
     let call = Call {
@@ -59,34 +107,6 @@ async fn attempt_once(dispatch: &Dispatch, job: &Job, arrived: Instant) -> Resul
                 function_error: None,
                 started: true,
             })
-        }
-    }
-}
-
-fn body(error: &CallError, job: &Job) -> ErrorBody {
-    error.body(job.id)
-}
-
-/// Records how the attempt ended. While the registry is away this waits, with the job's slot: the attempt has
-/// run, and forgetting its outcome would run it again.
-async fn settle(dispatch: &Dispatch, job: &Job, settlement: Settlement) {
-    let mut backoff = Backoff::new(Duration::from_millis(200), Duration::from_secs(5));
-    loop {
-        match dispatch.registry.settle(job.id, job.attempt, settlement.clone()).await {
-            Ok(true) => return,
-            Ok(false) => {
-                // The lease lapsed and somebody else took over; what they record is what counts.
-                tracing::warn!(invocation = %job.id, attempt = job.attempt, "settled too late; another attempt took over");
-                return;
-            }
-            Err(RegistryError::Unavailable(error)) => {
-                tracing::debug!(%error, invocation = %job.id, "cannot settle yet");
-                backoff.wait().await;
-            }
-            Err(error) => {
-                tracing::error!(%error, invocation = %job.id, "an outcome was refused; the lease will lapse");
-                return;
-            }
         }
     }
 }

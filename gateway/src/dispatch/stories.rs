@@ -6,20 +6,23 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use davit_api::{
-    ApiError, Digest, ErrorCode, FunctionId, FunctionKind, FunctionName, GatewayId, InvocationId,
-    InvocationSource, InvocationState, InvocationView, NamespaceName, PhaseTimings, RetryPolicy, VersionSpec,
+    ApiError, Destination, Digest, ErrorCode, FunctionId, FunctionKind, FunctionName, GatewayId,
+    InvocationId, InvocationSource, InvocationState, InvocationView, NamespaceName, PhaseTimings,
+    RetryPolicy, VersionSpec, Webhook,
 };
 use davit_registry::testing::TestDatabase;
 use davit_registry::{Changes, MasterKey, NewInvocation, Registry, Settlement};
 use futures_util::future::BoxFuture;
 use parking_lot::Mutex;
 use sha2::Digest as _;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
-use super::{Carrier, Dispatch};
+use super::{Acceptor, Carrier, Dispatch};
 use crate::invoke::{Answer, Call, CallError, Outcome, Target};
+use crate::outbound::Sender;
 use crate::routes::{Refresh, Routes};
 
 /// A database with one live function.
@@ -65,16 +68,15 @@ impl World {
         self.db.registry()
     }
 
-    async fn accept(&self, policy: RetryPolicy, wake: &Notify) -> InvocationId {
-        let new = NewInvocation {
-            namespace: self.namespace.clone(),
-            function_id: self.function_id,
-            source: InvocationSource::Async,
-            payload: b"{\"n\":1}".to_vec(),
-            policy,
-            run_at: None,
-        };
-        super::enqueue(self.registry(), wake, new).await.unwrap()
+    /// An invocation of the function.
+    fn new_invocation(&self, policy: RetryPolicy) -> NewInvocation {
+        let (namespace, event) = (self.namespace.clone(), b"{\"n\":1}".to_vec());
+        NewInvocation::new(namespace, self.function_id, InvocationSource::Async, event, policy)
+    }
+
+    async fn accept(&self, policy: RetryPolicy, wake: &Arc<Notify>) -> InvocationId {
+        let acceptor = Acceptor::spawn(self.registry().clone(), wake.clone());
+        acceptor.accept(self.new_invocation(policy)).await.unwrap()
     }
 
     async fn view(&self, id: InvocationId) -> InvocationView {
@@ -94,6 +96,11 @@ impl World {
             gateway: id,
             routes: self.routes.clone(),
             carrier: carrier.clone(),
+            sender: Sender::new(
+                "127.0.0.1".parse().unwrap(),
+                self.registry().clone(),
+                Arc::new(MasterKey::from_bytes([7; 32])),
+            ),
             wake: wake.clone(),
         };
         let changes = Changes::listen(self.registry()).await.unwrap();
@@ -232,7 +239,7 @@ async fn two_gateways_share_a_burst_and_run_each_job_once() {
 #[tokio::test]
 async fn work_that_is_too_old_ends_without_running() {
     let world = World::new().await;
-    let id = world.accept(RetryPolicy { max_age_seconds: 1, ..world.policy }, &Notify::new()).await;
+    let id = world.accept(RetryPolicy { max_age_seconds: 1, ..world.policy }, &Arc::default()).await;
     tokio::time::sleep(Duration::from_millis(1_100)).await;
     let gateway = world.gateway(script(&[])).await;
     let view = world.ended(id).await;
@@ -246,19 +253,49 @@ async fn work_that_is_too_old_ends_without_running() {
 #[tokio::test]
 async fn without_the_registry_nothing_is_accepted_and_it_says_so() {
     let world = World::new().await;
-    let mut new = NewInvocation {
-        namespace: world.namespace.clone(),
-        function_id: world.function_id,
-        source: InvocationSource::Async,
-        payload: vec![b' '; 1024 * 1024 + 1],
-        policy: world.policy,
-        run_at: None,
-    };
-    let wake = Notify::new();
-    let refused = super::enqueue(world.registry(), &wake, new.clone()).await.unwrap_err();
-    assert_eq!(refused.code, ErrorCode::TooLarge);
+    let acceptor = Acceptor::spawn(world.registry().clone(), Arc::default());
+    let mut new = world.new_invocation(world.policy);
+    new.payload = vec![b' '; 1024 * 1024 + 1];
+    assert_eq!(acceptor.accept(new.clone()).await.unwrap_err().code, ErrorCode::TooLarge);
     world.registry().close().await;
     new.payload.truncate(1);
-    let refused = super::enqueue(world.registry(), &wake, new).await.unwrap_err();
+    let refused = acceptor.accept(new).await.unwrap_err();
     assert_eq!((refused.code, refused.code.status()), (ErrorCode::Unavailable, 503));
+}
+
+#[tokio::test]
+async fn a_running_job_that_is_cancelled_is_stopped_and_not_run_again() {
+    let world = World::new().await;
+    let gateway = world.gateway(script(&[None])).await;
+    let id = world.accept(world.policy, &gateway.wake).await;
+    eventually(async || Some(()).filter(|()| !gateway.carrier.calls.lock().is_empty())).await;
+    world.registry().as_davit("test").cancel_invocation(&world.namespace, id).await.unwrap();
+    let view = world.ended(id).await;
+    assert_eq!((view.state, view.attempt), (InvocationState::Cancelled, 1));
+    assert_eq!(gateway.carrier.calls.lock().len(), 1);
+}
+
+#[tokio::test]
+async fn a_failure_is_sent_on_to_its_webhook_by_the_queue_itself() {
+    // A process has one; the binary installs it at its start.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let world = World::new().await;
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}/failed", listener.local_addr().unwrap());
+    let gateway = world.gateway(script(&[Some(Err(ErrorCode::TooLarge))])).await;
+    let acceptor = Acceptor::spawn(world.registry().clone(), gateway.wake.clone());
+    let mut new = world.new_invocation(world.policy);
+    new.destinations.on_failure = Some(Destination::Webhook(Webhook { url, secret: None }));
+    let id = acceptor.accept(new).await.unwrap();
+    let (mut stream, _) =
+        tokio::time::timeout(Duration::from_secs(20), listener.accept()).await.unwrap().unwrap();
+    let mut seen = Vec::new();
+    while !String::from_utf8_lossy(&seen).contains("requestPayload") {
+        assert!(stream.read_buf(&mut seen).await.unwrap() > 0);
+    }
+    stream.write_all(b"HTTP/1.1 204 No Content\r\nconnection: close\r\n\r\n").await.unwrap();
+    let sent = world.ended(id).await.sent_on.unwrap();
+    let delivery = world.ended(sent.invocations[0]).await;
+    assert_eq!((delivery.state, delivery.function), (InvocationState::Succeeded, None));
+    assert!(String::from_utf8_lossy(&seen).contains(&id.to_string()));
 }

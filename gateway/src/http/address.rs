@@ -9,7 +9,7 @@ use http::{HeaderValue, Request, Response, header};
 
 use crate::event::{self, HttpEvent};
 use crate::forward::{Origin, prepare, strip_ours};
-use crate::http::{Arrived, Body, CollectError, Public, auth, error, not_found, receive, reply};
+use crate::http::{Arrived, Body, CollectError, Public, auth, error, later, not_found, receive, reply};
 use crate::invoke::{Answer, Call, Payload, Target};
 use crate::routes::{Found, Lookup};
 
@@ -59,6 +59,8 @@ impl Public {
         mut call: Call,
     ) -> Result<Response<Body>, ApiError> {
         let (mut parts, body) = arrived.request.into_parts();
+        let wanted_later = later::preferred(&parts.headers);
+        let wishes = if wanted_later { later::wishes(&parts.headers)? } else { Default::default() };
         let body = read(body, limits::PAYLOAD_BYTES, call.deadline).await?;
         let _parked = self.parked.take(body.len())?;
         strip_ours(&mut parts.headers);
@@ -86,6 +88,9 @@ impl Public {
             },
         )?;
         drop(body);
+        if wanted_later {
+            return self.later(&found.version, event, wishes, InvocationSource::Http).await;
+        }
         call.payload = Payload::Event(event);
         let request_id = call.request_id;
         let outcome = self.corridor.invoke(Target { version: found.version.clone() }, call).await;

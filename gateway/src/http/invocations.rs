@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! POST /v1/namespaces/{namespace}/functions/{function}/invocations
+//! POST /v1/namespaces/{namespace}/functions/{function}/invocations/batch
 //! GET  /v1/namespaces/{namespace}/functions/{function}/live
 //! GET  /v1/namespaces/{namespace}/invocations/{id}
 //! ```
@@ -9,22 +10,22 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
 use davit_api::{
-    ApiError, EnqueueAccepted, ErrorCode, InvocationId, InvocationSource, LiveView, NamespaceName, Role,
+    ApiError, ErrorCode, InvocationId, InvocationSource, InvocationWishes, LiveView, NamespaceName, Role,
     limits,
 };
-use davit_registry::NewInvocation;
 use http::{HeaderValue, Method, Response, StatusCode, header};
 use serde::Serialize;
 
-use crate::dispatch;
 use crate::event;
 use crate::http::address::{read, trace_id};
-use crate::http::{Arrived, Body, Public, error, reply};
+use crate::http::{Arrived, Body, Public, error, later, reply};
 use crate::instances::LogTail;
 use crate::invoke::{Answer, Call, Payload, Target};
 use crate::version::LiveVersion;
+
+/// A batch has no call's budget to arrive within.
+const ARRIVAL: Duration = Duration::from_secs(30);
 
 impl Public {
     /// A request to the gateway's own API.
@@ -36,6 +37,13 @@ impl Public {
                 let namespace: NamespaceName = namespace.parse()?;
                 self.invoke(arrived, &namespace, function).await
             }
+            (
+                &Method::POST,
+                ["v1", "namespaces", namespace, "functions", function, "invocations", "batch"],
+            ) => {
+                let namespace: NamespaceName = namespace.parse()?;
+                self.many(arrived, &namespace, function).await
+            }
             (&Method::GET, ["v1", "namespaces", namespace, "invocations", id]) => {
                 let namespace: NamespaceName = namespace.parse()?;
                 self.show(&arrived, &namespace, id).await
@@ -43,7 +51,8 @@ impl Public {
             (&Method::GET, ["v1", "namespaces", namespace, "functions", function, "live"]) => {
                 self.live(&arrived, &namespace.parse()?, function)
             }
-            (_, ["v1", "namespaces", _, "functions", _, "invocations"]) => Ok(only("POST")),
+            (_, ["v1", "namespaces", _, "functions", _, "invocations"])
+            | (_, ["v1", "namespaces", _, "functions", _, "invocations", "batch"]) => Ok(only("POST")),
             (_, ["v1", "namespaces", _, "functions", _, "live"]) => Ok(only("GET")),
             (_, ["v1", "namespaces", _, "invocations", _]) => Ok(only("GET")),
             _ => Err(ApiError::new(
@@ -53,27 +62,50 @@ impl Public {
         }
     }
 
+    /// The live version of a function, for somebody who may call it.
+    fn callable(
+        &self,
+        arrived: &Arrived<'_>,
+        namespace: &NamespaceName,
+        function: &str,
+    ) -> Result<Arc<LiveVersion>, ApiError> {
+        let table = self.routes.load();
+        self.let_in(&table, arrived.request.headers(), namespace, Role::Invoke)?;
+        table.function(namespace.as_str(), function).cloned().ok_or_else(|| missing(namespace, function))
+    }
+
+    async fn many(
+        &self,
+        arrived: Arrived<'_>,
+        namespace: &NamespaceName,
+        function: &str,
+    ) -> Result<Response<Body>, ApiError> {
+        let version = self.callable(&arrived, namespace, function)?;
+        let deadline = arrived.at + ARRIVAL;
+        let body = read(arrived.request.into_body(), limits::PAYLOAD_BYTES, deadline).await?;
+        let _parked = self.parked.take(body.len())?;
+        self.batch(&version, &body).await
+    }
+
     async fn invoke(
         &self,
         arrived: Arrived<'_>,
         namespace: &NamespaceName,
         function: &str,
     ) -> Result<Response<Body>, ApiError> {
-        let version = {
-            let table = self.routes.load();
-            self.let_in(&table, arrived.request.headers(), namespace, Role::Invoke)?;
-            table
-                .function(namespace.as_str(), function)
-                .cloned()
-                .ok_or_else(|| missing(namespace, function))?
-        };
-        let later = wants_later(&arrived)?;
+        let version = self.callable(&arrived, namespace, function)?;
+        let wanted_later = wants_later(&arrived)?;
+        let wishes = later::wishes(arrived.request.headers())?;
+        if !wanted_later && wishes != InvocationWishes::default() {
+            let text = "a delay, priority or key is for asynchronous calls: add Prefer: respond-async";
+            return Err(ApiError::new(ErrorCode::InvalidRequest, text));
+        }
         let deadline = arrived.at + Duration::from_secs(version.spec.timeout_seconds.into());
         let trace_id = trace_id(&arrived.request);
-        let limit = if later { limits::ASYNC_PAYLOAD_BYTES } else { limits::PAYLOAD_BYTES };
+        let limit = if wanted_later { limits::ASYNC_PAYLOAD_BYTES } else { limits::PAYLOAD_BYTES };
         let event = event::json(read(arrived.request.into_body(), limit, deadline).await?)?;
-        if later {
-            return self.enqueue(&version, event).await;
+        if wanted_later {
+            return self.later(&version, event, wishes, InvocationSource::Async).await;
         }
         let _parked = self.parked.take(event.len())?;
         let tail = Arc::new(LogTail::default());
@@ -103,21 +135,6 @@ impl Public {
         reply::mark(&mut response, reply::id_value(request_id));
         reply::facts(&mut response, outcome.cold, outcome.version, &outcome.timings);
         reply::log_tail(&mut response, &tail.text());
-        Ok(response)
-    }
-
-    async fn enqueue(&self, version: &LiveVersion, event: Bytes) -> Result<Response<Body>, ApiError> {
-        let new = NewInvocation {
-            namespace: version.namespace.clone(),
-            function_id: version.function_id,
-            source: InvocationSource::Async,
-            payload: event.to_vec(),
-            policy: version.spec.retry,
-            run_at: None,
-        };
-        let invocation_id = dispatch::enqueue(&self.registry, &self.wake, new).await?;
-        let mut response = json(StatusCode::ACCEPTED, &EnqueueAccepted { invocation_id });
-        reply::mark(&mut response, reply::id_value(invocation_id));
         Ok(response)
     }
 
@@ -158,17 +175,15 @@ fn missing(namespace: &NamespaceName, function: &str) -> ApiError {
 
 /// Whether the caller wants no more than the promise that it will run.
 fn wants_later(arrived: &Arrived<'_>) -> Result<bool, ApiError> {
-    let prefer = arrived.request.headers().get_all("prefer").iter().filter_map(|v| v.to_str().ok());
-    let preferred = prefer.flat_map(|v| v.split(',')).any(|p| p.trim().eq_ignore_ascii_case("respond-async"));
-    let mut later = preferred;
+    let mut wanted = later::preferred(arrived.request.headers());
     for pair in arrived.request.uri().query().unwrap_or_default().split('&').filter(|p| !p.is_empty()) {
-        later = match pair {
+        wanted = match pair {
             "async=true" | "async=1" | "async" => true,
             "async=false" | "async=0" => false,
             _ => return Err(ApiError::field("query", "only async=true and async=false are understood here")),
         };
     }
-    Ok(later)
+    Ok(wanted)
 }
 
 fn told(error: davit_registry::RegistryError, what: &str) -> ApiError {

@@ -8,6 +8,7 @@ mod check;
 mod error;
 mod express;
 mod invocations;
+mod later;
 mod reply;
 mod rewound;
 mod tls;
@@ -19,9 +20,9 @@ use std::time::Instant;
 use davit_api::{ApiError, ErrorCode, NamespaceName, Role};
 use davit_registry::Registry;
 use http::{HeaderMap, HeaderValue, Request, Response, Version, header};
-use tokio::sync::Notify;
 
 use crate::admit::Parked;
+use crate::dispatch::Acceptor;
 use crate::invoke::Corridor;
 use crate::metrics::Metrics;
 use crate::routes::{Routes, Table};
@@ -35,9 +36,9 @@ pub use tls::{Tls, TlsError, TlsFiles};
 pub struct Public {
     routes: Routes,
     corridor: Corridor,
-    /// Only for what has to be durable: accepting asynchronous calls, and showing them.
+    /// Only for showing what became of asynchronous calls.
     registry: Registry,
-    wake: Arc<Notify>,
+    acceptor: Acceptor,
     metrics: Arc<Metrics>,
     parked: Parked,
     /// The port that functions are told.
@@ -79,10 +80,10 @@ pub struct Parts {
     pub routes: Routes,
     /// Where calls go.
     pub corridor: Corridor,
-    /// Where asynchronous calls are accepted.
+    /// Where asynchronous calls are looked up.
     pub registry: Registry,
-    /// Wakes this process's dispatcher.
-    pub wake: Arc<Notify>,
+    /// Where they are accepted.
+    pub acceptor: Acceptor,
     /// Counters.
     pub metrics: Arc<Metrics>,
     /// Bytes of event bodies that may be held at a time.
@@ -102,9 +103,9 @@ struct Arrived<'a> {
 impl Public {
     /// The door to a corridor.
     pub fn new(parts: Parts) -> Self {
-        let Parts { routes, corridor, registry, wake, metrics, parked_bytes, port } = parts;
+        let Parts { routes, corridor, registry, acceptor, metrics, parked_bytes, port } = parts;
         let port = Port { number: port, value: HeaderValue::from(port) };
-        Self { routes, corridor, registry, wake, metrics, parked: Parked::new(parked_bytes), port }
+        Self { routes, corridor, registry, acceptor, metrics, parked: Parked::new(parked_bytes), port }
     }
 
     /// Counters.

@@ -15,6 +15,7 @@ use std::time::Duration;
 
 use davit_api::{Access, FunctionKind, PayloadFormat, Role, RouteSpec, TokenId, VersionSpec};
 use davit_gateway::config::HttpLimits;
+use davit_gateway::dispatch::Acceptor;
 use davit_gateway::http::{Door as OpenDoor, Parts, Public, Tls, serve};
 use davit_gateway::lanes::Lanes;
 use davit_gateway::routes::{Routes, Table, TokenEntry};
@@ -62,11 +63,12 @@ async fn door_with(
     routes.store(Table::build(versions.to_vec(), tokens));
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
+    let registry = no_registry().await;
     let public = Public::new(Parts {
         routes,
         corridor: world.corridor.clone(),
-        registry: no_registry().await,
-        wake: Arc::default(),
+        acceptor: Acceptor::spawn(registry.clone(), Arc::default()),
+        registry,
         metrics: world.metrics.clone(),
         parked_bytes: 1 << 30,
         port: address.port(),

@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests may panic")]
 
+mod asynchronous;
 mod deploys;
 mod keeps;
 mod queues;
