@@ -43,44 +43,46 @@ impl ClaimFrom {
     }
 }
 
+/// $1 gateway, $2 how many, $3 from when. A stable function of time decides what is due, not `clock_timestamp()`: only then is the
+/// index asked for what is due alone, and what is put off until later costs nothing. Rows are locked one by one, in order: a join
+/// would be planned as a look at the whole table, because the planner cannot know how few there are.
+const CLAIM: &str = "with due as (
+    select c.id, c.run_at, c.namespace_id,
+        row_number() over (partition by c.namespace_id order by p.priority desc, c.run_at) as place
+    from namespaces s cross join (values (2::smallint), (1::smallint), (0::smallint)) as p(priority)
+    cross join lateral (
+        select i.id, i.run_at, i.namespace_id from invocations i
+        where i.namespace_id = s.id and i.priority = p.priority and i.state = 'queued' and i.in_turn
+            and i.run_at <= statement_timestamp() and i.run_at >= coalesce($3, '-infinity')
+        order by i.run_at limit $2 * 2) c),
+ seen as (select coalesce(min(run_at), statement_timestamp()) as oldest from due),
+ mine as (
+    select l.id from (select due.id from due order by due.place, due.run_at) d cross join lateral (
+        select i.id from invocations i where i.id = d.id and i.state = 'queued' and i.in_turn
+            and i.run_at <= statement_timestamp() for update skip locked) l
+    limit $2),
+ claimed as (
+    update invocations i set state = 'running', attempt = i.attempt + 1, gateway_id = $1,
+        lease_until = clock_timestamp() + interval '30 seconds'
+    from mine where i.id = mine.id
+    returning i.id, i.attempt, i.function_id, i.namespace_id, i.webhook, i.payload, i.policy, i.accepted_at, i.due_at, i.source,
+        i.ordering_key is not null or i.destinations is not null as has_consequences)
+ select c.*, n.name as namespace, f.name as function, seen.oldest,
+    extract(epoch from clock_timestamp() - greatest(c.accepted_at, c.due_at))::float8 as age
+ from seen left join (claimed c join namespaces n on n.id = c.namespace_id
+    left join functions f on f.id = c.function_id) on true
+ order by c.accepted_at";
+
 impl Registry {
     /// Takes up to `n` invocations that are due, under a lease of 30 seconds; namespaces take turns, and within one
     /// the higher priority goes first, then the older.
     pub async fn claim(&self, gateway: GatewayId, n: u32, from: &mut ClaimFrom) -> Result<Vec<Job>> {
-        // A stable function of time, not `clock_timestamp()`: only then is the index asked for what is due alone, and
-        // what is put off until later costs nothing.
-        let rows = sqlx::query(
-            "with due as (
-                select c.id, c.run_at, c.namespace_id,
-                    row_number() over (partition by c.namespace_id order by p.priority desc, c.run_at) as place
-                from namespaces s cross join (values (2::smallint), (1::smallint), (0::smallint)) as p(priority)
-                cross join lateral (
-                    select i.id, i.run_at, i.namespace_id from invocations i
-                    where i.namespace_id = s.id and i.priority = p.priority and i.state = 'queued' and i.in_turn
-                        and i.run_at <= statement_timestamp() and i.run_at >= coalesce($3, '-infinity')
-                    order by i.run_at limit $2 * 2) c),
-             seen as (select coalesce(min(run_at), statement_timestamp()) as oldest from due),
-             mine as (
-                select i.id from invocations i join due using (id)
-                where i.state = 'queued' and i.in_turn and i.run_at <= statement_timestamp()
-                order by due.place, due.run_at limit $2 for update of i skip locked),
-             claimed as (
-                update invocations i set state = 'running', attempt = i.attempt + 1, gateway_id = $1,
-                    lease_until = clock_timestamp() + interval '30 seconds'
-                from mine where i.id = mine.id
-                returning i.id, i.attempt, i.function_id, i.namespace_id, i.webhook, i.payload, i.policy, i.accepted_at, i.due_at, i.source,
-                    i.ordering_key is not null or i.destinations is not null as has_consequences)
-             select c.*, n.name as namespace, f.name as function, seen.oldest,
-                extract(epoch from clock_timestamp() - greatest(c.accepted_at, c.due_at))::float8 as age
-             from seen left join (claimed c join namespaces n on n.id = c.namespace_id
-                left join functions f on f.id = c.function_id) on true
-             order by c.accepted_at",
-        )
-        .bind(gateway.0)
-        .bind(i64::from(n))
-        .bind(from.next(Instant::now()))
-        .fetch_all(&self.pool)
-        .await?;
+        let rows = sqlx::query(CLAIM)
+            .bind(gateway.0)
+            .bind(i64::from(n))
+            .bind(from.next(Instant::now()))
+            .fetch_all(&self.pool)
+            .await?;
         if let Some(row) = rows.first() {
             from.saw(row.try_get("oldest")?);
         }
@@ -138,3 +140,7 @@ fn job(row: &PgRow) -> Result<Option<Job>> {
         has_consequences: row.try_get("has_consequences")?,
     }))
 }
+
+#[cfg(test)]
+#[cfg(feature = "testing")]
+mod tests;
