@@ -34,7 +34,8 @@ pub(super) async fn end_plain(conn: impl PgExecutor<'_>, endings: &[Ending]) -> 
 pub(super) async fn end_all(conn: &mut PgConnection, endings: &[Ending]) -> Result<Vec<Uuid>> {
     let ids: Vec<Uuid> = endings.iter().map(|e| e.id.0).collect();
     let keyed = sqlx::query(
-        "select function_id, ordering_key from invocations where id = any($1) and ordering_key is not null",
+        "select function_id, ordering_key from invocations where id = any($1) and ordering_key is not null
+         order by position",
     )
     .bind(&ids)
     .fetch_all(&mut *conn)
