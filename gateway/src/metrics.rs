@@ -123,6 +123,8 @@ pub struct Metrics {
     pub instances_lost: Number,
     /// Instances stopped because they were idle.
     pub freezes: Number,
+    /// Idle instances let go because a waiting call needed their memory.
+    pub given_up: Number,
     /// Bytes of event bodies held now.
     pub parked_bytes: Number,
     /// Connections upgraded now.
@@ -181,6 +183,12 @@ impl Metrics {
             "counter",
             "Instances lost while held.",
             self.instances_lost.get(),
+        );
+        line(
+            "davit_given_up_total",
+            "counter",
+            "Idle instances let go because a waiting call needed their memory.",
+            self.given_up.get(),
         );
         line("davit_freezes_total", "counter", "Instances frozen.", self.freezes.get());
         line("davit_parked_bytes", "gauge", "Bytes of event bodies held now.", self.parked_bytes.get());

@@ -182,3 +182,32 @@ async fn a_minimum_is_there_before_the_first_call_and_goes_with_its_version() {
     world.instances.set_live([&other].into_iter());
     until("they go with their version", || there(&world, &v) == 0).await;
 }
+
+#[tokio::test]
+async fn asked_for_memory_what_is_idle_and_worth_least_goes_and_what_works_stays() {
+    let world = World::new(|_| {});
+    let rare = version(|s| s.memory_mb = 512);
+    let often = version(|s| (s.handler, s.memory_mb) = ("often".into(), 512));
+    let works = version(|s| (s.handler, s.memory_mb) = ("works".into(), 512));
+    let kept = version(|s| (s.handler, s.memory_mb, s.min_instances) = ("kept".into(), 512, 1));
+    for v in [&rare, &often, &works, &kept] {
+        world.container(v).await;
+    }
+    for _ in 0..10 {
+        world.call(&often, json!({})).await.unwrap();
+    }
+    world.call(&rare, json!({})).await.unwrap();
+    world.call(&kept, json!({})).await.unwrap();
+    let long = world.call(&works, json!({"sleep": 1_500}));
+    let (answer, ()) = tokio::join!(long, async {
+        until("it works", || world.instances.fleet(&works).counts().in_use == 1).await;
+        assert_eq!(world.instances.give_up(4_096), 0, "all of it would not do, so nothing goes");
+        assert_eq!(world.instances.give_up(100), 512);
+        assert_eq!((there(&world, &rare), there(&world, &often)), (0, 1), "the one that is seldom called");
+        assert_eq!(world.instances.give_up(100), 512);
+        assert_eq!(there(&world, &often), 0);
+        assert_eq!(world.instances.give_up(1), 0, "nothing is left that may go");
+    });
+    answer.unwrap();
+    assert_eq!((there(&world, &works), there(&world, &kept)), (1, 1));
+}

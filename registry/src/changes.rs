@@ -30,11 +30,13 @@ pub enum Topic {
     Demand,
     /// Wishes that a running invocation end; poked, never triggered.
     Cancels,
+    /// Gateways that are asked for memory; poked, never triggered.
+    Memory,
 }
 
 impl Topic {
     /// Every topic.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::Routes,
         Self::Instances,
         Self::Builds,
@@ -42,6 +44,7 @@ impl Topic {
         Self::Queue,
         Self::Demand,
         Self::Cancels,
+        Self::Memory,
     ];
     /// The word in a notification.
     pub fn as_str(self) -> &'static str {
@@ -53,6 +56,7 @@ impl Topic {
             Self::Queue => "queue",
             Self::Demand => "demand",
             Self::Cancels => "cancels",
+            Self::Memory => "memory",
         }
     }
 }

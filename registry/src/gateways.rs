@@ -5,6 +5,7 @@ use std::time::Duration;
 use davit_api::GatewayId;
 use sqlx::Row;
 
+use crate::rows::bigint;
 use crate::{Registry, Result};
 
 /// How long a gateway counts as present after its last heartbeat.
@@ -43,6 +44,29 @@ impl Registry {
             .execute(&self.pool)
             .await?;
         Ok(done.rows_affected() == 1)
+    }
+
+    /// Asks a gateway to give up so many MiB of idle instances. Asking again before it has heard does not add up.
+    pub async fn ask_for_memory(&self, id: GatewayId, mb: u64) -> Result<()> {
+        sqlx::query("update gateways set asked_mb = greatest(asked_mb, $2) where id = $1")
+            .bind(id.0)
+            .bind(bigint(mb))
+            .execute(&self.pool)
+            .await?;
+        self.poke(crate::Topic::Memory);
+        Ok(())
+    }
+
+    /// What a gateway was asked for since it last looked, in MiB.
+    pub async fn take_memory_ask(&self, id: GatewayId) -> Result<u64> {
+        let asked: Option<i64> = sqlx::query_scalar(
+            "with asked as (select id, asked_mb from gateways where id = $1 and asked_mb > 0 for update)
+             update gateways g set asked_mb = 0 from asked where g.id = asked.id returning asked.asked_mb",
+        )
+        .bind(id.0)
+        .fetch_optional(&self.pool)
+        .await?;
+        Ok(asked.and_then(|mb| u64::try_from(mb).ok()).unwrap_or(0))
     }
 
     /// Every gateway.

@@ -11,6 +11,7 @@ mod hang_up;
 mod http;
 mod isolation;
 mod kill;
+mod memory;
 mod misbehaving;
 mod postgres_outage;
 mod roles;

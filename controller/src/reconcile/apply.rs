@@ -62,6 +62,12 @@ impl Applier {
                 break;
             }
         }
+        for (gateway, mb) in plan.ask {
+            tracing::info!(%gateway, mb, "a call waits for room: the gateway is asked to give up idle instances");
+            if let Err(error) = self.world.registry.ask_for_memory(gateway, mb).await {
+                tracing::warn!(%error, "cannot ask a gateway for memory");
+            }
+        }
         for removal in plan.remove {
             self.remove(removal);
         }

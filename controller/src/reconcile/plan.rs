@@ -1,6 +1,7 @@
 //! Pure: what is wanted against what is there. Everything it needs to know, time included, is in its
 //! argument, so each rule has a test and no engine. `reconcile::look` calls [`plan`] with what it read.
 
+mod ask;
 mod grow;
 mod hold;
 mod judge;
@@ -45,6 +46,8 @@ pub struct World {
     pub missing_before: HashSet<InstanceId>,
     /// Builders and smoke starts that this process runs.
     pub own_errands: HashSet<InstanceId>,
+    /// Gateways that were asked for memory a moment ago.
+    pub asked_lately: HashSet<GatewayId>,
     /// Bounds of the host.
     pub bounds: Bounds,
 }
@@ -158,6 +161,8 @@ pub struct Plan {
     pub watch: Vec<(InstanceId, ContainerId)>,
     /// Instances to start now; those that calls wait for come first.
     pub start: Vec<(GatewayId, PoolKey, ImageId)>,
+    /// Gateways to ask for memory, and for how much, in MiB.
+    pub ask: BTreeMap<GatewayId, u64>,
     /// Gateways to forget.
     pub forget: Vec<GatewayId>,
     /// Rows without a container, to be compared at the next look.

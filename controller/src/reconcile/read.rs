@@ -17,6 +17,8 @@ use crate::world::World;
 
 /// A gateway that did not repeat what it waits for has other worries.
 const DEMAND_AGE: Duration = Duration::from_secs(15);
+/// Time for a gateway that was asked for memory to give it up, and for its rows to say so.
+const ASKED_LATELY: Duration = Duration::from_secs(2);
 /// Images change when an operator rebuilds them; containers also change by themselves.
 const IMAGES_EVERY: Duration = Duration::from_secs(3);
 const CONTAINERS_EVERY: Duration = Duration::from_secs(1);
@@ -27,6 +29,8 @@ pub(super) struct Reader {
     lapsed_since: HashMap<GatewayId, Instant>,
     missing: HashSet<InstanceId>,
     turns: Turns,
+    /// When gateways were asked for memory.
+    asked: HashMap<GatewayId, Instant>,
     images: HashMap<String, ImageId>,
     standing: Vec<String>,
     images_at: Option<Instant>,
@@ -42,6 +46,7 @@ impl Reader {
             lapsed_since: HashMap::new(),
             missing: HashSet::new(),
             turns: Turns::default(),
+            asked: HashMap::new(),
             images: HashMap::new(),
             standing: Vec::new(),
             images_at: None,
@@ -93,6 +98,12 @@ impl Reader {
             // A list that was read for an earlier look proves nothing a second time.
             missing_before: if self.fresh { self.missing.clone() } else { HashSet::new() },
             own_errands: errands,
+            asked_lately: self
+                .asked
+                .iter()
+                .filter(|(_, at)| at.elapsed() < ASKED_LATELY)
+                .map(|(id, _)| *id)
+                .collect(),
             bounds: self.bounds(),
         })
     }
@@ -105,6 +116,8 @@ impl Reader {
 
     pub(super) fn remember(&mut self, plan: &plan::Plan) {
         self.turns.clone_from(&plan.turns);
+        self.asked.retain(|_, at| at.elapsed() < ASKED_LATELY);
+        self.asked.extend(plan.ask.keys().map(|gateway| (*gateway, Instant::now())));
         if self.fresh {
             self.missing = plan.missing.clone();
         }

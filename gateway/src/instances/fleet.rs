@@ -124,6 +124,7 @@ impl Fleet {
                 && member.in_use == 0
             {
                 (member.idle_since, member.judge_at) = (now, now);
+                member.used_at = self.shared.eviction.now();
                 watch = !std::mem::replace(&mut member.watched, true);
             }
             self.look(&mut state, now);
@@ -184,7 +185,7 @@ impl Fleet {
             state.starting -= 1;
             state.breaker.worked();
             state.learnt.started(now.saturating_duration_since(started.decided), started.pooled);
-            state.add(instance, started.reason.until().unwrap_or(now), now);
+            state.add(instance, started.reason.until().unwrap_or(now), self.shared.eviction.now(), now);
             let mut grants = self.hand_out(&mut state, now);
             // These calls waited for this very start.
             grants

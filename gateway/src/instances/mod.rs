@@ -5,6 +5,7 @@
 
 mod bundles;
 mod fleet;
+mod give_up;
 mod instance;
 mod pool;
 mod remember;
@@ -70,7 +71,9 @@ impl Instances {
     ) -> Self {
         let (idle, notes) = mpsc::unbounded_channel();
         let expected = Arc::<Expected>::default();
-        let shared = Shared { pools: Pools::new(demand), bundles, recorder, metrics, limits, expected, idle };
+        let pools = Pools::new(demand);
+        let eviction = Default::default();
+        let shared = Shared { pools, bundles, recorder, metrics, limits, expected, eviction, idle };
         let instances = Self { shared: Arc::new(shared), fleets: Arc::default(), remembered: Arc::default() };
         tokio::spawn(shared::freezer(notes, stop.clone()));
         tokio::spawn(instances.clone().expire(stop));

@@ -15,6 +15,7 @@ use tokio_util::sync::CancellationToken;
 use crate::config::InstanceLimits;
 use crate::facts::{InstanceFact, Recorder};
 use crate::instances::bundles::Bundles;
+use crate::instances::give_up::Eviction;
 use crate::instances::pool::Pools;
 use crate::instances::remember::Expected;
 use crate::instances::{Fleet, Instance};
@@ -41,6 +42,8 @@ pub struct Shared {
     pub limits: InstanceLimits,
     /// When schedules call.
     pub expected: Arc<Expected>,
+    /// Which idle instances go first when memory is needed.
+    pub(super) eviction: Eviction,
     pub(super) idle: mpsc::UnboundedSender<IdleNote>,
 }
 

@@ -63,6 +63,8 @@ pub(super) struct Member {
     pub(super) watched: bool,
     /// Not judged before, should it be idle.
     pub(super) judge_at: Instant,
+    /// When it was last used, by the clock of the order in which idle instances are given up.
+    pub(super) used_at: f64,
 }
 
 pub(super) struct Waiter {
@@ -160,8 +162,10 @@ impl State {
     }
 
     /// A member without calls joins.
-    pub(super) fn add(&mut self, instance: Arc<Instance>, judge_at: Instant, now: Instant) {
-        let member = Member { instance, in_use: 0, frozen: false, idle_since: now, watched: false, judge_at };
+    pub(super) fn add(&mut self, instance: Arc<Instance>, judge_at: Instant, used_at: f64, now: Instant) {
+        let idle_since = now;
+        let member =
+            Member { instance, in_use: 0, frozen: false, idle_since, watched: false, judge_at, used_at };
         self.members.push(member);
     }
 

@@ -64,6 +64,7 @@ impl Watch {
     /// Watches until told to stop.
     pub async fn run(self, changes: Changes, stop: CancellationToken) {
         let mut hint = changes.subscribe(Topic::Instances);
+        let mut asked = changes.subscribe(Topic::Memory);
         let mut tick = tokio::time::interval(Duration::from_secs(1));
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut answered = true;
@@ -71,6 +72,10 @@ impl Watch {
             tokio::select! {
                 () = stop.cancelled() => return,
                 Ok(()) = hint.changed() => {}
+                Ok(()) = asked.changed() => {
+                    self.give_up().await;
+                    continue;
+                }
                 _ = tick.tick() => {}
             }
             match self.registry.gateway_instances(self.gateway).await {
@@ -84,6 +89,18 @@ impl Watch {
                     }
                 }
             }
+        }
+    }
+
+    /// The controller repeats what it asks for as long as a call waits, so a word that is lost is said again.
+    async fn give_up(&self) {
+        match self.registry.take_memory_ask(self.gateway).await {
+            Ok(0) => {}
+            Ok(asked_mb) => {
+                let freed_mb = self.instances.give_up(asked_mb);
+                tracing::info!(asked_mb, freed_mb, "gave up idle instances for a call that waits for room");
+            }
+            Err(error) => tracing::debug!(%error, "what memory was asked for was not read"),
         }
     }
 

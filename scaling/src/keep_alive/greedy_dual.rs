@@ -24,17 +24,25 @@ pub struct Worth {
 /// An idle instance that could go.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Candidate {
-    /// From [`GreedyDual::priority`], at its last use.
+    /// From [`Worth::priority`].
     pub priority: f64,
     /// What it holds, in MiB.
     pub memory_mb: u32,
 }
 
+impl Worth {
+    /// The priority of an instance that was last used at this time of the order's clock: clock + frequency x cost /
+    /// memory.
+    pub fn priority(&self, used_at: f64) -> f64 {
+        let size = f64::from(self.memory_mb.max(1));
+        used_at + self.calls.max(1.0) * self.cold.as_secs_f64() * 1e3 / size
+    }
+}
+
 impl GreedyDual {
-    /// The priority of an instance that is used now: clock + frequency x cost / memory.
-    pub fn priority(&self, worth: Worth) -> f64 {
-        let size = f64::from(worth.memory_mb.max(1));
-        self.clock + worth.calls.max(1.0) * worth.cold.as_secs_f64() * 1e3 / size
+    /// The order's time, to be kept with whatever is used now.
+    pub fn clock(&self) -> f64 {
+        self.clock
     }
 
     /// The indices of those that go, lowest priority first, until `need_mb` are free. Empty when all of them
@@ -71,18 +79,19 @@ mod tests {
     #[test]
     fn cheap_rare_and_large_ones_go_first() {
         let order = GreedyDual::default();
-        let base = order.priority(worth(4.0, 100, 256));
-        assert!(order.priority(worth(4.0, 10, 256)) < base);
-        assert!(order.priority(worth(1.0, 100, 256)) < base);
-        assert!(order.priority(worth(4.0, 100, 1024)) < base);
+        let priority = |worth: Worth| worth.priority(order.clock());
+        let base = priority(worth(4.0, 100, 256));
+        assert!(priority(worth(4.0, 10, 256)) < base);
+        assert!(priority(worth(1.0, 100, 256)) < base);
+        assert!(priority(worth(4.0, 100, 1024)) < base);
     }
 
     #[test]
     fn what_was_dear_once_goes_in_the_end() {
         let mut order = GreedyDual::default();
-        let dear = Candidate { priority: order.priority(worth(50.0, 2_000, 256)), memory_mb: 256 };
+        let dear = Candidate { priority: worth(50.0, 2_000, 256).priority(order.clock()), memory_mb: 256 };
         for round in 0.. {
-            let fresh = Candidate { priority: order.priority(worth(1.0, 50, 256)), memory_mb: 256 };
+            let fresh = Candidate { priority: worth(1.0, 50, 256).priority(order.clock()), memory_mb: 256 };
             if order.evict(&[dear, fresh], 256) == [0] {
                 return;
             }

@@ -8,6 +8,7 @@ use std::time::Duration;
 use davit_api::{GatewayId, InstanceId, InstanceState};
 use davit_scaling::pool_size::{Machine, refills_allowed};
 
+use super::ask::ask;
 use super::ledger::Ledger;
 use super::{Instance, Plan, Reason, Slot, World, removal, slot};
 
@@ -99,6 +100,9 @@ fn serve_calls(
             plan.turns.served(&slot);
             *free -= 1;
         } else {
+            if !no_room {
+                plan.ask = ask(world, ledger.lacking_mb(world, &slot.1));
+            }
             no_room = true;
             plan.unmet += calls + 1;
         }

@@ -56,6 +56,12 @@ impl Ledger {
             && self.instances < world.bounds.instances
     }
 
+    /// What is lacking for one more, in MiB; at least one when it is the number of instances that is at its bound.
+    pub(super) fn lacking_mb(&self, world: &World, key: &PoolKey) -> u64 {
+        let mb = (self.memory_mb + u64::from(key.memory_mb)).saturating_sub(world.bounds.memory_mb);
+        mb.max(u64::from(self.instances >= world.bounds.instances))
+    }
+
     /// One more is there.
     pub(super) fn spend(&mut self, key: &PoolKey) {
         self.memory_mb += u64::from(key.memory_mb);

@@ -213,7 +213,7 @@ impl World<'_> {
             memory_mb: self.functions[f].memory_mb,
         };
         self.sequence += 1;
-        let priority = self.order.priority(worth);
+        let priority = worth.priority(self.order.clock());
         fleet.idle.push(Resting { number: self.sequence, since: now, priority });
     }
 
