@@ -11,6 +11,7 @@ import sys
 gc.disable()
 _AT_START = frozenset(sys.modules)
 
+import binascii
 import decimal
 import importlib
 import json
@@ -18,6 +19,7 @@ import logging
 import os
 import time
 import traceback
+import types
 
 # The script's own folder stays on the path only as long as it is needed: a function must not find these modules.
 from lambda_context import LambdaContext
@@ -232,6 +234,43 @@ def marshal(result):
         raise Fault("Runtime.MarshalError", f"Unable to marshal response: {error}") from None
 
 
+def streamed(generator):
+    """The bytes of a generator's parts, which are bytes or str, and their content type.
+
+    A first part that is an object with `statusCode` is the head of an HTTP response: status, headers and cookies. The
+    first part is made here, so that what fails before it is an error like any other.
+    """
+    first = next(generator, b"")
+    if isinstance(first, dict) and "statusCode" in first:
+        kind, first = "application/vnd.awslambda.http-integration-response", marshal(first)[0] + bytes(8)
+    else:
+        kind = "text/plain; charset=utf-8" if isinstance(first, str) else "application/octet-stream"
+
+    def parts():
+        yield as_bytes(first)
+        for part in generator:
+            yield as_bytes(part)
+
+    return parts(), kind
+
+
+def as_bytes(part):
+    if isinstance(part, str):
+        return part.encode("utf-8", "replace")
+    if isinstance(part, (bytes, bytearray, memoryview)):
+        return bytes(part)
+    raise Fault("Runtime.MarshalError", f"A streamed response is made of bytes and str, not of {type(part).__name__}")
+
+
+def in_trailers(error, request_id):
+    """What a failure in the middle of a streamed response is told by."""
+    flush()
+    body, _, text = failure(error, request_id)
+    print(text, flush=True)
+    return (("Lambda-Runtime-Function-Error-Type", "Error"),
+            ("Lambda-Runtime-Function-Error-Body", binascii.b2a_base64(body, newline=False).decode()))
+
+
 def failure(error, request_id):
     """The error document for an exception, and its text for the log."""
     if isinstance(error, Fault):
@@ -273,13 +312,23 @@ def invoke_once(client, handler, function):
             event = json.loads(body)
         except ValueError as error:
             raise Fault("Runtime.UnmarshalError", f"Unable to unmarshal input: {error}") from None
-        result, content_type = marshal(handler(event, LambdaContext(function, headers)))
+        result = handler(event, LambdaContext(function, headers))
+        if isinstance(result, types.GeneratorType):
+            parts, content_type = streamed(result)
+        else:
+            parts = None
+            result, content_type = marshal(result)
     except Exception as error:
         flush()
         status, _, _ = report(client, f"{API}/invocation/{request_id}/error", error, request_id)
     else:
         flush()
-        status, _, _ = client.post(f"{API}/invocation/{request_id}/response", result, content_type)
+        path = f"{API}/invocation/{request_id}/response"
+        if parts is None:
+            status, _, _ = client.post(path, result, content_type)
+        else:
+            client.post_stream(path, parts, content_type, lambda error: in_trailers(error, request_id))
+            return
     if status == 413:
         fault = Fault("Function.ResponseSizeTooLarge",
                       "Response payload size exceeded maximum allowed payload size (6291556 bytes).")

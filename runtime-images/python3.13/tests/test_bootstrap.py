@@ -1,6 +1,8 @@
 """The Python shim on a real interpreter against a small Runtime API: answers, error shapes, context, logs."""
 
+import base64
 import importlib.util
+import json
 import os
 import sys
 import unittest
@@ -130,6 +132,49 @@ class Errors(unittest.TestCase):
         self.assertEqual(self.init_error(app(""), "sys.exit")["errorType"], "Runtime.BuiltInModuleConflict")
         raised = self.init_error(app("raise RuntimeError('no database')"))
         self.assertEqual((raised["errorType"], raised["errorMessage"]), ("RuntimeError", "no database"))
+
+
+class Streams(unittest.TestCase):
+    CODE = """
+        import os, time
+        def handler(event, context):
+            if event.get("head"):
+                yield {"statusCode": 418, "headers": {"x": "y"}}
+            if event.get("early"):
+                raise ValueError("early")
+            yield event.get("first", "one ")
+            while event.get("wait") and not os.path.exists("go"):
+                time.sleep(0.01)
+            if event.get("fail"):
+                raise ValueError("midway")
+            yield b"two"
+    """
+
+    def test_a_generator_is_streamed_as_it_goes(self):
+        with Shim(app(self.CODE)) as shim:
+            shim.send({"wait": True})
+            self.assertEqual(shim.parts.get(timeout=30), b"one ")
+            open(os.path.join(shim.folder.name, "go"), "w").close()
+            answer = shim.answer()
+            self.assertEqual((answer.body, answer.trailers), (b"one two", {}))
+            self.assertEqual(answer.headers["Lambda-Runtime-Function-Response-Mode"], "streaming")
+            self.assertEqual(answer.headers["Content-Type"], "text/plain; charset=utf-8")
+            answer = shim.call({"head": True})
+            self.assertEqual(answer.body, b'{"statusCode": 418, "headers": {"x": "y"}}' + bytes(8) + b"one two")
+            self.assertEqual(answer.headers["Content-Type"], "application/vnd.awslambda.http-integration-response")
+
+    def test_a_failure_in_the_middle_is_told_by_trailers_and_one_before_it_as_usual(self):
+        with Shim(app(self.CODE)) as shim:
+            failed = shim.call({"fail": True})
+            self.assertEqual((failed.kind, failed.body), ("response", b"one "))
+            self.assertEqual(failed.trailers["Lambda-Runtime-Function-Error-Type"], "Error")
+            document = json.loads(base64.b64decode(failed.trailers["Lambda-Runtime-Function-Error-Body"]))
+            self.assertEqual((document["errorType"], document["errorMessage"]), ("ValueError", "midway"))
+            early = shim.call({"early": True})
+            self.assertEqual((early.kind, early.json["errorMessage"]), ("error", "early"))
+            self.assertEqual(shim.call({"first": 7}).kind, "response")
+            self.assertEqual(shim.call({}).body, b"one two", "the process lives on")
+            self.assertIn("[ERROR] ValueError: midway", shim.finish()[1])
 
 
 class Surroundings(unittest.TestCase):
