@@ -17,6 +17,8 @@ import importlib
 import json
 import logging
 import os
+import pkgutil
+import socket
 import time
 import traceback
 import types
@@ -27,12 +29,22 @@ from runtime_client import ConnectionLost, RuntimeClient
 
 _HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path[:] = [entry for entry in sys.path if os.path.abspath(entry) != _HERE]
+del sys.modules["lambda_context"], sys.modules["runtime_client"]
 
 API = "/2018-06-01/runtime"
 TASK_ROOT = os.environ.get("LAMBDA_TASK_ROOT", "/var/task")
 # These belong together: if a function brings one of its own, it gets its own of all of them.
 _SDK = ("boto3", "botocore", "s3transfer", "jmespath", "dateutil", "urllib3", "six")
 _OWN = frozenset(sys.modules)
+_PATH = (TASK_ROOT, "/opt/python", "/opt/python/lib/python3.13/site-packages", "/var/runtime")
+# What every function finds in its environment unless it says otherwise; a cold start only looks for differences.
+_REGION = "local"
+_FIXED = {"AWS_EXECUTION_ENV": "AWS_Lambda_python3.13", "AWS_LAMBDA_INITIALIZATION_TYPE": "on-demand",
+          "LAMBDA_TASK_ROOT": TASK_ROOT, "LAMBDA_RUNTIME_DIR": "/var/runtime"}
+_USUAL = {"TZ": ":UTC", "LANG": "C.UTF-8", "AWS_REGION": _REGION, "AWS_DEFAULT_REGION": _REGION,
+          "AWS_XRAY_CONTEXT_MISSING": "LOG_ERROR"}
+# Preloaded modules by their first name, without those that always stay.
+_preloaded = {}
 
 
 class Fault(Exception):
@@ -59,9 +71,6 @@ def preload():
         warm_sdk()
     except Exception:
         pass
-    gc.collect()
-    gc.freeze()
-    gc.enable()
 
 
 def warm_sdk():
@@ -89,55 +98,94 @@ def warm_sdk():
     botocore.session.create_loader = create_warm_loader
 
 
+def prepare():
+    """Does what is the same for every function, so that becoming one is only what differs."""
+    keep = _AT_START | _OWN
+    for name in sys.modules:
+        first = name.split(".")[0]
+        if name not in keep and first not in keep:
+            _preloaded.setdefault(first, []).append(name)
+    for name, value in {**_USUAL, **os.environ, **_FIXED}.items():
+        os.environ[name] = value
+    time.tzset()
+    # The finders look into their folders at the first import. Those that are not there now never will be.
+    for entry in _PATH:
+        sys.path_importer_cache[entry] = pkgutil.get_importer(entry)
+    set_up_logging()
+    rehearse()
+    gc.collect()
+    gc.freeze()
+    gc.enable()
+
+
+def rehearse():
+    """Serves a few events that nobody sent: code that has run is quicker, and what it makes on first use is there."""
+    function = {"function_name": "", "version": "", "memory_mb": 0, "log_group": "", "log_stream": "", "handler": "",
+                "arn": f"arn:davit:lambda:{_REGION}:::", "env": {}}
+    event = (b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nLambda-Runtime-Aws-Request-Id: 0\r\n"
+             b"Lambda-Runtime-Deadline-Ms: 0\r\nContent-Length: 9\r\n\r\n{\"a\":[0]}")
+    accepted = b"HTTP/1.1 202 Accepted\r\nContent-Length: 0\r\n\r\n"
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        client = RuntimeClient("127.0.0.1:0", ours)
+        for _ in range(8):
+            platform_environment(json.loads(json.dumps(function).encode()))
+            theirs.sendall(event + accepted)
+            invoke_once(client, lambda event, context: event, function)
+            theirs.recv(65536)
+    LambdaHandler.request_id = ""
+
+
 def forget_shadowed(root):
     """Lets the function's own modules win over preloaded ones of the same name, as they would in a fresh process."""
     try:
-        names = {entry.name.split(".")[0] for entry in os.scandir(root)}
+        with os.scandir(root) as entries:
+            names = {entry.name.split(".")[0] for entry in entries}
     except OSError:
         return
-    keep = _AT_START | _OWN
-    shadowed = {name for name in names if name in sys.modules and name not in keep}
-    if shadowed.intersection(_SDK):
+    shadowed = names & _preloaded.keys()
+    if not shadowed.isdisjoint(_SDK):
         shadowed.update(_SDK)
-    for name in list(sys.modules):
-        if name.split(".")[0] in shadowed and name not in keep:
-            del sys.modules[name]
+    for first in shadowed:
+        for name in _preloaded.get(first, ()):
+            sys.modules.pop(name, None)
 
 
 def become(function):
     """Environment, directory and module path of the function, from the platform's description of it."""
     environment = function.get("env") or {}
-    os.environ.update(environment)
-    os.environ.update(platform_environment(function))
-    time.tzset()
+    for variables in (environment, platform_environment(function)):
+        for name, value in variables.items():
+            os.environ[name] = value
+    if "TZ" in environment:
+        time.tzset()
     os.chdir(TASK_ROOT)
-    own = [TASK_ROOT, "/opt/python", "/opt/python/lib/python3.13/site-packages", "/var/runtime"]
-    own += [entry for entry in environment.get("PYTHONPATH", "").split(":") if entry]
+    own = [*_PATH, *filter(None, environment.get("PYTHONPATH", "").split(":"))]
     sys.path[:0] = [entry for entry in own if entry not in sys.path]
     forget_shadowed(TASK_ROOT)
-    importlib.invalidate_caches()
+    if "AWS_LAMBDA_LOG_FORMAT" in environment or "AWS_LAMBDA_LOG_LEVEL" in environment:
+        set_up_logging()
 
 
 def platform_environment(function):
-    """The variables AWS documents; these win over the user's. The rest is only filled in where the user said nothing."""
+    """What AWS documents and is not there yet; it wins over the user's but for what is only filled in."""
+    environment = function.get("env") or {}
     fixed = {
         "_HANDLER": function.get("handler", ""),
-        "AWS_EXECUTION_ENV": "AWS_Lambda_python3.13",
         "AWS_LAMBDA_FUNCTION_NAME": function["function_name"],
         "AWS_LAMBDA_FUNCTION_VERSION": str(function["version"]),
         "AWS_LAMBDA_FUNCTION_MEMORY_SIZE": str(function["memory_mb"]),
-        "AWS_LAMBDA_INITIALIZATION_TYPE": "on-demand",
         "AWS_LAMBDA_LOG_GROUP_NAME": function["log_group"],
         "AWS_LAMBDA_LOG_STREAM_NAME": function["log_stream"],
-        "LAMBDA_TASK_ROOT": TASK_ROOT,
-        "LAMBDA_RUNTIME_DIR": "/var/runtime",
     }
+    for name in environment.keys() & _FIXED.keys():
+        fixed[name] = _FIXED[name]
     arn = function.get("arn", "").split(":")
     region = arn[3] if len(arn) > 3 and arn[3] else "us-east-1"
-    for name, value in (("TZ", ":UTC"), ("LANG", "C.UTF-8"), ("AWS_REGION", region), ("AWS_DEFAULT_REGION", region),
-                        ("AWS_XRAY_CONTEXT_MISSING", "LOG_ERROR")):
-        if name not in os.environ:
-            fixed[name] = value
+    if region != _REGION:
+        for name in ("AWS_REGION", "AWS_DEFAULT_REGION"):
+            if name not in environment:
+                fixed[name] = region
     return fixed
 
 
@@ -221,12 +269,15 @@ class Encoder(json.JSONEncoder):
         return float(value) if isinstance(value, decimal.Decimal) else super().default(value)
 
 
+_encoder = Encoder()
+
+
 def marshal(result):
     """The result's bytes and their content type."""
     if isinstance(result, bytes):
         return result, "application/unknown"
     try:
-        return Encoder().encode(result).encode("utf-8"), "application/json"
+        return _encoder.encode(result).encode("utf-8"), "application/json"
     except UnicodeEncodeError:
         # A lone surrogate has no UTF-8 form, but an escaped one.
         return json.dumps(result).encode("ascii"), "application/json"
@@ -344,12 +395,6 @@ def flush():
             pass
 
 
-def serve(address, handler, function):
-    client = RuntimeClient(address)
-    while True:
-        invoke_once(client, handler, function)
-
-
 def fork_workers(count):
     """One process per concurrent invocation; returns in each worker. The parent only waits, and ends when one does."""
     gc.freeze()
@@ -370,6 +415,7 @@ def main():
     sys.stdout.reconfigure(line_buffering=True, errors="backslashreplace")
     address = os.environ.get("AWS_LAMBDA_RUNTIME_API", "127.0.0.1:9001")
     preload()
+    prepare()
     client = RuntimeClient(address)
     try:
         status, _, body = client.get("/davit/init")
@@ -377,7 +423,6 @@ def main():
             sys.exit(1)
         function = json.loads(body)
         become(function)
-        set_up_logging()
         try:
             handler = load_handler(function.get("handler", ""))
         except Exception as error:
@@ -385,10 +430,11 @@ def main():
             report(client, f"{API}/init/error", error, "")
             sys.exit(1)
         flush()
-        client.close()
         if (count := int(function.get("concurrency", 1))) > 1:
+            client.close()
             fork_workers(count)
-        serve(address, handler, function)
+        while True:
+            invoke_once(client, handler, function)
     except ConnectionLost:
         sys.exit(0)
 

@@ -13,13 +13,13 @@ class ConnectionLost(Exception):
 
 
 class RuntimeClient:
-    """Speaks to one address, `host:port`."""
+    """Speaks to one address, `host:port`; over `connected`, if that is given, until it closes."""
 
-    def __init__(self, address):
+    def __init__(self, address, connected=None):
         host, _, port = address.rpartition(":")
         self._address = (host or "127.0.0.1", int(port))
         self._head = f"Host: {address}\r\n"
-        self._socket = None
+        self._socket = connected
         self._buffer = b""
 
     def close(self):

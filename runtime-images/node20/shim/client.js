@@ -29,6 +29,10 @@ class RuntimeClient {
     });
   }
 
+  close() {
+    this.agent.destroy();
+  }
+
   init() {
     return this.call('GET', '/davit/init');
   }
