@@ -11,11 +11,14 @@ import sys
 gc.disable()
 _AT_START = frozenset(sys.modules)
 
+import _imp
 import binascii
 import decimal
 import importlib
+import importlib.util
 import json
 import logging
+import marshal as marshal_code
 import os
 import pkgutil
 import socket
@@ -45,6 +48,8 @@ _USUAL = {"TZ": ":UTC", "LANG": "C.UTF-8", "AWS_REGION": _REGION, "AWS_DEFAULT_R
           "AWS_XRAY_CONTEXT_MISSING": "LOG_ERROR"}
 # Preloaded modules by their first name, without those that always stay.
 _preloaded = {}
+# What lies in the task folder, by first name.
+_task_files = {}
 
 
 class Fault(Exception):
@@ -139,11 +144,12 @@ def rehearse():
 def forget_shadowed(root):
     """Lets the function's own modules win over preloaded ones of the same name, as they would in a fresh process."""
     try:
-        with os.scandir(root) as entries:
-            names = {entry.name.split(".")[0] for entry in entries}
+        files = os.listdir(root)
     except OSError:
         return
-    shadowed = names & _preloaded.keys()
+    for file in files:
+        _task_files.setdefault(file.split(".")[0], []).append(file)
+    shadowed = _task_files.keys() & _preloaded.keys()
     if not shadowed.isdisjoint(_SDK):
         shadowed.update(_SDK)
     for first in shadowed:
@@ -238,6 +244,36 @@ def set_up_logging():
                   ("TRACE", "DEBUG", "INFO", "WARN", "ERROR", "FATAL") else "WARNING")
 
 
+def load_compiled(name):
+    """Imports a module that is one file of the task folder and was compiled ahead; None where it is anything else.
+
+    To the same effect as `import`, which asks every finder, looks at the source, and takes three times as long.
+    """
+    path = f"{TASK_ROOT}/{name}.py"
+    if name in sys.modules or _imp.is_frozen(name) or _task_files.get(name) != [f"{name}.py"]:
+        return None
+    try:
+        with open(f"{TASK_ROOT}/__pycache__/{name}.{sys.implementation.cache_tag}.pyc", "rb", buffering=0) as file:
+            compiled = file.read()
+        # The flags say that the source is not to be looked at (PEP 552).
+        if compiled[:8] != importlib.util.MAGIC_NUMBER + b"\1\0\0\0":
+            return None
+        code = marshal_code.loads(memoryview(compiled)[16:])
+    except (OSError, ValueError, EOFError, TypeError):
+        return None
+    if code.co_filename != path:
+        return None
+    spec = importlib.util.spec_from_file_location(name, path)
+    module = sys.modules[name] = importlib.util.module_from_spec(spec)
+    try:
+        exec(code, module.__dict__)
+    except BaseException:
+        sys.modules.pop(name, None)
+        raise
+    # A module may put something else in its place.
+    return sys.modules[name]
+
+
 def load_handler(name):
     """The function `module.attribute` names, or the fault AWS reports for it."""
     try:
@@ -247,7 +283,7 @@ def load_handler(name):
     if module_name.split(".")[0] in sys.builtin_module_names:
         raise Fault("Runtime.BuiltInModuleConflict", f"Cannot use built-in module {module_name} as a handler module")
     try:
-        module = importlib.import_module(module_name.replace("/", "."))
+        module = load_compiled(module_name) or importlib.import_module(module_name.replace("/", "."))
     except ImportError as error:
         raise Fault("Runtime.ImportModuleError", f"Unable to import module '{module_name}': {error}") from error
     except SyntaxError as error:

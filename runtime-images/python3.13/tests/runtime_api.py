@@ -2,6 +2,7 @@
 
 import json
 import os
+import py_compile
 import queue
 import subprocess
 import sys
@@ -29,7 +30,7 @@ class Answer:
 class Shim:
     """The shim as a process with the given files as its function."""
 
-    def __init__(self, files, handler="app.handler", concurrency=1, env=None, response_status=202):
+    def __init__(self, files, handler="app.handler", concurrency=1, env=None, response_status=202, compiled=False):
         self.events, self.answers, self.parts = queue.Queue(), queue.Queue(), queue.Queue()
         self.folder = tempfile.TemporaryDirectory()
         for name, text in files.items():
@@ -37,6 +38,8 @@ class Shim:
             os.makedirs(os.path.dirname(path), exist_ok=True)
             with open(path, "w", encoding="utf-8") as file:
                 file.write(textwrap.dedent(text))
+            if compiled:
+                py_compile.compile(path, invalidation_mode=py_compile.PycInvalidationMode.UNCHECKED_HASH)
         self.init = {
             "function_name": "tested", "version": 7, "namespace": "default", "kind": "handler", "handler": handler,
             "env": env or {}, "memory_mb": 256, "timeout_seconds": 30, "concurrency": concurrency,

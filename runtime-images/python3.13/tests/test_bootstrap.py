@@ -177,6 +177,42 @@ class Streams(unittest.TestCase):
             self.assertIn("[ERROR] ValueError: midway", shim.finish()[1])
 
 
+class Compiled(unittest.TestCase):
+    def test_a_module_that_was_compiled_ahead_is_the_same_as_any_other(self):
+        code = """
+            import importlib, sys
+            def handler(event, context):
+                spec = __spec__
+                return {"name": __name__, "file": __file__.split("/")[-1], "package": __package__, "doc": __doc__,
+                        "spec": [spec.name, spec.origin == __file__, spec.has_location, spec.cached == __cached__, spec.parent],
+                        "loader": [type(__loader__).__name__, __loader__ is spec.loader, __loader__.get_source(__name__)],
+                        "again": importlib.import_module("app") is sys.modules["app"], "where": handler.__code__.co_filename == __file__}
+        """
+        seen = []
+        for compiled in (False, True):
+            with Shim(app(code), compiled=compiled) as shim:
+                seen.append(shim.call({}).json)
+        self.assertEqual(seen[0], seen[1])
+        self.assertEqual(seen[1]["again"], True)
+
+    def test_packages_and_what_a_module_puts_in_its_own_place_win_and_failures_have_the_same_shape(self):
+        answer = "def handler(event, context):\n    return {!r}\n".format
+        files = {"app.py": answer("module"), "app/__init__.py": answer("package")}
+        with Shim(files, compiled=True) as shim:
+            self.assertEqual(shim.call({}).json, "package")
+        swapped = "import sys, types\nsys.modules[__name__] = types.SimpleNamespace(handler=lambda event, context: 'mine')\n"
+        with Shim(app(swapped), compiled=True) as shim:
+            self.assertEqual(shim.call({}).json, "mine")
+        errors = []
+        for compiled in (False, True):
+            with Shim(app("import nothing_here"), compiled=compiled) as shim:
+                errors.append(shim.answer().json)
+            with Shim(app("def fail():\n    raise RuntimeError('no')\nfail()"), compiled=compiled) as shim:
+                raised = shim.answer().json
+                errors.append({**raised, "stackTrace": len(raised["stackTrace"])})
+        self.assertEqual(errors[:2], errors[2:])
+
+
 class Surroundings(unittest.TestCase):
     def test_the_context_has_awss_attributes(self):
         code = """
