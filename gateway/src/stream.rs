@@ -126,7 +126,7 @@ impl Streaming {
         let refused = |error| CallError { error, function_error: None, started: true };
         let mut head = Head::new(self.stream.as_ref().map_or("", ResultStream::content_type));
         loop {
-            let bytes = self.next().await.ok_or_else(|| refused(Head::missing()))?;
+            let Some(bytes) = self.next().await else { return head.end().map_err(refused) };
             let bytes = bytes.map_err(|error| call_error(error, version))?;
             if let Some(begun) = head.push(bytes).map_err(refused)? {
                 return Ok(begun);

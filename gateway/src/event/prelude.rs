@@ -63,9 +63,12 @@ impl Head {
         Ok(Some((prelude(&head).map_err(|problem| bad(&problem))?, body.split_off(SEPARATOR.len()))))
     }
 
-    /// The result ended before its head did.
-    pub fn missing() -> ApiError {
-        bad("has no prelude")
+    /// The result has ended: without a byte, or within its prelude.
+    pub fn end(self) -> Result<Begun, ApiError> {
+        match self {
+            Self::Plain(response) => Ok((response, Bytes::new())),
+            Self::Partial(_) => Err(bad("has no prelude")),
+        }
     }
 }
 
@@ -99,6 +102,8 @@ mod tests {
             assert_eq!((response.status().as_u16(), &first[..]), (200, &b"x"[..]));
             assert_eq!(response.headers()[header::CONTENT_TYPE], sent);
         }
+        assert!(Head::new("text/plain").end().unwrap().1.is_empty());
+        assert_eq!(Head::new(WITH_PRELUDE).end().unwrap_err().code, ErrorCode::FunctionBadResponse);
     }
 
     #[test]

@@ -100,6 +100,8 @@ async fn a_prelude_makes_the_head_and_a_bad_one_a_clean_refusal() {
         !answer.contains("content-length") && answer.ends_with("\r\n\r\n3\r\nxxx\r\n0\r\n\r\n"),
         "{answer}"
     );
+    let nothing = door.raw(post(&json!({"stream": {"chunks": 0}})).as_bytes()).await;
+    assert!(status(&nothing) == 200 && nothing.ends_with("\r\n\r\n0\r\n\r\n"), "{nothing}");
     let bodiless = json!({"stream": {"type": PRELUDE, "prelude": r#"{"statusCode":204}"#}});
     let answer = door.raw(post(&bodiless).as_bytes()).await;
     assert!(status(&answer) == 204 && answer.ends_with("\r\n\r\n"), "{answer}");

@@ -221,9 +221,15 @@ impl Agent {
         self.send(self.json_frame(FrameKind::Result, stream, &head));
     }
 
-    /// Ends a call whose streamed result is complete. False if there is no such call.
-    pub(crate) fn end_stream(&self, request_id: &str) -> bool {
-        self.settle(request_id, |agent, stream| agent.send([Frame::empty(FrameKind::End, stream)]))
+    /// Ends a call whose streamed result is complete; one without a byte begins here, too. False if there is no such
+    /// call.
+    pub(crate) fn end_stream(&self, request_id: &str, begun: bool, content_type: &str) -> bool {
+        self.settle(request_id, |agent, stream| {
+            if !begun {
+                agent.begin_stream(stream, content_type);
+            }
+            agent.send([Frame::empty(FrameKind::End, stream)]);
+        })
     }
 
     /// Ends a call without one.

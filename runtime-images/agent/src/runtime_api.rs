@@ -179,8 +179,7 @@ async fn streamed(agent: &Rc<Agent>, id: &str, content_type: &str, passed: Passe
             Some(error_type) => {
                 accepted_if(agent.answer_with_failure(id, &in_trailers(error_type, &trailers)))
             }
-            None if begun => accepted_if(agent.end_stream(id)),
-            None => accepted_if(agent.answer(id, content_type.to_owned(), Bytes::new())),
+            None => accepted_if(agent.end_stream(id, begun, content_type)),
         },
         Passed::Truncated => truncated(agent, id).await,
         Passed::TooLarge => too_large(agent, id, STREAM_BYTES),
