@@ -22,6 +22,8 @@ pub(crate) struct Account {
     cold: Option<ColdPhases>,
     wait_ms: f64,
     run_from: Option<Instant>,
+    /// Time to the first byte of an answer that goes on.
+    first_byte_ms: Option<f64>,
     closed: bool,
 }
 
@@ -29,7 +31,16 @@ impl Account {
     /// A call that arrived for the version that this fleet serves.
     pub(crate) fn open(metrics: Arc<Metrics>, fleet: Arc<Fleet>, arrived: Instant) -> Self {
         metrics.calls_open.add(1);
-        Self { metrics, fleet, arrived, cold: None, wait_ms: 0.0, run_from: None, closed: false }
+        Self {
+            metrics,
+            fleet,
+            arrived,
+            cold: None,
+            wait_ms: 0.0,
+            run_from: None,
+            first_byte_ms: None,
+            closed: false,
+        }
     }
 
     /// The instances that may serve it.
@@ -56,6 +67,20 @@ impl Account {
         unreachable_instances()
     }
 
+    /// The answer has begun and is still coming. Says what [`Account::close`] would say now.
+    pub(crate) fn begun(&mut self) -> (bool, PhaseTimings) {
+        self.first_byte_ms = self.run_from.map(|from| ms(from.elapsed()));
+        self.facts(Instant::now())
+    }
+
+    fn facts(&self, now: Instant) -> (bool, PhaseTimings) {
+        let run_ms = self.run_from.map_or(0.0, |from| ms(now - from));
+        let first_byte_ms = self.first_byte_ms.unwrap_or(run_ms);
+        let cold = self.cold.map(|start| ColdPhases { wait_ms: self.wait_ms, first_byte_ms, ..start });
+        let init_ms = cold.map_or(0.0, |cold| cold.start_ms());
+        (cold.is_some(), PhaseTimings { wait_ms: self.wait_ms, init_ms, run_ms, cold })
+    }
+
     /// Closes it. Whether an instance was started for it, and where the time went.
     pub(crate) fn close(mut self, failed: Option<ErrorCode>) -> (bool, PhaseTimings) {
         self.closed = true;
@@ -65,16 +90,14 @@ impl Account {
             None => self.metrics.calls_ok.add(1),
             Some(code) => self.metrics.failed(code),
         }
-        let run_ms = self.run_from.map_or(0.0, |from| ms(now - from));
-        let cold =
-            self.cold.map(|start| ColdPhases { wait_ms: self.wait_ms, first_byte_ms: run_ms, ..start });
+        let (is_cold, timings) = self.facts(now);
+        let cold = timings.cold;
         if let Some(cold) = &cold {
             self.metrics.calls_cold.add(1);
             self.metrics.cold_starts.note(cold);
         }
         self.fleet.usage.note(failed.is_some(), cold, Utc::now());
-        let init_ms = cold.map_or(0.0, |cold| cold.start_ms());
-        (cold.is_some(), PhaseTimings { wait_ms: self.wait_ms, init_ms, run_ms, cold })
+        (is_cold, timings)
     }
 }
 

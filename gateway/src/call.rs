@@ -52,7 +52,8 @@ pub enum Answer {
         /// The bytes.
         body: Bytes,
     },
-    /// A server's response; its body is still streaming and holds the instance until it ends.
+    /// The response of a server, or of a handler that streams; its body is still streaming and holds the instance until it
+    /// ends.
     Http(Box<http::Response<Body>>),
 }
 

@@ -7,14 +7,16 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
-use davit_api::{ApiError, ErrorCode, FunctionKind};
-use davit_link::{InvokeHead, InvokeResult, LinkError};
+use davit_api::{ApiError, ErrorCode, FunctionKind, InvocationSource};
+use davit_link::{InvokeHead, InvokeResult, Link, LinkError, Reply};
 use tokio::sync::oneshot;
 
 use crate::account::{Account, TRIES};
 use crate::forward::{self, Exchange};
+use crate::http::Body;
 use crate::instances::{Instances, Slot};
 use crate::outcome;
+use crate::stream::{self, Answered, Passing, Streaming};
 use crate::version::LiveVersion;
 
 pub use crate::call::{Answer, Call, CallError, Outcome, Payload, Target};
@@ -48,9 +50,25 @@ impl Corridor {
     /// Carries out a call. Dropping the future gives up: the function is told and the slot comes back.
     pub async fn invoke(&self, target: Target, call: Call) -> Outcome {
         let mut account = self.account(&target.version, call.arrived);
-        let result = self.carry_out(&mut account, call).await;
-        let (cold, timings) = account.close(result.as_ref().err().map(|failed| failed.error.code));
-        Outcome { result, cold, timings, version: target.version.number }
+        let version = target.version.number;
+        match self.carry_out(&mut account, call).await {
+            Ok(Carried::Streamed(Answered { response, body: Some((first, stream)) })) => {
+                let (cold, timings) = account.begun();
+                let body = Body::result(Passing::new(first, stream, account));
+                let result = Ok(Answer::Http(Box::new(response.map(|()| body))));
+                Outcome { result, cold, timings, version }
+            }
+            ended => {
+                let result = ended.map(|carried| match carried {
+                    Carried::Whole(answer) => answer,
+                    Carried::Streamed(Answered { response, .. }) => {
+                        Answer::Http(Box::new(response.map(|()| Body::empty())))
+                    }
+                });
+                let (cold, timings) = account.close(result.as_ref().err().map(|failed| failed.error.code));
+                Outcome { result, cold, timings, version }
+            }
+        }
     }
 
     /// Opens the account of a call to a version.
@@ -58,7 +76,7 @@ impl Corridor {
         Account::open(self.instances.shared().metrics.clone(), self.instances.fleet(version), arrived)
     }
 
-    async fn carry_out(&self, account: &mut Account, call: Call) -> Result<Answer, CallError> {
+    async fn carry_out(&self, account: &mut Account, call: Call) -> Result<Carried, CallError> {
         let version = account.fleet().version.clone();
         if !version.missing_secrets.is_empty() {
             let message = format!(
@@ -77,7 +95,7 @@ impl Corridor {
                 for last in [false, false, true] {
                     let slot = account.slot(call.deadline).await?;
                     match self.exchange.send(slot, request, call.deadline).await {
-                        Ok(response) => return Ok(Answer::Http(Box::new(response))),
+                        Ok(response) => return Ok(Carried::Whole(Answer::Http(Box::new(response)))),
                         Err(forward::Failed::Unsent(back, _)) if !last => request = *back,
                         Err(forward::Failed::Unsent(_, error) | forward::Failed::Final(error)) => {
                             return Err(error);
@@ -88,7 +106,7 @@ impl Corridor {
             }
             (FunctionKind::Server, Payload::Event(event)) => {
                 let call = Call { payload: Payload::Event(Bytes::new()), ..call };
-                self.post_event(account, &version, &call, event).await
+                self.post_event(account, &version, &call, event).await.map(Carried::Whole)
             }
             (FunctionKind::Handler, Payload::Http(_)) => {
                 // The HTTP door turns requests into events before they get here.
@@ -106,7 +124,7 @@ impl Corridor {
         version: &Arc<LiveVersion>,
         call: &Call,
         event: Bytes,
-    ) -> Result<Answer, CallError> {
+    ) -> Result<Carried, CallError> {
         let slot = account.slot(call.deadline).await?;
         let tap = call.log_tail.as_ref().map(|tail| slot.instance().tap(call.request_id, tail.clone()));
         let link = slot.instance().link.clone();
@@ -116,32 +134,32 @@ impl Corridor {
             arn: version.arn(),
             trace_id: call.trace_id.clone().unwrap_or_default(),
             client_context: None,
+            result_window: 0,
         };
+        // Only an HTTP client can be given what is not complete. The other doors get results whole, and the agent
+        // holds those to the payload limit.
+        let streams = call.source == InvocationSource::Http;
+        let deadline = call.deadline + AGENT_MARGIN;
         // A task of its own: cancelling a handler ends its instance, so one whose caller hangs up gets a moment to
-        // finish by itself. `here` tells the task, by being dropped, that the caller is gone.
-        let (here, gone) = oneshot::channel::<()>();
-        let running =
-            tokio::spawn(run_handler(slot, head, event, call.deadline + AGENT_MARGIN, gone, self.grace));
-        let answered = running.await;
-        drop(here);
+        // finish by itself. That the caller is gone the task learns from the channel.
+        let (teller, told) = oneshot::channel();
+        let run = Run { head, event, deadline, streams, grace: self.grace };
+        tokio::spawn(run.carry_out(slot, teller));
+        let answered = told.await;
         if let (Some(_tap), Some(tail)) = (tap, &call.log_tail)
             && tail.is_empty()
         {
             // What was written just before the result may come just after it; one round trip lets it arrive.
             let _ = link.ping(Instant::now() + LOG_PATIENCE).await;
         }
-        let error = match answered {
-            Ok(Some(Ok(result))) => {
-                return Ok(Answer::Event { content_type: result.content_type, body: result.body });
+        match answered {
+            Ok(Ok(Handled::Whole(InvokeResult { content_type, body }))) => {
+                Ok(Carried::Whole(Answer::Event { content_type, body }))
             }
-            Ok(Some(Err(error))) => error,
-            Ok(None) | Err(_) => return Err(lost()),
-        };
-        Err(match error {
-            LinkError::Failure(failure) => outcome::call_failure(failure),
-            LinkError::Deadline => timed_out(version),
-            LinkError::Closed | LinkError::Protocol(_) => lost(),
-        })
+            Ok(Ok(Handled::Streamed(stream))) => stream.head(version, deadline).await.map(Carried::Streamed),
+            Ok(Err(error)) => Err(call_error(error, version)),
+            Err(_) => Err(lost()),
+        }
     }
 
     /// A server function gets an event as a POST, like Lambda's web adapter does it.
@@ -170,34 +188,90 @@ impl Corridor {
     }
 }
 
-/// Runs one call in an instance and gives the slot back; `None` when the caller went away and the grace is over.
-async fn run_handler(
-    mut slot: Slot,
+/// What a call brought back, inside the corridor.
+enum Carried {
+    Whole(Answer),
+    Streamed(Answered),
+}
+
+/// How a handler answered.
+enum Handled {
+    Whole(InvokeResult),
+    Streamed(Streaming),
+}
+
+/// One call to a handler, in a task of its own.
+struct Run {
     head: InvokeHead,
     event: Bytes,
     deadline: Instant,
-    gone: oneshot::Receiver<()>,
+    /// Whether the result may be given before it is complete.
+    streams: bool,
+    /// How long it may go on after its caller went away.
     grace: Duration,
-) -> Option<Result<InvokeResult, LinkError>> {
-    let link = slot.instance().link.clone();
-    let abandoned = async {
-        let _ = gone.await;
-        tokio::time::sleep(grace).await;
-    };
-    // Until the agent has answered the instance is in the middle of a call: nobody else may be given it, should
-    // this end here.
-    slot.set_spoiled(true);
-    let answered = tokio::select! {
-        biased;
-        answered = link.invoke(head, event, deadline) => answered,
-        () = abandoned => return None,
-    };
-    slot.set_spoiled(match &answered {
-        Ok(_) => false,
-        Err(LinkError::Failure(failure)) => outcome::spoils(failure.kind),
-        Err(LinkError::Deadline | LinkError::Closed | LinkError::Protocol(_)) => true,
-    });
-    Some(answered)
+}
+
+impl Run {
+    /// Carries it out in an instance, tells how it went, and gives the slot back, in that order only where the result
+    /// is streamed. Ends without a word when the caller went away and the grace is over.
+    async fn carry_out(self, mut slot: Slot, mut teller: oneshot::Sender<Result<Handled, LinkError>>) {
+        let Self { head, event, deadline, streams, grace } = self;
+        let link = slot.instance().link.clone();
+        // Until the agent has answered the instance is in the middle of a call: nobody else may be given it, should
+        // this end here.
+        slot.set_spoiled(true);
+        let answered = {
+            let abandoned = async {
+                teller.closed().await;
+                tokio::time::sleep(grace).await;
+            };
+            tokio::select! {
+                biased;
+                answered = begin(&link, head, event, deadline, streams) => answered,
+                () = abandoned => return,
+            }
+        };
+        let result = match answered {
+            Ok(Reply::Streamed(stream)) => {
+                let (streaming, held) = stream::share(stream);
+                // One that cannot be told any more has gone, and dropping the stream says so.
+                let _ = teller.send(Ok(Handled::Streamed(streaming)));
+                return stream::hold(slot, held, deadline, grace).await;
+            }
+            Ok(Reply::Whole(result)) => Ok(Handled::Whole(result)),
+            Err(error) => Err(error),
+        };
+        slot.set_spoiled(match &result {
+            Ok(_) => false,
+            Err(LinkError::Failure(failure)) => outcome::spoils(failure.kind),
+            Err(LinkError::Deadline | LinkError::Closed | LinkError::Protocol(_)) => true,
+        });
+        drop(slot);
+        let _ = teller.send(result);
+    }
+}
+
+async fn begin(
+    link: &Link,
+    head: InvokeHead,
+    event: Bytes,
+    deadline: Instant,
+    streams: bool,
+) -> Result<Reply, LinkError> {
+    if streams {
+        link.call(head, event, deadline).await
+    } else {
+        link.invoke(head, event, deadline).await.map(Reply::Whole)
+    }
+}
+
+/// What a failed call to a handler is told as.
+pub(crate) fn call_error(error: LinkError, version: &LiveVersion) -> CallError {
+    match error {
+        LinkError::Failure(failure) => outcome::call_failure(failure),
+        LinkError::Deadline => timed_out(version),
+        LinkError::Closed | LinkError::Protocol(_) => lost(),
+    }
 }
 
 pub(crate) fn unreachable_instances<T>() -> Result<T, CallError> {

@@ -24,6 +24,7 @@ pub mod outbound;
 pub mod outcome;
 pub mod record;
 pub mod routes;
+mod stream;
 pub mod usage;
 pub mod version;
 

@@ -12,13 +12,15 @@ use tokio::net::UnixStream;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::frame::{Frame, FrameKind, MAX_BODY_BYTES, body_frames};
-use crate::message::{Failure, Hello, InitDone, InitRequest, InvokeHead, LogEntry, PROTOCOL};
+use crate::message::{Failure, Hello, InitDone, InitRequest, InvokeHead, LogEntry, PROTOCOL, RESULT_WINDOW};
 use crate::socket::{self, Outbox};
 
 mod answers;
 mod handover;
+mod stream;
 
 use answers::{Answer, Answers, Waiter};
+pub use stream::{Reply, ResultStream};
 
 /// Batches of log lines that may wait for their reader; more are dropped and counted.
 const EVENTS_WAITING: usize = 1024;
@@ -156,13 +158,35 @@ impl Link {
         }
     }
 
-    /// Runs one call. Dropping the future cancels it, which spends the instance.
+    /// Runs one call and waits for its whole result. Dropping the future cancels it, which spends the instance.
     pub async fn invoke(
         &self,
         head: InvokeHead,
         event: Bytes,
         deadline: Instant,
     ) -> Result<InvokeResult, LinkError> {
+        match self.start(InvokeHead { result_window: 0, ..head }, event, deadline).await? {
+            (waiting, Answer::Result(result)) => waiting.done(result),
+            (_, other) => other.unexpected(),
+        }
+    }
+
+    /// As [`Link::invoke`], but a result that the runtime streams is given as soon as its first bytes are here.
+    /// `deadline` is that of the beginning; who reads the stream minds the rest.
+    pub async fn call(&self, head: InvokeHead, event: Bytes, deadline: Instant) -> Result<Reply, LinkError> {
+        match self.start(InvokeHead { result_window: RESULT_WINDOW, ..head }, event, deadline).await? {
+            (waiting, Answer::Result(result)) => waiting.done(Reply::Whole(result)),
+            (waiting, Answer::Streaming(begun)) => Ok(Reply::Streamed(ResultStream::new(waiting, begun))),
+            (_, other) => other.unexpected(),
+        }
+    }
+
+    async fn start(
+        &self,
+        head: InvokeHead,
+        event: Bytes,
+        deadline: Instant,
+    ) -> Result<(Waiting, Answer), LinkError> {
         let body = json_body(&head)?;
         let (waiting, answer) = self.register(true);
         let stream = waiting.stream;
@@ -170,10 +194,8 @@ impl Link {
         if !self.shared.outbox.send(std::iter::once(head).chain(body_frames(stream, event))) {
             return Err(self.closed());
         }
-        match within(deadline, answer_of(answer)).await? {
-            Answer::Result(result) => waiting.done(result),
-            other => other.unexpected(),
-        }
+        let answer = within(deadline, answer_of(answer)).await?;
+        Ok((waiting, answer))
     }
 
     /// A socket that is connected to the server inside the instance, set to non-blocking.

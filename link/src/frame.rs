@@ -49,6 +49,9 @@ kinds! {
     Thaw = 8,
     /// To the agent: are you there.
     Ping = 9,
+    /// To the agent: this many more bytes of a streamed result are taken (`u32` LE). Sent only for results whose
+    /// head says that they are streamed, so agents that stream nothing never meet it.
+    Credit = 10,
     /// From the agent: its first frame (Hello).
     Hello = 32,
     /// From the agent: ready for calls (InitDone).
@@ -95,6 +98,12 @@ impl Frame {
     /// A frame without a body.
     pub fn empty(kind: FrameKind, stream: u32) -> Self {
         Self { kind, stream, body: Bytes::new() }
+    }
+
+    /// What the frame takes of a stream's window: all its bytes, so that many small pieces count for the room that
+    /// they need.
+    pub fn cost(&self) -> usize {
+        HEADER_BYTES + self.body.len()
     }
 
     /// The nine bytes before the body.

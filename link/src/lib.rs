@@ -13,8 +13,8 @@ mod message;
 pub mod socket;
 
 #[cfg(feature = "client")]
-pub use client::{InvokeResult, Link, LinkError, LinkEvent};
+pub use client::{InvokeResult, Link, LinkError, LinkEvent, Reply, ResultStream};
 pub use message::{
     Failure, FailureKind, Hello, InitDone, InitRequest, InvokeHead, Kind, LogBatch, LogEntry, PAYLOAD_BYTES,
-    PROTOCOL, ResultHead, Stream,
+    PROTOCOL, RESULT_WINDOW, ResultHead, STREAM_BYTES, Stream,
 };

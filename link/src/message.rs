@@ -11,6 +11,13 @@ pub const PROTOCOL: u32 = 1;
 /// Longest event or result: 6 MiB and a margin, as at AWS.
 pub const PAYLOAD_BYTES: usize = 6_291_556;
 
+/// Longest streamed result: 200 MB, as at AWS ("Lambda quotas", response streaming).
+pub const STREAM_BYTES: u64 = 200 * 1024 * 1024;
+
+/// Bytes of a streamed result that may be under way before its reader has taken any: what a stream can hold in
+/// memory, and enough to keep a Unix socket busy.
+pub const RESULT_WINDOW: u32 = 128 * 1024;
+
 /// The agent's first frame.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Hello {
@@ -104,6 +111,14 @@ pub struct InvokeHead {
     /// JSON text of the client context.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub client_context: Option<String>,
+    /// How many bytes of frames a result that the runtime streams may send ahead of the gateway's credit. 0, which is
+    /// what older gateways say by saying nothing, asks for the whole result at once.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub result_window: u32,
+}
+
+fn is_zero(window: &u32) -> bool {
+    *window == 0
 }
 
 /// Head of a result; its bytes follow in data frames.
@@ -111,7 +126,10 @@ pub struct InvokeHead {
 pub struct ResultHead {
     /// Content type that the runtime named.
     pub content_type: String,
-    /// Always false in this protocol version: results arrive whole.
+    /// The data frames come as the runtime writes them, each within the window, and [`FrameKind::Failed`] may still
+    /// follow. Only ever true for a call that gave a window; otherwise everything has arrived and is sent at once.
+    ///
+    /// [`FrameKind::Failed`]: crate::frame::FrameKind::Failed
     #[serde(default)]
     pub streamed: bool,
 }

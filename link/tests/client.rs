@@ -7,9 +7,9 @@ use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use davit_link::frame::{Frame, FrameKind, body_frames};
+use davit_link::frame::{Frame, FrameKind, HEADER_BYTES, body_frames};
 use davit_link::socket::{self, Inbox, Outbox};
-use davit_link::{InitRequest, InvokeHead, Kind, Link, LinkError, LinkEvent};
+use davit_link::{InitRequest, InvokeHead, Kind, Link, LinkError, LinkEvent, RESULT_WINDOW, Reply};
 use tokio::net::UnixListener;
 use tokio::sync::mpsc;
 
@@ -29,6 +29,7 @@ fn head(id: &str) -> InvokeHead {
         arn,
         trace_id: String::new(),
         client_context: None,
+        result_window: 0,
     }
 }
 
@@ -190,4 +191,86 @@ async fn silence_ends_at_the_deadline_and_nonsense_at_once() {
         Link::connect(nowhere, Instant::now() + Duration::from_millis(20)).await,
         Err(LinkError::Deadline)
     ));
+}
+
+#[tokio::test]
+async fn a_streamed_result_comes_piece_by_piece_and_credit_goes_back() {
+    let (link, _events, outbox, mut inbox) = pair().await;
+    let agent = async {
+        let (frame, _) = expect(&mut inbox, FrameKind::Invoke).await;
+        let asked: InvokeHead = serde_json::from_slice(&frame.body).unwrap();
+        assert_eq!(asked.result_window, RESULT_WINDOW);
+        expect(&mut inbox, FrameKind::End).await;
+        outbox.send([json(
+            FrameKind::Result,
+            frame.stream,
+            r#"{"content_type":"text/plain","streamed":true}"#,
+        )]);
+        // One window, exactly.
+        let body = Bytes::from(vec![1; RESULT_WINDOW as usize / 2 - HEADER_BYTES]);
+        for _ in 0..2 {
+            outbox.send([Frame { kind: FrameKind::Data, stream: frame.stream, body: body.clone() }]);
+        }
+        for _ in 0..2 {
+            let (credit, _) = expect(&mut inbox, FrameKind::Credit).await;
+            assert_eq!(credit.stream, frame.stream);
+            assert_eq!(credit.body, &(RESULT_WINDOW / 2).to_le_bytes()[..]);
+        }
+        outbox
+            .send([json(FrameKind::Data, frame.stream, "more"), Frame::empty(FrameKind::End, frame.stream)]);
+        inbox
+    };
+    let gateway = async {
+        let Reply::Streamed(mut stream) = link.call(head("x"), Bytes::new(), soon()).await.unwrap() else {
+            panic!("not streamed")
+        };
+        assert_eq!(stream.content_type(), "text/plain");
+        let mut size = 0;
+        while let Some(part) = stream.next().await {
+            size += part.unwrap().len();
+        }
+        assert_eq!(size, RESULT_WINDOW as usize - 2 * HEADER_BYTES + 4);
+        assert!(stream.next().await.is_none());
+    };
+    let (mut inbox, ()) = tokio::join!(agent, gateway);
+    // It ended by itself, so nothing is cancelled.
+    drop(link);
+    assert!(inbox.next().await.unwrap().is_none());
+}
+
+#[tokio::test]
+async fn an_agent_that_knows_no_streams_answers_whole() {
+    let (link, _events, outbox, mut inbox) = pair().await;
+    let agent = async {
+        let (frame, _) = expect(&mut inbox, FrameKind::Invoke).await;
+        outbox.send([json(FrameKind::Result, frame.stream, r#"{"content_type":"text/plain"}"#)]);
+        outbox.send(body_frames(frame.stream, Bytes::from(vec![1; 2 * RESULT_WINDOW as usize])));
+    };
+    let (answer, ()) = tokio::join!(link.call(head("x"), Bytes::new(), soon()), agent);
+    assert!(matches!(answer, Ok(Reply::Whole(result)) if result.body.len() == 2 * RESULT_WINDOW as usize));
+}
+
+#[tokio::test]
+async fn a_stream_that_is_dropped_is_cancelled_and_one_that_overruns_ends_the_link() {
+    let (link, _events, outbox, mut inbox) = pair().await;
+    for overrun in [false, true] {
+        let agent = async {
+            let (frame, _) = expect(&mut inbox, FrameKind::Invoke).await;
+            expect(&mut inbox, FrameKind::End).await;
+            let streamed = r#"{"content_type":"","streamed":true}"#;
+            outbox.send([json(FrameKind::Result, frame.stream, streamed)]);
+            frame.stream
+        };
+        let (answer, stream) = tokio::join!(link.call(head("x"), Bytes::new(), soon()), agent);
+        let Ok(Reply::Streamed(mut result)) = answer else { panic!("not streamed") };
+        if overrun {
+            let body = Bytes::from(vec![1; RESULT_WINDOW as usize]);
+            outbox.send([Frame { kind: FrameKind::Data, stream, body }]);
+            assert!(matches!(result.next().await, Some(Err(LinkError::Protocol(_)))));
+            assert!(link.is_closed());
+        } else {
+            drop(result);
+            assert_eq!(expect(&mut inbox, FrameKind::Cancel).await.0.stream, stream);
+        }
+    }
 }

@@ -13,13 +13,13 @@ class ConnectionLost(Exception):
 
 
 class RuntimeClient:
-    """Speaks to one address, `host:port`."""
+    """Speaks to one address, `host:port`; over `connected`, if that is given, until it closes."""
 
-    def __init__(self, address):
+    def __init__(self, address, connected=None):
         host, _, port = address.rpartition(":")
         self._address = (host or "127.0.0.1", int(port))
         self._head = f"Host: {address}\r\n"
-        self._socket = None
+        self._socket = connected
         self._buffer = b""
 
     def close(self):
@@ -39,11 +39,42 @@ class RuntimeClient:
         )
         return self._call(head.encode("latin-1", "replace"), body)
 
-    def _call(self, head, body):
-        """Sends one request, returns (status, headers with lower-case names, body)."""
+    def post_stream(self, path, parts, content_type, failed):
+        """Posts what an iterator of bytes gives, as it gives it. What it raises becomes trailers, by `failed`."""
+        head = (
+            f"POST {path} HTTP/1.1\r\n{self._head}Content-Type: {content_type}\r\nTransfer-Encoding: chunked\r\n"
+            "Lambda-Runtime-Function-Response-Mode: streaming\r\n"
+            "Trailer: Lambda-Runtime-Function-Error-Type, Lambda-Runtime-Function-Error-Body\r\n\r\n"
+        )
+        self._connect()
+        try:
+            self._socket.sendall(head.encode("latin-1", "replace"))
+            end = b"0\r\n\r\n"
+            while True:
+                try:
+                    part = next(parts)
+                except StopIteration:
+                    break
+                except Exception as error:
+                    trailers = "".join(f"{name}: {value}\r\n" for name, value in failed(error))
+                    end = f"0\r\n{trailers}\r\n".encode("latin-1", "replace")
+                    break
+                if part:
+                    self._socket.sendall(b"%x\r\n%b\r\n" % (len(part), part))
+            self._socket.sendall(end)
+            return self._answer()
+        except OSError as error:
+            self.close()
+            raise ConnectionLost(str(error)) from error
+
+    def _connect(self):
         if self._socket is None:
             self._socket = socket.create_connection(self._address)
             self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+
+    def _call(self, head, body):
+        """Sends one request, returns (status, headers with lower-case names, body)."""
+        self._connect()
         try:
             if len(body) < 65536:
                 self._socket.sendall(head + body)

@@ -19,4 +19,5 @@ mod rootless;
 mod runtimes;
 mod scale_to_zero;
 mod schedule;
+mod streaming;
 mod tokens;

@@ -8,6 +8,7 @@ mod body;
 mod headers;
 mod payload_v1;
 mod payload_v2;
+mod prelude;
 mod query;
 mod response;
 #[cfg(test)]
@@ -21,6 +22,7 @@ use davit_api::{ApiError, FunctionName, InvocationId, NamespaceName, PayloadForm
 use http::HeaderMap;
 
 pub(crate) use body::event as json;
+pub use prelude::{Begun, Head, has_no_body};
 pub use response::respond;
 
 /// An HTTP request as a handler is to see it.

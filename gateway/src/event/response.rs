@@ -13,12 +13,11 @@ use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, header};
 use serde_json::Value;
 use serde_json::value::RawValue;
 
+use super::prelude::{SEPARATOR, WITH_PRELUDE};
 use crate::forward::is_hop;
 
 /// Names and values of a response's headers together, in bytes.
 const HEADER_BYTES: usize = 64 * 1024;
-/// What runtime clients call a result that brings its own status and headers in front of the body.
-const WITH_PRELUDE: &str = "application/vnd.awslambda.http-integration-response";
 
 type Fields<'a> = BTreeMap<String, &'a RawValue>;
 
@@ -37,12 +36,15 @@ pub fn respond(
             PayloadFormat::V1 => strict(result),
         }
     };
-    response.map_err(|problem| {
-        ApiError::new(ErrorCode::FunctionBadResponse, format!("the function's response: {problem}"))
-    })
+    response.map_err(|problem| bad(&problem))
 }
 
-fn media_type(content_type: &str) -> String {
+/// The function's response is none.
+pub(super) fn bad(problem: &str) -> ApiError {
+    ApiError::new(ErrorCode::FunctionBadResponse, format!("the function's response: {problem}"))
+}
+
+pub(super) fn media_type(content_type: &str) -> String {
     content_type.split(';').next().unwrap_or_default().trim().to_ascii_lowercase()
 }
 
@@ -101,21 +103,36 @@ fn strict(result: &Bytes) -> Result<Response<Bytes>, String> {
 
 /// JSON with status, headers and cookies, eight NUL bytes, then the body as it is.
 fn with_prelude(result: &Bytes) -> Result<Response<Bytes>, String> {
-    let at = result.windows(8).position(|w| w == [0; 8]).ok_or("has no prelude")?;
+    let at = result.windows(SEPARATOR.len()).position(|w| w == SEPARATOR).ok_or("has no prelude")?;
+    let (parts, ()) = prelude(&result[..at])?.into_parts();
+    finish(parts.status, parts.headers, result.slice(at + SEPARATOR.len()..))
+}
+
+/// The head of the response from the JSON of a prelude.
+pub(super) fn prelude(json: &[u8]) -> Result<Response<()>, String> {
     let fields: Fields<'_> =
-        serde_json::from_slice(&result[..at]).map_err(|_| "has a prelude that is not JSON")?;
+        serde_json::from_slice(json).map_err(|_| "has a prelude that is not a JSON object")?;
     let status = fields.get("statusCode").map_or(Ok(StatusCode::OK), |s| status_code(s.get()))?;
     let mut headers = headers(&fields)?;
     for cookie in list(&fields, "cookies")? {
         append(&mut headers, "set-cookie", &cookie)?;
     }
-    headers.entry(header::CONTENT_TYPE).or_insert(HeaderValue::from_static("application/octet-stream"));
-    finish(status, headers, result.slice(at + 8..))
+    if !is_bodiless(status) {
+        headers.entry(header::CONTENT_TYPE).or_insert(HeaderValue::from_static("application/octet-stream"));
+    }
+    let mut response = Response::new(());
+    *response.status_mut() = status;
+    *response.headers_mut() = headers;
+    Ok(response)
+}
+
+/// These statuses have no body in HTTP; sending one would be read as the next response.
+pub(super) fn is_bodiless(status: StatusCode) -> bool {
+    matches!(status.as_u16(), 204 | 205 | 304)
 }
 
 fn finish(status: StatusCode, mut headers: HeaderMap, body: Bytes) -> Result<Response<Bytes>, String> {
-    // These statuses have no body in HTTP; sending one would be read as the next response.
-    let bodiless = matches!(status.as_u16(), 204 | 205 | 304);
+    let bodiless = is_bodiless(status);
     if !bodiless {
         headers.entry(header::CONTENT_TYPE).or_insert(HeaderValue::from_static("application/json"));
     }

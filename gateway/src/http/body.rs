@@ -1,4 +1,4 @@
-//! The one body type of the data plane: nothing, bytes we hold, or a stream that passes through.
+//! The one body type of the data plane: nothing, bytes we hold, a stream that passes through, or a handler's result.
 //!
 //! A streaming body may carry a guard: the instance's slot and the upstream connection live exactly as long as
 //! the body, so a client that goes away frees both by the mere drop.
@@ -11,6 +11,9 @@ use davit_daemon::courtesy;
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
+
+use crate::invoke::CallError;
+use crate::stream::Passing;
 
 /// What a streaming body holds on to; dropped with the body in any case.
 pub trait Guard: Send + Sync {
@@ -36,6 +39,18 @@ enum Kind {
     Empty,
     Full(Bytes),
     Stream(Incoming),
+    Result(Box<Passing>),
+}
+
+/// Why a body broke off.
+#[derive(Debug, thiserror::Error)]
+pub enum BodyError {
+    /// The connection that it came over did.
+    #[error(transparent)]
+    Connection(#[from] hyper::Error),
+    /// The function that wrote it failed in the middle.
+    #[error("{}", .0.error)]
+    Function(Box<CallError>),
 }
 
 impl Body {
@@ -55,6 +70,10 @@ impl Body {
     pub fn stream_with_trailers(incoming: Incoming) -> Self {
         Self { trailers: true, ..Self::stream(incoming) }
     }
+    /// What a handler streams.
+    pub(crate) fn result(passing: Passing) -> Self {
+        Self { kind: Kind::Result(Box::new(passing)), ..Self::default() }
+    }
     /// Keeps `guard` until the body is gone, and tells it when the body was read to its end.
     #[must_use]
     pub fn guarded(mut self, mut guard: Box<dyn Guard>) -> Self {
@@ -69,7 +88,7 @@ impl Body {
     pub(super) fn into_bytes(self) -> Bytes {
         match self.kind {
             Kind::Full(bytes) => bytes,
-            Kind::Empty | Kind::Stream(_) => Bytes::new(),
+            Kind::Empty | Kind::Stream(_) | Kind::Result(_) => Bytes::new(),
         }
     }
     fn ended(&mut self) {
@@ -81,12 +100,12 @@ impl Body {
 
 impl HttpBody for Body {
     type Data = Bytes;
-    type Error = hyper::Error;
+    type Error = BodyError;
 
     fn poll_frame(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let this = self.get_mut();
         let frame = match &mut this.kind {
             Kind::Empty => None,
@@ -101,9 +120,11 @@ impl HttpBody for Body {
                 }
                 match std::task::ready!(Pin::new(incoming).poll_frame(cx)) {
                     Some(Ok(frame)) if frame.is_trailers() && !this.trailers => None,
-                    other => other,
+                    other => other.map(|frame| frame.map_err(BodyError::from)),
                 }
             }
+            Kind::Result(passing) => std::task::ready!(passing.poll_next(cx))
+                .map(|next| next.map(Frame::data).map_err(|error| BodyError::Function(Box::new(error)))),
         };
         match &frame {
             None => this.ended(),
@@ -120,6 +141,7 @@ impl HttpBody for Body {
             Kind::Empty => true,
             Kind::Full(bytes) => bytes.is_empty(),
             Kind::Stream(incoming) => incoming.is_end_stream(),
+            Kind::Result(_) => false,
         }
     }
 
@@ -128,6 +150,7 @@ impl HttpBody for Body {
             Kind::Empty => SizeHint::with_exact(0),
             Kind::Full(bytes) => SizeHint::with_exact(bytes.len() as u64),
             Kind::Stream(incoming) => incoming.size_hint(),
+            Kind::Result(_) => SizeHint::default(),
         }
     }
 }
@@ -140,7 +163,7 @@ pub enum CollectError {
     TooLarge(usize),
     /// The sender stopped, or what it sent was no HTTP.
     #[error("{0}")]
-    Broken(#[from] hyper::Error),
+    Broken(#[from] BodyError),
 }
 
 /// Reads a whole body of at most `limit` bytes.

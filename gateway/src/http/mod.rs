@@ -28,7 +28,7 @@ use crate::metrics::Metrics;
 use crate::routes::{Routes, Table};
 
 pub use accept::{Door, serve};
-pub use body::{Body, CollectError, Guard, collect, receive};
+pub use body::{Body, BodyError, CollectError, Guard, collect, receive};
 pub(crate) use check::Host;
 pub use tls::{Tls, TlsError, TlsFiles};
 

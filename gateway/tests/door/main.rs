@@ -4,6 +4,7 @@
 mod express;
 mod protocols;
 mod server;
+mod stream;
 #[path = "../support/mod.rs"]
 mod support;
 

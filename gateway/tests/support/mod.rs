@@ -37,6 +37,7 @@ use serde::Serialize;
 use serde_json::{Value, json};
 use sha2::Digest as _;
 use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 /// What a fake agent has seen.
@@ -56,6 +57,10 @@ pub struct Seen {
     /// Whether mounts reach this agent.
     pub sees_mounts: AtomicBool,
     pub closed: AtomicBool,
+    /// Bytes of streamed results that were sent.
+    pub streamed: AtomicUsize,
+    /// Streams that wait in their middle go on.
+    pub go_on: AtomicBool,
 }
 
 fn frame(kind: FrameKind, stream: u32, body: &impl Serialize) -> Frame {
@@ -79,6 +84,7 @@ async fn serve(stream: UnixStream, seen: Arc<Seen>, server: Option<std::net::Soc
     let mut frozen = false;
     let mut calls: HashMap<u32, (InvokeHead, BytesMut)> = HashMap::new();
     let mut running: HashMap<u32, tokio::task::AbortHandle> = HashMap::new();
+    let mut windows: HashMap<u32, Arc<Semaphore>> = HashMap::new();
     while let Ok(Some((got, _descriptor))) = inbox.next().await {
         let stream = got.stream;
         match got.kind {
@@ -134,6 +140,14 @@ async fn serve(stream: UnixStream, seen: Arc<Seen>, server: Option<std::net::Soc
                     outbox.flushed().await;
                     break;
                 }
+                if event["stream"].is_object() && head.result_window > 0 {
+                    let window = Arc::new(Semaphore::new(head.result_window as usize));
+                    windows.insert(stream, window.clone());
+                    let work =
+                        stream_out(outbox.clone(), seen.clone(), stream, event["stream"].clone(), window);
+                    running.insert(stream, tokio::spawn(work).abort_handle());
+                    continue;
+                }
                 let task = tokio::spawn(run(outbox.clone(), seen.clone(), stream, head, event));
                 running.insert(stream, task.abort_handle());
             }
@@ -154,6 +168,10 @@ async fn serve(stream: UnixStream, seen: Arc<Seen>, server: Option<std::net::Soc
                     break;
                 }
             }
+            FrameKind::Credit => {
+                let bytes = u32::from_le_bytes(got.body[..].try_into().unwrap());
+                windows[&stream].add_permits(bytes as usize);
+            }
             FrameKind::Freeze => {
                 frozen = true;
                 seen.freezes.fetch_add(1, Ordering::SeqCst);
@@ -170,6 +188,33 @@ async fn serve(stream: UnixStream, seen: Arc<Seen>, server: Option<std::net::Soc
     running.values().for_each(tokio::task::AbortHandle::abort);
     seen.closed.store(true, Ordering::SeqCst);
     outbox.close();
+}
+
+/// Streams `chunks` times `size` bytes behind `prelude`; with `wait` it stops before the last chunk until told, and
+/// `end` is how it ends.
+async fn stream_out(outbox: Outbox, seen: Arc<Seen>, stream: u32, how: Value, window: Arc<Semaphore>) {
+    let content_type = how["type"].as_str().unwrap_or("text/plain").to_owned();
+    outbox.send([frame(FrameKind::Result, stream, &ResultHead { content_type, streamed: true })]);
+    let chunks = how["chunks"].as_u64().unwrap_or(1);
+    let chunk = Bytes::from(vec![b'x'; how["size"].as_u64().unwrap_or(3) as usize]);
+    let prelude = how["prelude"].as_str().map(|json| Bytes::from([json.as_bytes(), &[0; 8]].concat()));
+    let pieces = prelude.into_iter().chain((0..chunks).map(|_| chunk.clone()));
+    for (n, body) in pieces.enumerate() {
+        if how["wait"] == true && n as u64 + 1 == chunks {
+            until("the stream goes on", || seen.go_on.load(Ordering::SeqCst)).await;
+        }
+        let piece = Frame { kind: FrameKind::Data, stream, body };
+        window.acquire_many(piece.cost() as u32).await.unwrap().forget();
+        seen.streamed.fetch_add(piece.body.len(), Ordering::SeqCst);
+        outbox.send([piece]);
+    }
+    match how["end"].as_str() {
+        Some("fail") => {
+            outbox.send([frame(FrameKind::Failed, stream, &failure(FailureKind::FunctionError, "mid"))])
+        }
+        Some("hang") => std::future::pending().await,
+        _ => outbox.send([Frame::empty(FrameKind::End, stream)]),
+    };
 }
 
 async fn run(outbox: Outbox, seen: Arc<Seen>, stream: u32, head: InvokeHead, event: Value) {

@@ -8,6 +8,7 @@ use bytes::Bytes;
 use serde::de::DeserializeOwned;
 use tokio::sync::{mpsc, oneshot};
 
+use super::stream::{Begun, Feed};
 use super::{InvokeResult, LinkError, LinkEvent, join, lock};
 use crate::frame::{Frame, FrameKind};
 use crate::message::{Failure, InitDone, LogEntry, PAYLOAD_BYTES, ResultHead, Stream};
@@ -18,6 +19,7 @@ use crate::socket::{Inbox, Outbox};
 pub(super) enum Answer {
     InitDone(InitDone),
     Result(InvokeResult),
+    Streaming(Begun),
     Opened(OwnedFd),
     Acknowledged,
 }
@@ -29,7 +31,15 @@ impl Answer {
 }
 
 /// One caller, and what has arrived for it.
-pub(super) struct Waiter {
+pub(super) enum Waiter {
+    /// Its answer is given whole.
+    Waiting(Whole),
+    /// It has the head of a streamed result.
+    Streaming(Feed),
+}
+
+/// An answer of which parts may be here.
+pub(super) struct Whole {
     sender: oneshot::Sender<Result<Answer, LinkError>>,
     content_type: Option<String>,
     parts: Vec<Bytes>,
@@ -38,12 +48,61 @@ pub(super) struct Waiter {
 
 impl Waiter {
     pub(super) fn new(sender: oneshot::Sender<Result<Answer, LinkError>>) -> Self {
-        Self { sender, content_type: None, parts: Vec::new(), size: 0 }
+        Self::Waiting(Whole { sender, content_type: None, parts: Vec::new(), size: 0 })
     }
 
     fn settle(self, answer: Result<Answer, LinkError>) {
-        // The caller may have gone a moment ago.
-        let _ = self.sender.send(answer);
+        match (self, answer) {
+            // The caller may have gone a moment ago.
+            (Self::Waiting(whole), answer) => _ = whole.sender.send(answer),
+            (Self::Streaming(feed), Err(error)) => feed.fail(error),
+            (Self::Streaming(feed), Ok(_)) => {
+                feed.fail(LinkError::Protocol("a result was followed by another answer".into()));
+            }
+        }
+    }
+
+    /// The result's head. A streamed one is handed out, and its bytes will follow.
+    fn begin(self, head: ResultHead) -> Option<Self> {
+        match self {
+            Self::Waiting(whole) if head.streamed => {
+                let (feed, begun) = Feed::begin(head.content_type);
+                let _ = whole.sender.send(Ok(Answer::Streaming(begun)));
+                Some(Self::Streaming(feed))
+            }
+            Self::Waiting(whole) => {
+                Some(Self::Waiting(Whole { content_type: Some(head.content_type), ..whole }))
+            }
+            Self::Streaming(_) => None,
+        }
+    }
+
+    fn data(&mut self, frame: Frame) -> Result<(), LinkError> {
+        match self {
+            Self::Waiting(whole) => {
+                whole.size += frame.body.len();
+                if whole.size > PAYLOAD_BYTES {
+                    return Err(LinkError::Protocol("a result is over the payload limit".into()));
+                }
+                whole.parts.push(frame.body);
+                Ok(())
+            }
+            Self::Streaming(feed) => feed.data(frame),
+        }
+    }
+
+    fn end(self) -> Result<(), LinkError> {
+        match self {
+            Self::Waiting(mut whole) => {
+                let Some(content_type) = whole.content_type.take() else {
+                    return Err(LinkError::Protocol("a result ended before it began".into()));
+                };
+                let body = join(std::mem::take(&mut whole.parts));
+                let _ = whole.sender.send(Ok(Answer::Result(InvokeResult { content_type, body })));
+            }
+            Self::Streaming(feed) => feed.end(),
+        }
+        Ok(())
     }
 }
 
@@ -102,26 +161,19 @@ impl Answers {
             }
             FrameKind::Result => {
                 let head: ResultHead = parse(&frame)?;
-                if let Some(waiter) = self.waiting.get_mut(&stream) {
-                    waiter.content_type = Some(head.content_type);
+                if let Some(waiter) = self.waiting.remove(&stream) {
+                    let twice = || LinkError::Protocol("a result began twice".into());
+                    self.waiting.insert(stream, waiter.begin(head).ok_or_else(twice)?);
                 }
             }
             FrameKind::Data => {
                 if let Some(waiter) = self.waiting.get_mut(&stream) {
-                    waiter.size += frame.body.len();
-                    if waiter.size > PAYLOAD_BYTES {
-                        return Err(LinkError::Protocol("a result is over the payload limit".into()));
-                    }
-                    waiter.parts.push(frame.body);
+                    waiter.data(frame)?;
                 }
             }
             FrameKind::End => {
-                if let Some(mut waiter) = self.waiting.remove(&stream) {
-                    let Some(content_type) = waiter.content_type.take() else {
-                        return Err(LinkError::Protocol("a result ended before it began".into()));
-                    };
-                    let body = join(std::mem::take(&mut waiter.parts));
-                    waiter.settle(Ok(Answer::Result(InvokeResult { content_type, body })));
+                if let Some(waiter) = self.waiting.remove(&stream) {
+                    waiter.end()?;
                 }
             }
             FrameKind::Opened => {

@@ -215,6 +215,23 @@ impl Agent {
         })
     }
 
+    /// Tells the gateway that a result begins of which the bytes will follow.
+    pub(crate) fn begin_stream(&self, stream: u32, content_type: &str) {
+        let head = ResultHead { content_type: content_type.to_owned(), streamed: true };
+        self.send(self.json_frame(FrameKind::Result, stream, &head));
+    }
+
+    /// Ends a call whose streamed result is complete; one without a byte begins here, too. False if there is no such
+    /// call.
+    pub(crate) fn end_stream(&self, request_id: &str, begun: bool, content_type: &str) -> bool {
+        self.settle(request_id, |agent, stream| {
+            if !begun {
+                agent.begin_stream(stream, content_type);
+            }
+            agent.send([Frame::empty(FrameKind::End, stream)]);
+        })
+    }
+
     /// Ends a call without one.
     pub(crate) fn answer_with_failure(&self, request_id: &str, failure: &Failure) -> bool {
         self.settle(request_id, |agent, stream| agent.answer_failure(stream, failure))

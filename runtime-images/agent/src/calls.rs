@@ -1,11 +1,14 @@
 //! Which calls there are, which runtime pollers wait, and who gets what. Pure bookkeeping.
 
 use std::collections::{HashMap, VecDeque};
+use std::rc::Rc;
 
 use bytes::Bytes;
 use davit_link::InvokeHead;
 use tokio::sync::oneshot;
 use tokio::task::AbortHandle;
+
+use crate::stream::Window;
 
 /// A call that a runtime can take.
 #[derive(Debug)]
@@ -38,12 +41,17 @@ struct Live {
     request_id: String,
     running: bool,
     timer: Option<AbortHandle>,
+    /// For a result that is streamed; none where the gateway wants it whole.
+    window: Option<Rc<Window>>,
 }
 
 impl Drop for Live {
     fn drop(&mut self) {
         if let Some(timer) = &self.timer {
             timer.abort();
+        }
+        if let Some(window) = &self.window {
+            window.close();
         }
     }
 }
@@ -65,8 +73,9 @@ impl Calls {
         }
         let request_id = call.head.request_id.clone();
         let stream = call.stream;
+        let window = (call.head.result_window > 0).then(|| Window::new(call.head.result_window));
         self.by_id.insert(request_id.clone(), stream);
-        self.live.insert(stream, Live { request_id, running: false, timer: None });
+        self.live.insert(stream, Live { request_id, running: false, timer: None, window });
         let mut call = Box::new(call);
         while let Some(poller) = self.pollers.pop_front() {
             match poller.send(call) {
@@ -105,6 +114,20 @@ impl Calls {
     /// Whether a runtime has this call and has not answered.
     pub(crate) fn is_running(&self, request_id: &str) -> bool {
         self.by_id.get(request_id).and_then(|stream| self.live.get(stream)).is_some_and(|live| live.running)
+    }
+
+    /// Where a running call's result may be streamed to, and how much of it; nothing where it is wanted whole.
+    pub(crate) fn window(&self, request_id: &str) -> Option<(u32, Rc<Window>)> {
+        let stream = *self.by_id.get(request_id)?;
+        let window = self.live.get(&stream).filter(|live| live.running)?.window.clone()?;
+        Some((stream, window))
+    }
+
+    /// The gateway takes more of a call's result.
+    pub(crate) fn credit(&self, stream: u32, bytes: u32) {
+        if let Some(window) = self.live.get(&stream).and_then(|live| live.window.as_ref()) {
+            window.add(bytes);
+        }
     }
 
     /// Ends a running call; its stream, or nothing if there is no such call.
@@ -171,6 +194,7 @@ mod tests {
             arn: String::new(),
             trace_id: String::new(),
             client_context: None,
+            result_window: 0,
         };
         Call { stream, head, event: Bytes::new() }
     }

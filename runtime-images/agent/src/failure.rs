@@ -4,7 +4,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use davit_link::frame::MAX_BODY_BYTES;
-use davit_link::{Failure, FailureKind, PAYLOAD_BYTES};
+use davit_link::{Failure, FailureKind};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
@@ -92,10 +92,9 @@ pub(crate) fn exited_in_init(ended: &Ended) -> Failure {
     failure
 }
 
-/// The result is over the limit.
-pub(crate) fn too_large() -> Failure {
-    let text =
-        format!("Response payload size exceeded maximum allowed payload size ({PAYLOAD_BYTES} bytes).");
+/// The result is over the limit, which is another for those that are streamed.
+pub(crate) fn too_large(limit: u64) -> Failure {
+    let text = format!("Response payload size exceeded maximum allowed payload size ({limit} bytes).");
     made(FailureKind::ResponseTooLarge, "Function.ResponseSizeTooLarge", text)
 }
 

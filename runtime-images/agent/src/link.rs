@@ -118,6 +118,10 @@ async fn take(
                 agent.abandon(stream).await;
             }
         }
+        FrameKind::Credit => {
+            let bytes = frame.body.as_ref().try_into().map_err(|_| "credit is no number")?;
+            agent.calls.borrow().credit(stream, u32::from_le_bytes(bytes));
+        }
         FrameKind::Open => {
             agent.thaw();
             tokio::task::spawn_local(server::open(agent.clone(), stream));

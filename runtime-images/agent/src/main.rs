@@ -15,6 +15,7 @@ mod process;
 mod runtime_api;
 mod server;
 mod start;
+mod stream;
 
 use std::io::Write;
 use std::process::ExitCode;

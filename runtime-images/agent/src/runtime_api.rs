@@ -5,9 +5,10 @@
 
 use std::convert::Infallible;
 use std::rc::Rc;
+use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use davit_link::{FailureKind, PAYLOAD_BYTES};
+use davit_link::{Failure, FailureKind, PAYLOAD_BYTES, STREAM_BYTES};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, header};
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
@@ -20,12 +21,15 @@ use crate::RUNTIME_API;
 use crate::agent::{Agent, StartEvent};
 use crate::calls::{Call, Next};
 use crate::failure;
+use crate::stream::{self, Passed};
 
 /// Error causes for tracing travel in a header of up to 1 MiB.
 const HEADER_BYTES: usize = 1536 * 1024;
 const VERSION: &str = "/2018-06-01/runtime/";
 const ERROR_TYPE: &str = "lambda-runtime-function-error-type";
 const ERROR_BODY: &str = "lambda-runtime-function-error-body";
+/// A connection breaks because its process ended, and that is learnt a moment later.
+const EXPLANATION: Duration = Duration::from_millis(100);
 const RESPONSE_MODE: &str = "lambda-runtime-function-response-mode";
 
 type Answer = Response<Full<Bytes>>;
@@ -38,7 +42,7 @@ pub(crate) async fn listen(agent: &Rc<Agent>) -> std::io::Result<()> {
         loop {
             match listener.accept().await {
                 Ok((stream, _)) => _ = tokio::task::spawn_local(serve(agent.clone(), stream)),
-                Err(_) => tokio::time::sleep(std::time::Duration::from_millis(10)).await,
+                Err(_) => tokio::time::sleep(Duration::from_millis(10)).await,
             }
         }
     });
@@ -148,26 +152,60 @@ async fn response(agent: &Rc<Agent>, id: &str, request: Request<Incoming>) -> An
             return refused(StatusCode::BAD_REQUEST, "InvalidFunctionResponseMode", "Invalid response mode");
         }
     }
-    let body = match collect(body, PAYLOAD_BYTES).await {
-        Ok(body) => body,
-        Err(Unread::Truncated) => {
-            agent
-                .answer_with_failure(id, &failure::bad_response("the response ended before it was complete"));
-            return refused(StatusCode::BAD_REQUEST, "TruncatedHTTPRequest", "HTTP request truncated");
-        }
-        Err(Unread::TooLarge) => {
-            agent.answer_with_failure(id, &failure::too_large());
-            let text = format!("Exceeded maximum allowed payload size ({PAYLOAD_BYTES} bytes).");
-            return refused(StatusCode::PAYLOAD_TOO_LARGE, "RequestEntityTooLarge", &text);
-        }
-    };
-    if let Some(error_type) = body.trailers.get(ERROR_TYPE) {
-        let error_body = body.trailers.get(ERROR_BODY).map(HeaderValue::as_bytes).unwrap_or_default();
-        let failure = failure::from_trailers(error_type.to_str().unwrap_or("Runtime.Unknown"), error_body);
-        return accepted_if(agent.answer_with_failure(id, &failure));
-    }
     let content_type = head.headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
-    accepted_if(agent.answer(id, content_type.unwrap_or("application/json").to_owned(), body.bytes))
+    let content_type = content_type.unwrap_or("application/json");
+    let streams = head.headers.contains_key(RESPONSE_MODE);
+    let window = agent.calls.borrow().window(id).filter(|_| streams);
+    if let Some((stream, window)) = window {
+        let passed = stream::pass_on(agent, stream, &window, content_type, body).await;
+        return streamed(agent, id, content_type, passed).await;
+    }
+    match collect(body, PAYLOAD_BYTES).await {
+        Ok(body) => match body.trailers.get(ERROR_TYPE) {
+            Some(error_type) => {
+                accepted_if(agent.answer_with_failure(id, &in_trailers(error_type, &body.trailers)))
+            }
+            None => accepted_if(agent.answer(id, content_type.to_owned(), body.bytes)),
+        },
+        Err(Unread::Truncated) => truncated(agent, id).await,
+        Err(Unread::TooLarge) => too_large(agent, id, PAYLOAD_BYTES as u64),
+    }
+}
+
+/// Ends a call by how its streamed result ended.
+async fn streamed(agent: &Rc<Agent>, id: &str, content_type: &str, passed: Passed) -> Answer {
+    match passed {
+        Passed::Whole { begun, trailers } => match trailers.get(ERROR_TYPE) {
+            Some(error_type) => {
+                accepted_if(agent.answer_with_failure(id, &in_trailers(error_type, &trailers)))
+            }
+            None => accepted_if(agent.end_stream(id, begun, content_type)),
+        },
+        Passed::Truncated => truncated(agent, id).await,
+        Passed::TooLarge => too_large(agent, id, STREAM_BYTES),
+        Passed::CallEnded => unknown_id(),
+    }
+}
+
+fn in_trailers(error_type: &HeaderValue, trailers: &HeaderMap) -> Failure {
+    let document = trailers.get(ERROR_BODY).map(HeaderValue::as_bytes).unwrap_or_default();
+    failure::from_trailers(error_type.to_str().unwrap_or("Runtime.Unknown"), document)
+}
+
+async fn truncated(agent: &Rc<Agent>, id: &str) -> Answer {
+    tokio::time::sleep(EXPLANATION).await;
+    if agent.is_ending() {
+        // Every caller will be told why.
+        return unknown_id();
+    }
+    agent.answer_with_failure(id, &failure::bad_response("the response ended before it was complete"));
+    refused(StatusCode::BAD_REQUEST, "TruncatedHTTPRequest", "HTTP request truncated")
+}
+
+fn too_large(agent: &Rc<Agent>, id: &str, limit: u64) -> Answer {
+    agent.answer_with_failure(id, &failure::too_large(limit));
+    let text = format!("Exceeded maximum allowed payload size ({limit} bytes).");
+    refused(StatusCode::PAYLOAD_TOO_LARGE, "RequestEntityTooLarge", &text)
 }
 
 async fn error(agent: &Rc<Agent>, id: &str, request: Request<Incoming>) -> Answer {

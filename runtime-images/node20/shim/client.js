@@ -29,6 +29,10 @@ class RuntimeClient {
     });
   }
 
+  close() {
+    this.agent.destroy();
+  }
+
   init() {
     return this.call('GET', '/davit/init');
   }
@@ -76,6 +80,7 @@ class ResponseStream extends Writable {
     this.path = path;
     this.contentType = 'application/octet-stream';
     this.request = null;
+    this.failure = null;
     this.answered = new Promise((resolve) => (this.settle = resolve));
     // A failed upload is seen by whoever awaits `answered`; the handler need not listen.
     this.on('error', () => {});
@@ -116,16 +121,25 @@ class ResponseStream extends Writable {
       this.request.write(this.onFirstByte());
       this.onFirstByte = null;
     }
+    this._finish(done);
+  }
+
+  _finish(done) {
+    if (this.failure) {
+      this.request.addTrailers({
+        'Lambda-Runtime-Function-Error-Type': 'Error',
+        'Lambda-Runtime-Function-Error-Body': Buffer.from(JSON.stringify(this.failure)).toString('base64'),
+      });
+    }
     this.request.end(done);
   }
 
-  // Ends a started stream with the error in its trailers, as AWS's client does.
+  // Ends a started stream with the error in its trailers, as AWS's client does, after what the handler has written.
   failMidway(document) {
-    this.request.addTrailers({
-      'Lambda-Runtime-Function-Error-Type': 'Error',
-      'Lambda-Runtime-Function-Error-Body': Buffer.from(JSON.stringify(document)).toString('base64'),
-    });
-    this.request.end();
+    this.failure = document;
+    // `pipeline` destroys its target when its source fails; the request is still good then.
+    if (this.destroyed) this._finish();
+    else this.end();
     return this.answered;
   }
 }

@@ -4,6 +4,7 @@
 // Started by the agent (DAVIT_RUNTIME_COMMAND).
 'use strict';
 
+const http = require('node:http');
 const Module = require('node:module');
 const { RuntimeClient, HttpResponseStream } = require('./client');
 const { describe } = require('./errors');
@@ -18,20 +19,23 @@ for (const name of ['assert', 'buffer', 'child_process', 'crypto', 'dns', 'event
   require(`node:${name}`);
 }
 
+// The same for every function, so it is there before one is known.
+const FIXED = {
+  AWS_EXECUTION_ENV: 'AWS_Lambda_nodejs20.x', AWS_LAMBDA_INITIALIZATION_TYPE: 'on-demand', LAMBDA_TASK_ROOT: TASK_ROOT,
+  LAMBDA_RUNTIME_DIR: '/var/runtime',
+};
+
 // The variables AWS documents; these win over the user's. The rest is only filled in where the user said nothing.
 function platformEnvironment(fn) {
   const fixed = {
     _HANDLER: fn.handler || '',
-    AWS_EXECUTION_ENV: 'AWS_Lambda_nodejs20.x',
     AWS_LAMBDA_FUNCTION_NAME: fn.function_name,
     AWS_LAMBDA_FUNCTION_VERSION: String(fn.version),
     AWS_LAMBDA_FUNCTION_MEMORY_SIZE: String(fn.memory_mb),
-    AWS_LAMBDA_INITIALIZATION_TYPE: 'on-demand',
     AWS_LAMBDA_LOG_GROUP_NAME: fn.log_group,
     AWS_LAMBDA_LOG_STREAM_NAME: fn.log_stream,
-    LAMBDA_TASK_ROOT: TASK_ROOT,
-    LAMBDA_RUNTIME_DIR: '/var/runtime',
   };
+  for (const name of Object.keys(fn.env || {})) if (name in FIXED) fixed[name] = FIXED[name];
   const region = (fn.arn || '').split(':')[3] || 'us-east-1';
   const usual = {
     TZ: ':UTC', LANG: 'C.UTF-8', AWS_REGION: region, AWS_DEFAULT_REGION: region, AWS_XRAY_CONTEXT_MISSING: 'LOG_ERROR',
@@ -69,8 +73,28 @@ function reportUncaught(client) {
 }
 let latestRequest = '';
 
-async function serve(address, handler, fn, alone) {
-  const client = new RuntimeClient(address);
+// Loads a handler and serves a few events that nobody sent, over a connection to ourselves: code that has run is compiled.
+async function rehearse() {
+  Object.assign(process.env, FIXED);
+  log.install();
+  const handler = await loadHandler(__dirname, 'rehearsal.handler');
+  delete require.cache[require.resolve('./rehearsal')];
+  const fn = { function_name: '', version: '', memory_mb: 0, log_group: '', log_stream: '', arn: '' };
+  const event = { 'Content-Type': 'application/json', 'Lambda-Runtime-Aws-Request-Id': '', 'Lambda-Runtime-Deadline-Ms': '0' };
+  const server = http.createServer((request, response) => {
+    request.resume().on('end', () => response.writeHead(200, event).end('{}'));
+  });
+  await new Promise((resolve, reject) => server.on('error', reject).listen(0, '127.0.0.1', resolve));
+  const client = new RuntimeClient(`127.0.0.1:${server.address().port}`);
+  try {
+    for (let i = 0; i < 4; i++) await invokeOnce(client, handler, fn, await client.next(), true);
+  } finally {
+    client.close();
+    server.close();
+  }
+}
+
+async function serve(client, handler, fn, alone) {
   for (;;) {
     let next;
     try {
@@ -86,6 +110,8 @@ async function serve(address, handler, fn, alone) {
 
 async function main() {
   const address = process.env.AWS_LAMBDA_RUNTIME_API || '127.0.0.1:9001';
+  // What goes wrong here would go wrong with a real event, and is told then.
+  await rehearse().catch(() => {});
   const client = new RuntimeClient(address);
   let answer;
   try {
@@ -106,7 +132,7 @@ async function main() {
   }
   reportUncaught(client);
   const loops = Math.max(1, Number(fn.concurrency || 1));
-  for (let i = 0; i < loops; i++) serve(address, handler, fn, loops === 1);
+  for (let i = 0; i < loops; i++) serve(i === 0 ? client : new RuntimeClient(address), handler, fn, loops === 1);
 }
 
 main();

@@ -27,7 +27,7 @@ class Channel {
   }
 }
 
-async function start(files, { handler = 'index.handler', concurrency = 1, env = {} } = {}) {
+async function start(files, { handler = 'index.handler', concurrency = 1, env = {}, slowly = false } = {}) {
   const folder = fs.mkdtempSync(path.join(os.tmpdir(), 'davit-node-'));
   for (const [name, text] of Object.entries(files)) {
     fs.mkdirSync(path.dirname(path.join(folder, name)), { recursive: true });
@@ -40,6 +40,8 @@ async function start(files, { handler = 'index.handler', concurrency = 1, env = 
   const events = new Channel();
   const answers = new Channel();
   let polls = 0;
+  let read;
+  const reading = slowly ? new Promise((resolve) => (read = resolve)) : null;
 
   const server = http.createServer(async (request, response) => {
     const reply = (status, headers, body) => response.writeHead(status, { 'Content-Type': 'application/json', ...headers }).end(body);
@@ -49,6 +51,7 @@ async function start(files, { handler = 'index.handler', concurrency = 1, env = 
       const event = await events.take();
       return reply(200, event.headers, event.body);
     }
+    await reading;
     const parts = [];
     for await (const part of request) parts.push(part);
     const [first, id, kind] = request.url.slice(API.length).split('/');
@@ -87,6 +90,9 @@ async function start(files, { handler = 'index.handler', concurrency = 1, env = 
       return shim.answer();
     },
     exited,
+    // What was printed until now; and answers are read from now on.
+    printed: () => output,
+    read: () => read(),
     // Hangs up; gives the exit code and everything printed.
     async finish() {
       server.closeAllConnections();

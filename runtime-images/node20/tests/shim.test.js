@@ -159,6 +159,49 @@ test('a streamed answer: prelude, body, and an error in the middle as trailers',
   });
 });
 
+test('what was written before a failure arrives before it, by a pipeline as well', async () => {
+  const code = `const { pipeline } = require('node:stream/promises');
+  exports.handler = awslambda.streamifyResponse(async (event, stream) => {
+    if (event.pipe) await pipeline((async function* () { yield 'one '; yield 'two'; throw new Error('midway'); })(), stream);
+    stream.write('one ');
+    stream.write('two');
+    throw new Error('midway');
+  });`;
+  await withShim(index(code), {}, async (shim) => {
+    for (const pipe of [false, true]) {
+      const failed = await shim.call({ pipe });
+      // A pipeline throws away what its target has not taken yet.
+      assert.equal(failed.body.toString(), pipe ? 'one ' : 'one two');
+      assert.equal(JSON.parse(Buffer.from(failed.trailers['lambda-runtime-function-error-body'], 'base64')).errorMessage, 'midway');
+    }
+  });
+});
+
+test('a stream that nobody reads holds its writer up', async () => {
+  const code = `let written = 0;
+  exports.handler = awslambda.streamifyResponse(async (event, stream) => {
+    const chunk = Buffer.alloc(65536);
+    for (let i = 0; i < 400; i++) {
+      if (!stream.write(chunk)) await new Promise((resolve) => stream.once('drain', resolve));
+      written += chunk.length;
+      console.log('written', written);
+    }
+    stream.end();
+  });`;
+  const shim = await start(index(code), { slowly: true });
+  shim.send({});
+  let before;
+  do {
+    before = shim.printed();
+    await new Promise((resolve) => setTimeout(resolve, 300));
+  } while (before === '' || before !== shim.printed());
+  const written = Number(/written (\d+)\n$/.exec(before)[1]);
+  assert.ok(written < 400 * 65536, 'only the buffers of the sockets are filled');
+  shim.read();
+  assert.equal((await shim.answer()).body.length, 400 * 65536);
+  await shim.finish();
+});
+
 test('the SDK of the image can be required and imported without being bundled', { skip: !require('node:fs').existsSync('/var/runtime/node_modules') }, async () => {
   const code = `exports.handler = async () => {
     const s3 = require('@aws-sdk/client-s3');

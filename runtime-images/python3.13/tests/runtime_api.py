@@ -2,6 +2,7 @@
 
 import json
 import os
+import py_compile
 import queue
 import subprocess
 import sys
@@ -18,8 +19,8 @@ API = "/2018-06-01/runtime"
 class Answer:
     """What the runtime posted: kind is response, error or init/error."""
 
-    def __init__(self, kind, request_id, headers, body):
-        self.kind, self.request_id, self.headers, self.body = kind, request_id, headers, body
+    def __init__(self, kind, request_id, headers, body, trailers):
+        self.kind, self.request_id, self.headers, self.body, self.trailers = kind, request_id, headers, body, trailers
 
     @property
     def json(self):
@@ -29,14 +30,16 @@ class Answer:
 class Shim:
     """The shim as a process with the given files as its function."""
 
-    def __init__(self, files, handler="app.handler", concurrency=1, env=None, response_status=202):
-        self.events, self.answers = queue.Queue(), queue.Queue()
+    def __init__(self, files, handler="app.handler", concurrency=1, env=None, response_status=202, compiled=False):
+        self.events, self.answers, self.parts = queue.Queue(), queue.Queue(), queue.Queue()
         self.folder = tempfile.TemporaryDirectory()
         for name, text in files.items():
             path = os.path.join(self.folder.name, name)
             os.makedirs(os.path.dirname(path), exist_ok=True)
             with open(path, "w", encoding="utf-8") as file:
                 file.write(textwrap.dedent(text))
+            if compiled:
+                py_compile.compile(path, invalidation_mode=py_compile.PycInvalidationMode.UNCHECKED_HASH)
         self.init = {
             "function_name": "tested", "version": 7, "namespace": "default", "kind": "handler", "handler": handler,
             "env": env or {}, "memory_mb": 256, "timeout_seconds": 30, "concurrency": concurrency,
@@ -63,11 +66,24 @@ class Shim:
                 return self.answer(200, headers, body)
 
             def do_POST(self):
-                body = self.rfile.read(int(self.headers["content-length"]))
+                trailers = {}
+                if self.headers.get("transfer-encoding") == "chunked":
+                    body, trailers = self.chunks()
+                else:
+                    body = self.rfile.read(int(self.headers["content-length"]))
                 parts = self.path.removeprefix(API + "/").split("/")
                 kind, request_id = (("init/error", "") if parts[0] == "init" else (parts[2], parts[1]))
-                shim.answers.put(Answer(kind, request_id, dict(self.headers), body))
+                shim.answers.put(Answer(kind, request_id, dict(self.headers), body, trailers))
                 self.answer(response_status if kind == "response" else 202, {}, b'{"status":"OK"}')
+
+            def chunks(self):
+                body = b""
+                while size := int(self.rfile.readline(), 16):
+                    body += self.rfile.read(size)
+                    self.rfile.readline()
+                    shim.parts.put(body)
+                lines = iter(lambda: self.rfile.readline().strip().decode(), "")
+                return body, dict(line.split(": ", 1) for line in lines)
 
             def answer(self, status, headers, body):
                 self.send_response(status)

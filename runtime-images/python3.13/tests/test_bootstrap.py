@@ -1,6 +1,8 @@
 """The Python shim on a real interpreter against a small Runtime API: answers, error shapes, context, logs."""
 
+import base64
 import importlib.util
+import json
 import os
 import sys
 import unittest
@@ -130,6 +132,85 @@ class Errors(unittest.TestCase):
         self.assertEqual(self.init_error(app(""), "sys.exit")["errorType"], "Runtime.BuiltInModuleConflict")
         raised = self.init_error(app("raise RuntimeError('no database')"))
         self.assertEqual((raised["errorType"], raised["errorMessage"]), ("RuntimeError", "no database"))
+
+
+class Streams(unittest.TestCase):
+    CODE = """
+        import os, time
+        def handler(event, context):
+            if event.get("head"):
+                yield {"statusCode": 418, "headers": {"x": "y"}}
+            if event.get("early"):
+                raise ValueError("early")
+            yield event.get("first", "one ")
+            while event.get("wait") and not os.path.exists("go"):
+                time.sleep(0.01)
+            if event.get("fail"):
+                raise ValueError("midway")
+            yield b"two"
+    """
+
+    def test_a_generator_is_streamed_as_it_goes(self):
+        with Shim(app(self.CODE)) as shim:
+            shim.send({"wait": True})
+            self.assertEqual(shim.parts.get(timeout=30), b"one ")
+            open(os.path.join(shim.folder.name, "go"), "w").close()
+            answer = shim.answer()
+            self.assertEqual((answer.body, answer.trailers), (b"one two", {}))
+            self.assertEqual(answer.headers["Lambda-Runtime-Function-Response-Mode"], "streaming")
+            self.assertEqual(answer.headers["Content-Type"], "text/plain; charset=utf-8")
+            answer = shim.call({"head": True})
+            self.assertEqual(answer.body, b'{"statusCode": 418, "headers": {"x": "y"}}' + bytes(8) + b"one two")
+            self.assertEqual(answer.headers["Content-Type"], "application/vnd.awslambda.http-integration-response")
+
+    def test_a_failure_in_the_middle_is_told_by_trailers_and_one_before_it_as_usual(self):
+        with Shim(app(self.CODE)) as shim:
+            failed = shim.call({"fail": True})
+            self.assertEqual((failed.kind, failed.body), ("response", b"one "))
+            self.assertEqual(failed.trailers["Lambda-Runtime-Function-Error-Type"], "Error")
+            document = json.loads(base64.b64decode(failed.trailers["Lambda-Runtime-Function-Error-Body"]))
+            self.assertEqual((document["errorType"], document["errorMessage"]), ("ValueError", "midway"))
+            early = shim.call({"early": True})
+            self.assertEqual((early.kind, early.json["errorMessage"]), ("error", "early"))
+            self.assertEqual(shim.call({"first": 7}).kind, "response")
+            self.assertEqual(shim.call({}).body, b"one two", "the process lives on")
+            self.assertIn("[ERROR] ValueError: midway", shim.finish()[1])
+
+
+class Compiled(unittest.TestCase):
+    def test_a_module_that_was_compiled_ahead_is_the_same_as_any_other(self):
+        code = """
+            import importlib, sys
+            def handler(event, context):
+                spec = __spec__
+                return {"name": __name__, "file": __file__.split("/")[-1], "package": __package__, "doc": __doc__,
+                        "spec": [spec.name, spec.origin == __file__, spec.has_location, spec.cached == __cached__, spec.parent],
+                        "loader": [type(__loader__).__name__, __loader__ is spec.loader, __loader__.get_source(__name__)],
+                        "again": importlib.import_module("app") is sys.modules["app"], "where": handler.__code__.co_filename == __file__}
+        """
+        seen = []
+        for compiled in (False, True):
+            with Shim(app(code), compiled=compiled) as shim:
+                seen.append(shim.call({}).json)
+        self.assertEqual(seen[0], seen[1])
+        self.assertEqual(seen[1]["again"], True)
+
+    def test_packages_and_what_a_module_puts_in_its_own_place_win_and_failures_have_the_same_shape(self):
+        answer = "def handler(event, context):\n    return {!r}\n".format
+        files = {"app.py": answer("module"), "app/__init__.py": answer("package")}
+        with Shim(files, compiled=True) as shim:
+            self.assertEqual(shim.call({}).json, "package")
+        swapped = "import sys, types\nsys.modules[__name__] = types.SimpleNamespace(handler=lambda event, context: 'mine')\n"
+        with Shim(app(swapped), compiled=True) as shim:
+            self.assertEqual(shim.call({}).json, "mine")
+        errors = []
+        for compiled in (False, True):
+            with Shim(app("import nothing_here"), compiled=compiled) as shim:
+                errors.append(shim.answer().json)
+            with Shim(app("def fail():\n    raise RuntimeError('no')\nfail()"), compiled=compiled) as shim:
+                raised = shim.answer().json
+                errors.append({**raised, "stackTrace": len(raised["stackTrace"])})
+        self.assertEqual(errors[:2], errors[2:])
 
 
 class Surroundings(unittest.TestCase):
