@@ -17,6 +17,7 @@ mod policy;
 mod route;
 mod schedule;
 mod spec;
+mod template;
 mod text;
 mod token;
 mod usage;
@@ -37,14 +38,17 @@ pub use invocation::{
 };
 pub use management::{
     ArtifactAccepted, AuditView, DeadLetters, Info, InstanceView, LiveView, NewNamespace, NewSchedule,
-    NewVersion, Preview, PreviewRequest, Purged, Rollback, SecretValue, SecretView,
+    NewVersion, Preview, PreviewInstant, PreviewRequest, Purged, Rollback, SecretValue, SecretView,
 };
 pub use manifest::{Manifest, ManifestError, ManifestRoute, ManifestSchedule};
 pub use name::{AliasName, EnvName, FunctionName, NameError, NamespaceName, ScheduleName, SecretName};
 pub use policy::RetryPolicy;
 pub use route::{HostPattern, MethodMatch, PathPattern, PayloadFormat, RouteSpec};
-pub use schedule::{FireOutcome, FireView, MissedPolicy, ScheduleSpec, ScheduleView};
+pub use schedule::{
+    FireOutcome, FireView, MissedPolicy, OverlapPolicy, ScheduleSpec, ScheduleView, SkipReason, TIMING_FIELDS,
+};
 pub use spec::{Access, FunctionKind, RuntimeName, VersionSpec, limits};
+pub use template::Filling;
 pub use token::{NewToken, Role, TokenCreated, TokenView};
 pub use usage::{ColdPhases, FunctionUsage};
 pub use version::{BuildEvent, VersionState, VersionView};

@@ -76,25 +76,77 @@ pub struct NewSchedule {
     pub spec: ScheduleSpec,
 }
 
-/// A cron line to look at.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+/// A schedule's timing to look at: the fields of a schedule that say when it comes due.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct PreviewRequest {
     /// Five cron fields.
-    pub cron: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cron: Option<String>,
+    /// A steady interval.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub every: Option<String>,
+    /// One moment.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub at: Option<String>,
     /// IANA time zone; UTC without it.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub timezone: Option<String>,
+    /// No instant before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub start: Option<String>,
+    /// No instant after.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub end: Option<String>,
+    /// Width of the window over which instants are spread.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub jitter: Option<String>,
     /// How many instants, 1 to 100; 5 without it.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub count: Option<u32>,
 }
 
-/// When a cron line fires.
+impl PreviewRequest {
+    /// The schedule that has this timing.
+    pub fn spec(&self) -> ScheduleSpec {
+        let base = ScheduleSpec::default();
+        ScheduleSpec {
+            cron: self.cron.clone(),
+            every: self.every.clone(),
+            at: self.at.clone(),
+            timezone: self.timezone.clone().unwrap_or(base.timezone),
+            start: self.start.clone(),
+            end: self.end.clone(),
+            jitter: self.jitter.clone(),
+            ..ScheduleSpec::default()
+        }
+    }
+}
+
+/// When a schedule would come due.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Preview {
     /// The next instants, in order.
     pub fires: Vec<DateTime<Utc>>,
+    /// The same, as the time zone's clock shows them.
+    pub instants: Vec<PreviewInstant>,
+}
+
+/// An instant of a preview.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct PreviewInstant {
+    /// The instant.
+    pub due_at: DateTime<Utc>,
+    /// By the time zone's clock, with its offset from UTC.
+    pub local: String,
+    /// The abbreviation of the offset, such as `CEST`.
+    pub abbreviation: String,
+    /// What the clocks do at it or did since the one before, where they do something.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub clocks: Option<String>,
+    /// With jitter: it rings before this moment, at one that depends on the schedule's id.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rings_before: Option<DateTime<Utc>>,
 }
 
 /// What a gateway serves for a function at this moment.

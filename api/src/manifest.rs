@@ -9,8 +9,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     Access, Destinations, EnvName, FunctionKind, FunctionName, HostPattern, MethodMatch, MissedPolicy,
-    NamespaceName, NetworkClass, PathPattern, PayloadFormat, RetryPolicy, RouteSpec, RuntimeName,
-    ScheduleName, ScheduleSpec, SecretName, VersionSpec,
+    NamespaceName, NetworkClass, OverlapPolicy, PathPattern, PayloadFormat, RetryPolicy, RouteSpec,
+    RuntimeName, ScheduleName, ScheduleSpec, SecretName, VersionSpec,
 };
 
 /// The settings of a davit function, as written in its davit.toml.
@@ -122,17 +122,46 @@ pub struct ManifestRoute {
 pub struct ManifestSchedule {
     /// Its name, unique within the function.
     pub name: ScheduleName,
-    /// Five cron fields: minute, hour, day of month, month, day of week.
-    pub cron: String,
-    /// IANA time zone in which the fields are read, such as `Europe/Berlin`. Default: `UTC`.
+    /// Five cron fields: minute, hour, day of month, month, day of week. Or give `every`, or `at`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cron: Option<String>,
+    /// A steady interval in whole minutes, such as `15m`, `6h` or `1d`, from `start` or from the first deployment on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub every: Option<String>,
+    /// One moment: `2026-12-24T18:00` by the time zone's clock, or with an offset from UTC.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub at: Option<String>,
+    /// IANA time zone whose clock is read, such as `Europe/Berlin`. Default: `UTC`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub timezone: Option<String>,
-    /// The event; without it, a scheduled event in AWS EventBridge's shape.
+    /// No instant before this moment; written like `at`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub start: Option<String>,
+    /// No instant after this moment; written like `at`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub end: Option<String>,
+    /// Width of the window over which instants are spread, such as `30s` or `5m`; at most `1d`. Default: none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub jitter: Option<String>,
+    /// The event; without it, a scheduled event in AWS EventBridge's shape. `{{due_at}}`, `{{fired_at}}`,
+    /// `{{schedule}}`, `{{function}}` and `{{namespace}}` in its texts are filled in.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub payload: Option<serde_json::Value>,
-    /// Instants missed during downtime: `run_once` (the latest one runs, late; the default) or `skip`.
+    /// Instants missed during downtime: `run_once` (the latest one runs, late; the default), `skip`, or `run_all` (the
+    /// latest `missed_limit` run).
     #[serde(default)]
     pub missed: MissedPolicy,
+    /// How many missed instants run with `run_all`: 1 to 100. Default: 10.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 100))]
+    pub missed_limit: Option<u32>,
+    /// While the invocation of the instant before has not ended: `allow` (both run; the default), `skip`, `queue` (one
+    /// after the other) or `replace` (the earlier one is cancelled).
+    #[serde(default)]
+    pub overlap: OverlapPolicy,
+    /// How often its invocations are tried. Default: the function's own `retry`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retry: Option<RetryPolicy>,
     /// Whether it rings at all. Default: true.
     #[serde(default = "yes")]
     pub enabled: bool,
@@ -224,9 +253,17 @@ impl Manifest {
     pub fn schedule_specs(&self) -> Vec<(ScheduleName, ScheduleSpec)> {
         let spec = |s: &ManifestSchedule| ScheduleSpec {
             cron: s.cron.clone(),
+            every: s.every.clone(),
+            at: s.at.clone(),
             timezone: s.timezone.clone().unwrap_or_else(|| "UTC".into()),
+            start: s.start.clone(),
+            end: s.end.clone(),
+            jitter: s.jitter.clone(),
             payload: s.payload.clone(),
             missed: s.missed,
+            missed_limit: s.missed_limit,
+            overlap: s.overlap,
+            retry: s.retry,
             enabled: s.enabled,
         };
         self.schedules.iter().map(|s| (s.name.clone(), spec(s))).collect()
@@ -264,6 +301,13 @@ impl Manifest {
         let mut names = std::collections::HashSet::new();
         if let Some(twice) = self.schedules.iter().find(|s| !names.insert(&s.name)) {
             return named("schedules", &format!("{} is listed twice", twice.name));
+        }
+        for (name, spec) in self.schedule_specs() {
+            let timings = [&spec.cron, &spec.every, &spec.at].iter().filter(|one| one.is_some()).count();
+            if timings != 1 {
+                return named("schedules", &format!("{name}: give exactly one of cron, every and at"));
+            }
+            spec.check().map_err(|error| ("schedules".to_owned(), format!("{name}: {}", error.message)))?;
         }
         Ok(())
     }

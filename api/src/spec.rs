@@ -50,6 +50,10 @@ pub mod limits {
     pub const IDEMPOTENCY_KEY_CHARS: usize = 256;
     /// Payload of an asynchronous invocation, in bytes.
     pub const ASYNC_PAYLOAD_BYTES: usize = 1024 * 1024;
+    /// Missed instants of a schedule that may run.
+    pub const MISSED_RUNS: u32 = 100;
+    /// Schedules of one function, those of its `davit.toml` included.
+    pub const SCHEDULES: u32 = 1_000;
     /// A source archive as uploaded (compressed), in bytes.
     pub const SOURCE_BYTES: usize = 64 * 1024 * 1024;
     /// A source archive or bundle unpacked, in bytes: as at AWS.

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use chrono::{DateTime, SecondsFormat, Utc};
 use davit_api::{
     BatchAccepted, BuildEvent, DeadLetters, Digest, EnqueueAccepted, FireView, FunctionDetail, FunctionName,
     FunctionSummary, Info, InvocationBatch, InvocationId, InvocationSource, InvocationState, InvocationView,
@@ -184,6 +185,33 @@ impl Api {
         self.management.get(&self.of_function(function, "/schedules")).await
     }
 
+    /// The schedules of all functions, page by page.
+    pub(crate) async fn all_schedules(&self) -> Result<Vec<ScheduleView>> {
+        const PAGE: usize = 500;
+        let mut all: Vec<ScheduleView> = Vec::new();
+        loop {
+            let after = all.last().map(|last| format!("&after={}/{}", last.function, last.name));
+            let rest = format!("schedules?limit={PAGE}{}", after.unwrap_or_default());
+            let page: Vec<ScheduleView> = self.management.get(&self.in_namespace(&rest)).await?;
+            let last = page.len() < PAGE;
+            all.extend(page);
+            if last {
+                return Ok(all);
+            }
+        }
+    }
+
+    /// Changes the named fields; null removes one.
+    pub(crate) async fn edit_schedule(
+        &self,
+        function: &FunctionName,
+        schedule: &ScheduleName,
+        patch: &serde_json::Map<String, serde_json::Value>,
+    ) -> Result<ScheduleView> {
+        let path = self.of_schedule(function, schedule, "");
+        self.management.json(self.management.request(Method::PATCH, &path).json(patch)).await
+    }
+
     pub(crate) async fn preview(&self, request: &PreviewRequest) -> Result<Preview> {
         self.management.post("/v1/schedules/preview", request).await
     }
@@ -227,9 +255,14 @@ impl Api {
         &self,
         function: &FunctionName,
         schedule: &ScheduleName,
+        before: Option<DateTime<Utc>>,
         limit: u32,
     ) -> Result<Vec<FireView>> {
-        self.management.get(&self.of_schedule(function, schedule, &format!("/fires?limit={limit}"))).await
+        // With a Z: a plus sign would have to be encoded.
+        let text = |at: DateTime<Utc>| at.to_rfc3339_opts(SecondsFormat::AutoSi, true);
+        let before = before.map(|at| format!("&before={}", text(at))).unwrap_or_default();
+        let rest = format!("/fires?limit={limit}{before}");
+        self.management.get(&self.of_schedule(function, schedule, &rest)).await
     }
 
     pub(crate) async fn set_secret(&self, name: &SecretName, value: &str) -> Result<()> {

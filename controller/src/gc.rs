@@ -53,6 +53,10 @@ async fn collect(world: &World) {
         Ok(_) => {}
         Err(error) => tracing::warn!(%error, "cannot look after ended invocations"),
     }
+    let fires = Duration::from_secs(u64::from(world.settings.fire_days) * 24 * 3600);
+    if let Err(error) = world.registry.prune_fires(fires).await {
+        tracing::warn!(%error, "cannot remove old instants of schedules");
+    }
     if let Err(error) = world.registry.prune_route_changes().await {
         tracing::warn!(%error, "cannot remove old notes of changed routes");
     }

@@ -24,6 +24,8 @@ pub const AUDIT_DAYS: u32 = 400;
 
 /// Days that ended invocations are kept, dead letters among them, unless the operator says otherwise.
 pub const INVOCATION_DAYS: NonZeroU32 = NonZeroU32::new(7).unwrap();
+/// Days that a schedule's instants are on record, unless the operator says otherwise.
+pub const FIRE_DAYS: u32 = 30;
 
 /// Settings of the loops.
 #[derive(Debug, Clone)]
@@ -40,6 +42,8 @@ pub struct WorldSettings {
     pub audit_days: Option<NonZeroU32>,
     /// Days that ended invocations are kept.
     pub invocation_days: NonZeroU32,
+    /// Days that a schedule's instants are on record. The last one is for ever.
+    pub fire_days: u32,
     /// How builds run.
     pub build: BuildSettings,
 }
@@ -56,6 +60,7 @@ impl WorldSettings {
             bounds: Bounds { memory_mb, instances: 200, starts: host_starts(), removals: 4 },
             audit_days: NonZeroU32::new(AUDIT_DAYS),
             invocation_days: INVOCATION_DAYS,
+            fire_days: FIRE_DAYS,
             build,
         }
     }

@@ -1,6 +1,9 @@
 //! Lines that must be refused, days on which clocks change, and properties over all of them.
 
-use chrono::TimeZone;
+mod clocks;
+mod timings;
+
+use chrono::{DateTime, TimeDelta, TimeZone, Utc};
 use proptest::prelude::*;
 
 use super::*;
@@ -10,6 +13,9 @@ fn line(text: &str) -> CronLine {
 }
 fn utc(text: &str) -> DateTime<Utc> {
     text.parse().unwrap()
+}
+fn first(line: &CronLine, after: DateTime<Utc>, zone: Tz, count: usize) -> Vec<DateTime<Utc>> {
+    line.iter_after(after, zone).take(count).collect()
 }
 
 #[test]
@@ -78,23 +84,60 @@ fn a_line_that_never_fires_is_refused_at_once() {
 
 #[test]
 fn a_skipped_wall_clock_time_fires_once_after_the_gap() {
-    let fires = line("30 2 * * *").preview(utc("2026-03-28T12:00:00Z"), Tz::Europe__Berlin, 2);
+    let fires = first(&line("30 2 * * *"), utc("2026-03-28T12:00:00Z"), Tz::Europe__Berlin, 2);
     assert_eq!(fires, [utc("2026-03-29T01:00:00Z"), utc("2026-03-30T00:30:00Z")]);
 }
 
 #[test]
 fn a_repeated_wall_clock_time_fires_once() {
-    let fires = line("30 1 * * *").preview(utc("2026-10-31T12:00:00Z"), Tz::America__New_York, 2);
+    let fires = first(&line("30 1 * * *"), utc("2026-10-31T12:00:00Z"), Tz::America__New_York, 2);
     assert_eq!(fires, [utc("2026-11-01T05:30:00Z"), utc("2026-11-02T06:30:00Z")]);
 }
 
 #[test]
 fn every_hour_goes_on_through_a_repeated_hour() {
-    let fires = line("0 * * * *").preview(utc("2026-10-24T23:30:00Z"), Tz::Europe__Berlin, 3);
+    let fires = first(&line("0 * * * *"), utc("2026-10-24T23:30:00Z"), Tz::Europe__Berlin, 3);
     assert_eq!(
         fires,
         [utc("2026-10-25T00:00:00Z"), utc("2026-10-25T01:00:00Z"), utc("2026-10-25T02:00:00Z")]
     );
+}
+
+#[test]
+fn several_readings_of_a_day_are_not_lost_where_the_clocks_skip_them() {
+    // 02:00 does not exist on this day, nor do 02:00 and 02:30.
+    let fires = first(&line("0 2,14 * * *"), utc("2026-03-28T23:00:00Z"), Tz::Europe__Berlin, 2);
+    assert_eq!(fires, [utc("2026-03-29T01:00:00Z"), utc("2026-03-29T12:00:00Z")]);
+    let fires = first(&line("0,30 2 * * *"), utc("2026-03-28T23:00:00Z"), Tz::Europe__Berlin, 2);
+    assert_eq!(fires, [utc("2026-03-29T01:00:00Z"), utc("2026-03-30T00:00:00Z")], "once for both");
+    // In autumn each comes once, in the first half of the repeated hour.
+    let fires = first(&line("0,30 2 * * *"), utc("2026-10-24T22:00:00Z"), Tz::Europe__Berlin, 3);
+    assert_eq!(fires, ["2026-10-25T00:00:00Z", "2026-10-25T00:30:00Z", "2026-10-26T01:00:00Z"].map(utc));
+}
+
+#[test]
+fn a_day_that_does_not_exist_fires_once_at_its_end() {
+    // Samoa left out 30 December 2011: after 29 December 23:59 came 31 December 00:00.
+    let fires = first(&line("0 9 * * *"), utc("2011-12-29T00:00:00Z"), Tz::Pacific__Apia, 3);
+    assert_eq!(fires, ["2011-12-29T19:00:00Z", "2011-12-30T10:00:00Z", "2011-12-30T19:00:00Z"].map(utc));
+    let hourly = first(&line("0 * * * *"), utc("2011-12-30T08:30:00Z"), Tz::Pacific__Apia, 2);
+    assert_eq!(hourly, ["2011-12-30T09:00:00Z", "2011-12-30T10:00:00Z"].map(utc));
+}
+
+#[test]
+fn the_shortest_interval_of_a_line_is_known() {
+    for (text, minutes) in [
+        ("* * * * *", 1),
+        ("*/15 * * * *", 15),
+        ("0,50 * * * *", 10),
+        ("0 3 * * *", 1_440),
+        ("0,59 0,23 * * *", 1),
+        ("0,59 0,23 1 * *", 59),
+        ("0 0 1 1 *", 2_880),
+        ("7 1-3,9 * * MON,WED", 60),
+    ] {
+        assert_eq!(line(text).shortest(), TimeDelta::minutes(minutes), "{text}");
+    }
 }
 
 #[test]
@@ -114,16 +157,6 @@ fn zones_are_iana_names_exactly() {
     }
 }
 
-const ZONES: [Tz; 8] = [
-    Tz::UTC,
-    Tz::Europe__Berlin,
-    Tz::America__New_York,
-    Tz::America__Sao_Paulo,
-    Tz::Australia__Lord_Howe,
-    Tz::Asia__Kathmandu,
-    Tz::Africa__Casablanca,
-    Tz::Pacific__Chatham,
-];
 const LINES: [&str; 9] = [
     "* * * * *",
     "*/7 * * * *",
@@ -139,21 +172,21 @@ const LINES: [&str; 9] = [
 proptest! {
     #[test]
     fn the_next_instant_is_later_and_on_a_whole_minute(
-        seconds in 1_700_000_000i64..2_600_000_000, nanos in 0u32..1_000_000_000, zone in 0usize..8, l in 0usize..9,
+        seconds in 1_700_000_000i64..2_600_000_000, nanos in 0u32..1_000_000_000, zone in 0..clocks::ZONES.len(), l in 0usize..9,
     ) {
         let after = Utc.timestamp_opt(seconds, nanos).unwrap();
-        let next = line(LINES[l]).next_after(after, ZONES[zone]).unwrap();
+        let next = line(LINES[l]).next_after(after, clocks::ZONES[zone]).unwrap();
         prop_assert!(next > after);
         prop_assert_eq!(next.timestamp() % 60, 0);
     }
 
     #[test]
-    fn nothing_is_skipped_between_two_instants(seconds in 1_700_000_000i64..2_000_000_000, zone in 0usize..8, l in 0usize..9) {
+    fn nothing_is_skipped_between_two_instants(seconds in 1_700_000_000i64..2_000_000_000, zone in 0..clocks::ZONES.len(), l in 0usize..9) {
         let after = Utc.timestamp_opt(seconds, 0).unwrap();
         let line = line(LINES[l]);
-        let next = line.next_after(after, ZONES[zone]).unwrap();
+        let next = line.next_after(after, clocks::ZONES[zone]).unwrap();
         let middle = after + (next - after) / 2;
-        prop_assert_eq!(line.next_after(middle, ZONES[zone]), Some(next));
+        prop_assert_eq!(line.next_after(middle, clocks::ZONES[zone]), Some(next));
     }
 
     #[test]

@@ -10,7 +10,8 @@ def handler(event, context):
         due = datetime.fromisoformat(event["time"].replace("Z", "+00:00"))
         kind, days = "nightly", 1
     else:
-        due = datetime.now(timezone.utc)
+        # A schedule's own payload can carry the instant: `{{due_at}}`.
+        due = datetime.fromisoformat(event["due"].replace("Z", "+00:00")) if "due" in event else datetime.now(timezone.utc)
         kind, days = event.get("report", "on demand"), int(event.get("days", 1))
 
     # Stands for a query: takings per hour that depend on nothing but the hour, so runs can be compared.

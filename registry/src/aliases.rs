@@ -98,14 +98,25 @@ async fn become_ready(conn: &mut PgConnection, version: VersionId) -> Result<()>
 }
 
 async fn go_live(conn: &mut PgConnection, function: FunctionId, version: VersionId) -> Result<()> {
-    sqlx::query(
-        "insert into aliases (function_id, name, version_id) values ($1, 'live', $2)
-         on conflict (function_id, name) do update set version_id = excluded.version_id, moved_at = clock_timestamp()",
+    let moved = sqlx::query(
+        "update aliases set version_id = $2, moved_at = clock_timestamp() where function_id = $1 and name = 'live'",
     )
     .bind(function.0)
     .bind(version.0)
     .execute(&mut *conn)
     .await?;
+    if moved.rows_affected() == 0 {
+        sqlx::query("insert into aliases (function_id, name, version_id) values ($1, 'live', $2)")
+            .bind(function.0)
+            .bind(version.0)
+            .execute(&mut *conn)
+            .await?;
+        // What was scheduled before there was anything to call is due from now on.
+        sqlx::query("update schedules set due_from = clock_timestamp() where function_id = $1 and next_due_at is null")
+            .bind(function.0)
+            .execute(&mut *conn)
+            .await?;
+    }
     let row = sqlx::query("select spec, schedules from versions where id = $1")
         .bind(version.0)
         .fetch_one(&mut *conn)
@@ -157,11 +168,9 @@ async fn put_schedules(
         .execute(&mut *conn)
         .await?;
     for (name, spec) in schedules {
-        sqlx::query(
-            "insert into schedules (id, function_id, name, spec, enabled, from_manifest) values ($1, $2, $3, $4, $5, true)
-             on conflict (function_id, name) do update set from_manifest = true, spec = excluded.spec,
-                enabled = case when schedules.spec = excluded.spec then schedules.enabled else excluded.enabled end,
-                next_due_at = case when schedules.spec = excluded.spec then schedules.next_due_at end",
+        let made = sqlx::query(
+            "insert into schedules (id, function_id, name, spec, enabled, from_manifest, due_from)
+             values ($1, $2, $3, $4, $5, true, clock_timestamp()) on conflict do nothing",
         )
         .bind(davit_api::ScheduleId::new().0)
         .bind(function.0)
@@ -170,6 +179,21 @@ async fn put_schedules(
         .bind(spec.enabled)
         .execute(&mut *conn)
         .await?;
+        if made.rows_affected() == 1 {
+            continue;
+        }
+        let there = sqlx::query(
+            "update schedules set from_manifest = true where function_id = $1 and name = $2
+             returning id, spec is distinct from $3 as differs",
+        )
+        .bind(function.0)
+        .bind(name.as_str())
+        .bind(to_json(spec)?)
+        .fetch_one(&mut *conn)
+        .await?;
+        if there.try_get("differs")? {
+            crate::schedules::put(conn, davit_api::ScheduleId(there.try_get("id")?), spec).await?;
+        }
     }
     Ok(())
 }

@@ -1,117 +1,104 @@
 //! Fires: one row an instant of a schedule. Its primary key is what makes an instant happen once, however
 //! many gateways ring.
 
+mod ring;
+
+use std::time::Duration;
+
 use chrono::{DateTime, Utc};
-use davit_api::{FireView, FunctionName, InvocationId, NamespaceName, ScheduleId, ScheduleName};
+use davit_api::{
+    FireView, FunctionName, InvocationId, NamespaceName, OverlapPolicy, ScheduleId, ScheduleName, SkipReason,
+};
 use sqlx::Row;
-use sqlx::postgres::PgConnection;
+use sqlx::postgres::PgRow;
+use uuid::Uuid;
 
-use crate::rows::parsed;
+use crate::rows::{parsed, parsed_opt};
 use crate::{Registry, RegistryError, Result, Topic};
+use ring::{Done, carry_out};
 
-async fn miss(conn: &mut PgConnection, schedule: ScheduleId, missed: &[DateTime<Utc>]) -> Result<()> {
-    sqlx::query(
-        "insert into fires (schedule_id, due_at, outcome) select $1, m, 'missed' from unnest($2::timestamptz[]) as m
-         on conflict do nothing",
-    )
-    .bind(schedule.0)
-    .bind(missed)
-    .execute(conn)
-    .await?;
-    Ok(())
+pub(crate) use ring::ordering_key;
+
+/// Rows that one statement removes: a bound on how long it holds its locks.
+const PRUNED_AT_ONCE: i64 = 5_000;
+
+/// What a gateway decided about a schedule that it read.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Due {
+    /// Which.
+    pub schedule: ScheduleId,
+    /// The revision that was read; at another one nothing happens.
+    pub revision: i64,
+    /// The next instant that was read; likewise.
+    pub stored: Option<DateTime<Utc>>,
+    /// What happens while the invocation of the instant before has not ended. With `skip` and `replace` there is at most
+    /// one of `fires`.
+    pub overlap: OverlapPolicy,
+    /// Instants to fire, in order.
+    pub fires: Vec<Fire>,
+    /// Instants to record and not to fire.
+    pub passed: Vec<Passed>,
+    /// The next instant from then on; none ends the schedule.
+    pub next: Option<DateTime<Utc>>,
+}
+
+/// An instant to fire.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Fire {
+    /// By the schedule.
+    pub due_at: DateTime<Utc>,
+    /// With its jitter.
+    pub planned_at: DateTime<Utc>,
+    /// The event.
+    pub payload: Vec<u8>,
+}
+
+/// An instant that is recorded only.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Passed {
+    /// By the schedule.
+    pub due_at: DateTime<Utc>,
+    /// Why it is skipped; none means missed.
+    pub skipped: Option<SkipReason>,
+}
+
+/// What was carried out for one schedule.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Rung {
+    /// Which.
+    pub schedule: ScheduleId,
+    /// The invocations that were accepted for its instants, in order.
+    pub fired: Vec<(DateTime<Utc>, InvocationId)>,
 }
 
 impl Registry {
-    /// Records that an instant has come: accepts its invocation, records the missed ones before it and moves
-    /// the schedule on, all or nothing. `None`: another gateway was first, or it no longer rings.
-    pub async fn fire(
-        &self,
-        schedule: ScheduleId,
-        due_at: DateTime<Utc>,
-        next_due: Option<DateTime<Utc>>,
-        missed: &[DateTime<Utc>],
-        payload: Vec<u8>,
-    ) -> Result<Option<InvocationId>> {
-        let missed = missed.to_vec();
-        let fired = self
-            .transact(move |conn| {
-                Box::pin(async move {
-                    let id = InvocationId::new();
-                    let first = sqlx::query(
-                        "insert into fires (schedule_id, due_at, outcome, invocation_id)
-                         select s.id, $2, 'fired', $3 from schedules s where s.id = $1 and s.enabled
-                         on conflict do nothing",
-                    )
-                    .bind(schedule.0)
-                    .bind(due_at)
-                    .bind(id.0)
-                    .execute(&mut *conn)
-                    .await?;
-                    if first.rows_affected() == 0 {
-                        return Ok(None);
-                    }
-                    let accepted = sqlx::query(
-                        "insert into invocations (id, namespace_id, function_id, source, payload, policy, run_at)
-                         select $2, f.namespace_id, f.id, 'schedule', $3, coalesce(v.spec->'retry', '{}'), clock_timestamp()
-                         from schedules s join functions f on f.id = s.function_id
-                         join aliases a on a.function_id = f.id and a.name = 'live'
-                         join versions v on v.id = a.version_id where s.id = $1 and f.deleted_at is null",
-                    )
-                    .bind(schedule.0)
-                    .bind(id.0)
-                    .bind(payload)
-                    .execute(&mut *conn)
-                    .await?;
-                    if accepted.rows_affected() == 0 {
-                        return Err(RegistryError::conflict("the function has no live version"));
-                    }
-                    miss(conn, schedule, &missed).await?;
-                    sqlx::query("update schedules set next_due_at = $2 where id = $1")
-                        .bind(schedule.0)
-                        .bind(next_due)
-                        .execute(&mut *conn)
-                        .await?;
-                    Ok(Some(id))
-                })
-            })
-            .await?;
-        if fired.is_some() {
+    /// Carries out what a gateway decided, in one transaction for all of them: accepts the invocations of instants that
+    /// have come, records the others, and moves the schedules on. Those that somebody else works on or has moved on, that
+    /// were edited or no longer ring are left out of the answer; nothing happened to them. The caller bounds how many.
+    pub async fn ring(&self, dues: Vec<Due>) -> Result<Vec<Rung>> {
+        if dues.is_empty() {
+            return Ok(Vec::new());
+        }
+        let Done { rung, cancelled } = self.transact(move |conn| Box::pin(carry_out(conn, dues))).await?;
+        if cancelled {
+            self.poke(Topic::Cancels);
+        }
+        if rung.iter().any(|rung| !rung.fired.is_empty()) {
             self.poke(Topic::Queue);
         }
-        Ok(fired)
+        Ok(rung)
     }
 
-    /// Records instants as missed and moves the schedule on, when its policy runs none of them.
-    pub async fn record_missed(
-        &self,
-        schedule: ScheduleId,
-        missed: &[DateTime<Utc>],
-        next_due: Option<DateTime<Utc>>,
-    ) -> Result<()> {
-        let missed = missed.to_vec();
-        self.transact(move |conn| {
-            Box::pin(async move {
-                miss(conn, schedule, &missed).await?;
-                sqlx::query("update schedules set next_due_at = $2 where id = $1")
-                    .bind(schedule.0)
-                    .bind(next_due)
-                    .execute(&mut *conn)
-                    .await?;
-                Ok(())
-            })
-        })
-        .await
-    }
-
-    /// A schedule's last instants, newest first; `not_found` when there is no such schedule.
+    /// A schedule's recorded instants before another one, newest first; `not_found` when there is no such schedule.
     pub async fn list_fires(
         &self,
         namespace: &NamespaceName,
         function: &FunctionName,
         schedule: &ScheduleName,
+        before: Option<DateTime<Utc>>,
         limit: u32,
     ) -> Result<Vec<FireView>> {
-        let id: Option<uuid::Uuid> = sqlx::query_scalar(
+        let id: Option<Uuid> = sqlx::query_scalar(
             "select s.id from schedules s join functions f on f.id = s.function_id
              join namespaces n on n.id = f.namespace_id
              where n.name = $1 and f.name = $2 and s.name = $3 and f.deleted_at is null",
@@ -124,22 +111,48 @@ impl Registry {
         // A schedule that has not rung yet and one that does not exist must not look alike.
         let id = id.ok_or_else(|| RegistryError::not_found("schedule", schedule))?;
         let rows = sqlx::query(
-            "select due_at, recorded_at, outcome, invocation_id from fires where schedule_id = $1
-             order by due_at desc limit $2",
+            "select e.*, coalesce((select state from invocations i where i.id = e.invocation_id),
+                (select state from ended_invocations i where i.id = e.invocation_id limit 1)) as invocation_state
+             from fires e where e.schedule_id = $1 and e.due_at < coalesce($2, 'infinity') order by e.due_at desc limit $3",
         )
         .bind(id)
+        .bind(before)
         .bind(i64::from(limit.min(1000)))
         .fetch_all(&self.pool)
         .await?;
-        rows.iter()
-            .map(|row| {
-                Ok(FireView {
-                    due_at: row.try_get("due_at")?,
-                    recorded_at: row.try_get("recorded_at")?,
-                    outcome: parsed(row, "outcome")?,
-                    invocation_id: row.try_get::<Option<_>, _>("invocation_id")?.map(InvocationId),
-                })
-            })
-            .collect()
+        rows.iter().map(view).collect()
     }
+
+    /// Removes records of instants that are older than so many days, but for each schedule's last, and says how many
+    /// went.
+    pub async fn prune_fires(&self, keep: Duration) -> Result<u64> {
+        let done = sqlx::query(
+            "delete from fires e using (select schedule_id, due_at from fires old
+                where recorded_at < clock_timestamp() - make_interval(secs => $1)
+                    and exists (select from fires later where later.schedule_id = old.schedule_id and later.due_at > old.due_at)
+                order by recorded_at limit $2) as old
+             where e.schedule_id = old.schedule_id and e.due_at = old.due_at",
+        )
+        .bind(keep.as_secs_f64())
+        .bind(PRUNED_AT_ONCE)
+        .execute(&self.pool)
+        .await?;
+        Ok(done.rows_affected())
+    }
+}
+
+fn view(row: &PgRow) -> Result<FireView> {
+    let due_at: DateTime<Utc> = row.try_get("due_at")?;
+    let planned_at: Option<DateTime<Utc>> = row.try_get("planned_at")?;
+    let recorded_at: DateTime<Utc> = row.try_get("recorded_at")?;
+    Ok(FireView {
+        due_at,
+        planned_at,
+        recorded_at,
+        late_ms: (recorded_at - planned_at.unwrap_or(due_at)).num_milliseconds().max(0),
+        outcome: parsed(row, "outcome")?,
+        reason: parsed_opt(row, "reason")?,
+        invocation_id: row.try_get::<Option<_>, _>("invocation_id")?.map(InvocationId),
+        invocation_state: parsed_opt(row, "invocation_state")?,
+    })
 }

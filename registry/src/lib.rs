@@ -46,6 +46,7 @@ pub use builds::BuildJob;
 pub use changes::{Changes, Topic};
 pub use demand::DemandRow;
 pub use error::RegistryError;
+pub use fires::{Due, Fire, Passed, Rung};
 pub use gateways::{GatewayRow, LEASE as GATEWAY_LEASE};
 pub use instances::{InstanceRow, InstanceUpdate};
 pub use lease::Fence;
@@ -57,7 +58,7 @@ pub use queue::{
 pub use routing::{
     AsRead, Keep, RoutedFunction, RoutingChanges, RoutingNews, RoutingPosition, RoutingSnapshot, TokenHash,
 };
-pub use schedules::ScheduleRow;
+pub use schedules::{ScheduleRow, SchedulesDue};
 pub use secrets::{MasterKey, SecretRow};
 pub use tokens::{FoundToken, hash_token};
 pub use usage::UsageDelta;

@@ -1,17 +1,28 @@
 //! Schedules: when functions are called by the clock. The next instant is computed by the gateway's cron and
 //! kept here, so that a restart neither forgets nor repeats one.
 
-use chrono::{DateTime, Utc};
+mod edit;
+
+use std::collections::HashMap;
+
+use chrono::{DateTime, TimeDelta, Utc};
 use davit_api::{
-    FunctionId, FunctionName, InvocationId, NamespaceName, ScheduleId, ScheduleName, ScheduleSpec,
-    ScheduleView,
+    FunctionId, FunctionName, NamespaceName, ScheduleId, ScheduleName, ScheduleSpec, ScheduleView,
 };
 use sqlx::Row;
 use sqlx::postgres::PgRow;
 
 use crate::namespaces::function_of;
-use crate::rows::{json, parsed, to_json};
-use crate::{Audited, Registry, RegistryError, Result, Topic};
+use crate::rows::{count32, json, parsed};
+use crate::{Registry, RegistryError, Result};
+
+pub(crate) use edit::put;
+
+/// Schedules that one read answers; what is left is read when these have moved on.
+const MOST_READ: i64 = 10_000;
+/// What a schedule looks like from outside.
+const VIEW: &str = "s.*, f.name as function,
+    (select max(due_at) from fires where schedule_id = s.id) as last_due_at";
 
 /// A schedule as the alarm needs it.
 #[derive(Debug, Clone, PartialEq)]
@@ -26,14 +37,29 @@ pub struct ScheduleRow {
     pub function: FunctionName,
     /// Its name.
     pub name: ScheduleName,
-    /// Its settings, of which `enabled` is the one in force.
+    /// Its settings, of which `enabled` is the one in force, without the payload: see [`Registry::schedule_payloads`].
     pub spec: ScheduleSpec,
-    /// Whether it rings: false while paused.
-    pub enabled: bool,
-    /// The next instant; none when it was never computed, or there is none.
+    /// Size of the payload in bytes; 0 without one.
+    pub payload_bytes: u32,
+    /// Counts its edits.
+    pub revision: i64,
+    /// The next instant; none when it is not computed yet.
     pub next_due_at: Option<DateTime<Utc>>,
+    /// From when on instants are due, while none is computed.
+    pub due_from: Option<DateTime<Utc>>,
     /// When the schedule was made: instants before it were never due.
     pub created_at: DateTime<Utc>,
+}
+
+/// What there is to see to, and when that was, by the one clock that all gateways share.
+#[derive(Debug, Clone, PartialEq)]
+pub struct SchedulesDue {
+    /// The database's time.
+    pub now: DateTime<Utc>,
+    /// Schedules, by their next instant.
+    pub rows: Vec<ScheduleRow>,
+    /// Whether there are more of them than one read answers.
+    pub more: bool,
 }
 
 fn spec(row: &PgRow) -> Result<ScheduleSpec> {
@@ -47,61 +73,129 @@ fn view(row: &PgRow) -> Result<ScheduleView> {
     let next: Option<DateTime<Utc>> = row.try_get("next_due_at")?;
     Ok(ScheduleView {
         id: ScheduleId(row.try_get("id")?),
+        function: parsed(row, "function")?,
         name: parsed(row, "name")?,
         from_manifest: row.try_get("from_manifest")?,
+        created_at: row.try_get("created_at")?,
         next_due_at: next.filter(|_| spec.enabled),
         last_due_at: row.try_get("last_due_at")?,
         spec,
     })
 }
 
+fn due_row(row: &PgRow) -> Result<ScheduleRow> {
+    Ok(ScheduleRow {
+        id: ScheduleId(row.try_get("id")?),
+        function_id: FunctionId(row.try_get("function_id")?),
+        namespace: parsed(row, "namespace")?,
+        function: parsed(row, "function")?,
+        name: parsed(row, "name")?,
+        spec: spec(row)?,
+        payload_bytes: count32(row, "payload_bytes")?,
+        revision: row.try_get("revision")?,
+        next_due_at: row.try_get("next_due_at")?,
+        due_from: row.try_get("due_from")?,
+        created_at: row.try_get("created_at")?,
+    })
+}
+
 impl Registry {
-    /// Schedules that ring before `before` or whose next instant is not computed yet, of functions that have a live
+    /// Schedules whose next instant is less than `within` away or is not computed yet, of functions that have a live
     /// version. The others need nothing until then.
-    pub async fn schedules_due(&self, before: DateTime<Utc>) -> Result<Vec<ScheduleRow>> {
+    pub async fn schedules_due(&self, within: TimeDelta) -> Result<SchedulesDue> {
         let rows = sqlx::query(
-            "select s.*, n.name as namespace, f.name as function from schedules s
-             join functions f on f.id = s.function_id join namespaces n on n.id = f.namespace_id
-             where s.enabled and (s.next_due_at is null or s.next_due_at < $1) and f.deleted_at is null
-                and exists (select from aliases a where a.function_id = f.id and a.name = 'live') order by s.id",
+            "select s.id, s.function_id, s.name, s.spec - 'payload' as spec, s.enabled, s.revision, s.next_due_at,
+                s.due_from, s.created_at, coalesce(octet_length((s.spec->'payload')::text), 0) as payload_bytes,
+                n.name as namespace, f.name as function, clock_timestamp() as now
+             from schedules s join functions f on f.id = s.function_id join namespaces n on n.id = f.namespace_id
+             where s.enabled and not s.ended and f.deleted_at is null
+                and (s.next_due_at is null or s.next_due_at < clock_timestamp() + make_interval(secs => $1))
+                and exists (select from aliases a where a.function_id = f.id and a.name = 'live')
+             order by s.next_due_at nulls first, s.id limit $2",
         )
-        .bind(before)
+        .bind(within.as_seconds_f64())
+        .bind(MOST_READ)
         .fetch_all(&self.pool)
         .await?;
-        rows.iter()
-            .map(|row| {
-                Ok(ScheduleRow {
-                    id: ScheduleId(row.try_get("id")?),
-                    function_id: FunctionId(row.try_get("function_id")?),
-                    namespace: parsed(row, "namespace")?,
-                    function: parsed(row, "function")?,
-                    name: parsed(row, "name")?,
-                    spec: spec(row)?,
-                    enabled: row.try_get("enabled")?,
-                    next_due_at: row.try_get("next_due_at")?,
-                    created_at: row.try_get("created_at")?,
-                })
-            })
-            .collect()
+        // Taken before the rows are looked at, so that a moment that passes meanwhile makes nothing early.
+        let now = match rows.first() {
+            Some(row) => row.try_get("now")?,
+            None => self.now().await?,
+        };
+        let read = |row: &PgRow| match due_row(row) {
+            Ok(row) => Some(row),
+            Err(error) => {
+                // A newer davit may have written it. It must not keep the others from ringing.
+                tracing::warn!(%error, "a schedule cannot be read");
+                None
+            }
+        };
+        let more = rows.len() as i64 >= MOST_READ;
+        Ok(SchedulesDue { now, rows: rows.iter().filter_map(read).collect(), more })
     }
 
-    /// Stores a computed next instant, unless the schedule has moved on since `seen` was read.
-    pub async fn set_next_due(
+    /// The database's time: the one clock that all gateways share.
+    pub async fn now(&self) -> Result<DateTime<Utc>> {
+        Ok(sqlx::query_scalar("select clock_timestamp()").fetch_one(&self.pool).await?)
+    }
+
+    /// The payloads of schedules that have one.
+    pub async fn schedule_payloads(
         &self,
-        schedule: ScheduleId,
-        seen: Option<DateTime<Utc>>,
-        next: Option<DateTime<Utc>>,
-    ) -> Result<bool> {
-        let done = sqlx::query(
-            "update schedules set next_due_at = $3 where id = $1 and next_due_at is not distinct from $2
-             and next_due_at is distinct from $3",
+        schedules: &[ScheduleId],
+    ) -> Result<HashMap<ScheduleId, serde_json::Value>> {
+        if schedules.is_empty() {
+            return Ok(HashMap::new());
+        }
+        let rows = sqlx::query(
+            "select id, spec->'payload' as payload from schedules where id = any($1) and spec ? 'payload'",
         )
-        .bind(schedule.0)
-        .bind(seen)
-        .bind(next)
-        .execute(&self.pool)
+        .bind(schedules.iter().map(|id| id.0).collect::<Vec<_>>())
+        .fetch_all(&self.pool)
         .await?;
-        Ok(done.rows_affected() == 1)
+        rows.iter().map(|row| Ok((ScheduleId(row.try_get("id")?), row.try_get("payload")?))).collect()
+    }
+
+    /// One schedule.
+    pub async fn schedule(
+        &self,
+        namespace: &NamespaceName,
+        function: &FunctionName,
+        name: &ScheduleName,
+    ) -> Result<ScheduleView> {
+        let row = sqlx::query(sqlx::AssertSqlSafe(format!(
+            "select {VIEW} from schedules s join functions f on f.id = s.function_id
+             join namespaces n on n.id = f.namespace_id
+             where n.name = $1 and f.name = $2 and s.name = $3 and f.deleted_at is null"
+        )))
+        .bind(namespace.as_str())
+        .bind(function.as_str())
+        .bind(name.as_str())
+        .fetch_optional(&self.pool)
+        .await?;
+        view(&row.ok_or_else(|| RegistryError::not_found("schedule", name))?)
+    }
+
+    /// A namespace's schedules after one of them, by function and name.
+    pub async fn list_schedules_of_namespace(
+        &self,
+        namespace: &NamespaceName,
+        after: Option<(&FunctionName, &ScheduleName)>,
+        limit: u32,
+    ) -> Result<Vec<ScheduleView>> {
+        let id = self.namespace_id(namespace).await?;
+        let rows = sqlx::query(sqlx::AssertSqlSafe(format!(
+            "select {VIEW} from schedules s join functions f on f.id = s.function_id
+             where f.namespace_id = $1 and f.deleted_at is null and (f.name, s.name) > ($2, $3)
+             order by f.name, s.name limit $4"
+        )))
+        .bind(id.0)
+        .bind(after.map_or("", |(function, _)| function.as_str()))
+        .bind(after.map_or("", |(_, schedule)| schedule.as_str()))
+        .bind(i64::from(limit.min(1000)))
+        .fetch_all(&self.pool)
+        .await?;
+        rows.iter().map(view).collect()
     }
 
     /// A function's schedules, by name.
@@ -112,159 +206,13 @@ impl Registry {
     ) -> Result<Vec<ScheduleView>> {
         let mut conn = self.pool.acquire().await?;
         let (_, id) = function_of(&mut conn, namespace, function).await?;
-        let rows = sqlx::query(
-            "select s.*, (select max(due_at) from fires where schedule_id = s.id) as last_due_at
-             from schedules s where s.function_id = $1 order by s.name",
-        )
+        let rows = sqlx::query(sqlx::AssertSqlSafe(format!(
+            "select {VIEW} from schedules s join functions f on f.id = s.function_id
+             where s.function_id = $1 order by s.name"
+        )))
         .bind(id.0)
         .fetch_all(&mut *conn)
         .await?;
         rows.iter().map(view).collect()
-    }
-}
-
-impl Audited {
-    /// Adds a schedule by hand.
-    pub async fn add_schedule(
-        &self,
-        namespace: &NamespaceName,
-        function: &FunctionName,
-        name: &ScheduleName,
-        spec: &ScheduleSpec,
-    ) -> Result<ScheduleView> {
-        let (namespace, function, name) = (namespace.clone(), function.clone(), name.clone());
-        let (spec, enabled) = (to_json(spec)?, spec.enabled);
-        self.change_named(move |conn| {
-            Box::pin(async move {
-                let (_, id) = function_of(conn, &namespace, &function).await?;
-                let row = sqlx::query(
-                    "insert into schedules (id, function_id, name, spec, enabled, from_manifest)
-                     values ($1, $2, $3, $4, $5, false) returning *, null::timestamptz as last_due_at",
-                )
-                .bind(ScheduleId::new().0)
-                .bind(id.0)
-                .bind(name.as_str())
-                .bind(spec)
-                .bind(enabled)
-                .fetch_one(conn)
-                .await?;
-                Ok((view(&row)?, format!("{function}/{name}")))
-            })
-        })
-        .await
-    }
-
-    /// Stops a schedule from ringing. Instants that pass meanwhile are not missed: they were not due.
-    pub async fn pause_schedule(
-        &self,
-        namespace: &NamespaceName,
-        function: &FunctionName,
-        name: &ScheduleName,
-    ) -> Result<ScheduleView> {
-        self.switch_schedule(namespace, function, name, "update schedules s set enabled = false").await
-    }
-
-    /// Lets it ring again, from the next instant after now.
-    pub async fn resume_schedule(
-        &self,
-        namespace: &NamespaceName,
-        function: &FunctionName,
-        name: &ScheduleName,
-    ) -> Result<ScheduleView> {
-        let set = "update schedules s set enabled = true,
-            next_due_at = case when s.enabled then s.next_due_at end";
-        self.switch_schedule(namespace, function, name, set).await
-    }
-
-    async fn switch_schedule(
-        &self,
-        namespace: &NamespaceName,
-        function: &FunctionName,
-        name: &ScheduleName,
-        set: &'static str,
-    ) -> Result<ScheduleView> {
-        let (namespace, function, name) = (namespace.clone(), function.clone(), name.clone());
-        self.change(move |conn| {
-            Box::pin(async move {
-                let row = sqlx::query(sqlx::AssertSqlSafe(format!(
-                    "{set} from functions f join namespaces n on n.id = f.namespace_id
-                     where s.function_id = f.id and n.name = $1 and f.name = $2 and s.name = $3 and f.deleted_at is null
-                     returning s.*, (select max(due_at) from fires where schedule_id = s.id) as last_due_at"
-                )))
-                .bind(namespace.as_str())
-                .bind(function.as_str())
-                .bind(name.as_str())
-                .fetch_optional(conn)
-                .await?;
-                view(&row.ok_or_else(|| RegistryError::not_found("schedule", name))?)
-            })
-        })
-        .await
-    }
-
-    /// Removes a schedule and its record of instants.
-    pub async fn remove_schedule(
-        &self,
-        namespace: &NamespaceName,
-        function: &FunctionName,
-        name: &ScheduleName,
-    ) -> Result<()> {
-        let (namespace, function, name) = (namespace.clone(), function.clone(), name.clone());
-        self.change(move |conn| {
-            Box::pin(async move {
-                let done = sqlx::query(
-                    "delete from schedules s using functions f, namespaces n where s.function_id = f.id
-                     and n.id = f.namespace_id and n.name = $1 and f.name = $2 and s.name = $3 and f.deleted_at is null",
-                )
-                .bind(namespace.as_str())
-                .bind(function.as_str())
-                .bind(name.as_str())
-                .execute(conn)
-                .await?;
-                if done.rows_affected() == 0 {
-                    return Err(RegistryError::not_found("schedule", name));
-                }
-                Ok(())
-            })
-        })
-        .await
-    }
-
-    /// Accepts an invocation as the schedule would, now and besides its instants.
-    pub async fn run_schedule_now(
-        &self,
-        namespace: &NamespaceName,
-        function: &FunctionName,
-        name: &ScheduleName,
-        payload: Vec<u8>,
-    ) -> Result<InvocationId> {
-        let (namespace, function, name) = (namespace.clone(), function.clone(), name.clone());
-        let id = self
-            .change(move |conn| {
-                Box::pin(async move {
-                    let id = InvocationId::new();
-                    let done = sqlx::query(
-                        "insert into invocations (id, namespace_id, function_id, source, payload, policy, run_at)
-                         select $1, f.namespace_id, f.id, 'schedule', $5, coalesce(v.spec->'retry', '{}'), clock_timestamp()
-                         from schedules s join functions f on f.id = s.function_id join namespaces n on n.id = f.namespace_id
-                         join aliases a on a.function_id = f.id and a.name = 'live' join versions v on v.id = a.version_id
-                         where n.name = $2 and f.name = $3 and s.name = $4 and f.deleted_at is null",
-                    )
-                    .bind(id.0)
-                    .bind(namespace.as_str())
-                    .bind(function.as_str())
-                    .bind(name.as_str())
-                    .bind(payload)
-                    .execute(conn)
-                    .await?;
-                    if done.rows_affected() == 0 {
-                        return Err(RegistryError::not_found("schedule of a live function named", name));
-                    }
-                    Ok(id)
-                })
-            })
-            .await?;
-        self.registry.poke(Topic::Queue);
-        Ok(id)
     }
 }

@@ -68,6 +68,12 @@ impl TestDatabase {
         &self.registry
     }
 
+    /// How many transactions recorded the fires that there are.
+    pub async fn fire_transactions(&self) -> i64 {
+        let count = sqlx::query_scalar("select count(distinct xmin::text) from fires");
+        count.fetch_one(&self.registry.pool).await.unwrap_or_else(|error| panic!("cannot count: {error}"))
+    }
+
     /// Its address, for what connects by itself.
     pub fn url(&self) -> &str {
         &self.url

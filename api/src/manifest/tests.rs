@@ -46,6 +46,17 @@ payload = { kind = "report", days = [1, 2] }
 missed = "skip"
 enabled = false
 
+[[schedules]]
+name = "often"
+every = "15m"
+start = "2030-01-01T00:00"
+end = "2031-01-01T00:00"
+jitter = "1m"
+missed = "run_all"
+missed_limit = 5
+overlap = "queue"
+retry = { max_attempts = 1 }
+
 [retry]
 max_attempts = 5
 "#;
@@ -75,6 +86,20 @@ fn every_key_arrives() {
     let (name, schedule) = manifest.schedule_specs().remove(0);
     assert_eq!((name.as_str(), schedule.missed, schedule.enabled), ("nightly", MissedPolicy::Skip, false));
     assert_eq!(schedule.payload, Some(serde_json::json!({"kind": "report", "days": [1, 2]})));
+    let (_, often) = manifest.schedule_specs().remove(1);
+    let retry = RetryPolicy { max_attempts: 1, ..RetryPolicy::default() };
+    let expected = ScheduleSpec {
+        every: Some("15m".into()),
+        start: Some("2030-01-01T00:00".into()),
+        end: Some("2031-01-01T00:00".into()),
+        jitter: Some("1m".into()),
+        missed: MissedPolicy::RunAll,
+        missed_limit: Some(5),
+        overlap: OverlapPolicy::Queue,
+        retry: Some(retry),
+        ..ScheduleSpec::default()
+    };
+    assert_eq!(often, expected);
 }
 
 #[test]
@@ -113,6 +138,15 @@ fn a_wrong_value_names_its_line_and_key() {
         ("[env]\nLD_PRELOAD = \"x\"", "LD_PRELOAD"),
         ("[[routes]]\npath = \"/a//b\"", "line 5: path:"),
         ("[retry]\nmax_attempts = 0", "line 4: retry: max_attempts must be"),
+        ("[[schedules]]\nname = \"x\"", "line 4: schedules: x: give exactly one of cron, every and at"),
+        (
+            "[[schedules]]\nname = \"x\"\ncron = \"@daily\"\nmissed_limit = 3",
+            "schedules: x: missed_limit: is for missed = run_all",
+        ),
+        (
+            "[[schedules]]\nname = \"x\"\ncron = \"@daily\"\noverlap = \"no\"",
+            "line 7: overlap: unknown variant",
+        ),
         ("name = \"again\"", "line 4"),
     ] {
         let text = error(&format!("{SMALL}{line}\n"));

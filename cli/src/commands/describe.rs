@@ -84,10 +84,16 @@ fn print(detail: &FunctionDetail, api: &Api) {
         field("route", &format!("{} {host}{}", route.method, route.path));
     }
     for schedule in &detail.schedules {
-        let next = schedule.next_due_at.map_or("paused".to_owned(), when);
+        let none = if schedule.spec.enabled { "none" } else { "paused" };
+        let next = schedule.next_due_at.map_or(none.to_owned(), when);
         field(
             "schedule",
-            &format!("{}: {} ({}), next {next}", schedule.name, schedule.spec.cron, schedule.spec.timezone),
+            &format!(
+                "{}: {} ({}), next {next}",
+                schedule.name,
+                super::schedule::timing(&schedule.spec),
+                schedule.spec.timezone
+            ),
         );
     }
 }

@@ -7,11 +7,14 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use chrono::TimeDelta;
 use davit_controller::acting::Holder;
 use davit_controller::backend::docker::{DockerBackend, DockerSettings};
 use davit_controller::build::BuildSettings;
 use davit_controller::http::{Admin, ApiSettings, ApiState, management_router};
-use davit_controller::world::{AUDIT_DAYS, INVOCATION_DAYS, Loops, World, WorldSettings, spawn_loops};
+use davit_controller::world::{
+    AUDIT_DAYS, FIRE_DAYS, INVOCATION_DAYS, Loops, World, WorldSettings, spawn_loops,
+};
 use davit_daemon::{Backoff, Drain, Limits, Settings, Tasks, listener};
 use davit_gateway::http::TlsFiles;
 use davit_gateway::outbound::Allowed;
@@ -40,6 +43,8 @@ pub(super) struct PartSettings {
     audit_days: u32,
     invocation_days: NonZeroU32,
     outbound: Allowed,
+    fire_days: u32,
+    least_interval: Duration,
     key_file: Option<std::path::PathBuf>,
     gateway_threads: Option<usize>,
     tls: Option<TlsFiles>,
@@ -58,6 +63,8 @@ impl PartSettings {
             audit_days: settings.or("DAVIT_AUDIT_DAYS", AUDIT_DAYS),
             invocation_days: settings.or("DAVIT_INVOCATION_DAYS", INVOCATION_DAYS),
             outbound: settings.or("DAVIT_OUTBOUND_ALLOW", Allowed::default()),
+            fire_days: settings.or("DAVIT_FIRE_DAYS", FIRE_DAYS),
+            least_interval: settings.duration("DAVIT_SCHEDULE_MIN_INTERVAL", Duration::from_secs(60)),
             key_file: settings.optional("DAVIT_MASTER_KEY_FILE"),
             gateway_threads: settings.optional("DAVIT_GATEWAY_THREADS"),
             share_code: settings.or("DAVIT_SHARE_CODE", true),
@@ -75,6 +82,13 @@ impl PartSettings {
         }
         if read.invocation_days.get() > 3_650 {
             settings.problem("DAVIT_INVOCATION_DAYS", "must be 1 to 3650".into());
+        }
+        if !(1..=3_650).contains(&read.fire_days) {
+            settings.problem("DAVIT_FIRE_DAYS", "must be 1 to 3650".into());
+        }
+        let day = Duration::from_secs(24 * 3600);
+        if !(Duration::from_secs(60)..=day).contains(&read.least_interval) {
+            settings.problem("DAVIT_SCHEDULE_MIN_INTERVAL", "must be 1m to 24h".into());
         }
         settings.finish().map_err(|e| Failure::Usage(e.to_string()))?;
         Ok(read)
@@ -186,6 +200,7 @@ pub(super) async fn control_plane(
     }
     world_settings.invocation_days = settings.invocation_days;
     world_settings.audit_days = NonZeroU32::new(settings.audit_days);
+    world_settings.fire_days = settings.fire_days;
     if let Some(base) = settings.pool_base {
         world_settings.pool.base = base;
     }
@@ -198,13 +213,12 @@ pub(super) async fn control_plane(
     );
     let loops = spawn_loops(world, tasks);
     let stop_api = CancellationToken::new();
-    let state = ApiState::new(
-        registry,
-        store.changes.clone(),
-        store.key.clone(),
-        ApiSettings::new(gateway_url),
-        stop_api.clone(),
-    );
+    let mut api_settings = ApiSettings::new(gateway_url);
+    if let Ok(least_interval) = TimeDelta::from_std(settings.least_interval) {
+        api_settings.schedules = davit_cron::Limits { least_interval };
+    }
+    let state =
+        ApiState::new(registry, store.changes.clone(), store.key.clone(), api_settings, stop_api.clone());
     let limits = Limits { max_connections: 1_024, drain: Duration::from_secs(10), ..Limits::default() };
     let api = tokio::spawn(listener::serve(listener, management_router(state), limits, stop_api.clone()));
     Ok(ControlPlane { backend, loops, api, stop_api, _holder: holder })

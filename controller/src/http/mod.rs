@@ -89,11 +89,13 @@ routes! {
 
     get "/v1/namespaces/{ns}/functions/{fn}/schedules" "schedules.list" Read Namespace schedules::list;
     post "/v1/namespaces/{ns}/functions/{fn}/schedules" "schedules.add" Deploy Namespace schedules::add;
+    patch "/v1/namespaces/{ns}/functions/{fn}/schedules/{schedule}" "schedules.edit" Deploy Namespace schedules::edit;
     delete "/v1/namespaces/{ns}/functions/{fn}/schedules/{schedule}" "schedules.remove" Deploy Namespace schedules::remove;
     post "/v1/namespaces/{ns}/functions/{fn}/schedules/{schedule}/pause" "schedules.pause" Deploy Namespace schedules::pause;
     post "/v1/namespaces/{ns}/functions/{fn}/schedules/{schedule}/resume" "schedules.resume" Deploy Namespace schedules::resume;
     post "/v1/namespaces/{ns}/functions/{fn}/schedules/{schedule}/run" "schedules.run" Invoke Namespace schedules::run;
     get "/v1/namespaces/{ns}/functions/{fn}/schedules/{schedule}/fires" "schedules.fires" Read Namespace schedules::fires;
+    get "/v1/namespaces/{ns}/schedules" "schedules.list_all" Read Namespace schedules::list_all;
     post "/v1/schedules/preview" "schedules.preview" Read Own schedules::preview;
 
     get "/v1/namespaces/{ns}/functions/{fn}/logs" "logs.read" Read Namespace logs::read;

@@ -30,7 +30,9 @@ use super::{
         versions::events,
         rollback::rollback,
         schedules::list,
+        schedules::list_all,
         schedules::add,
+        schedules::edit,
         schedules::remove,
         schedules::pause,
         schedules::resume,
@@ -66,8 +68,8 @@ pub fn document() -> utoipa::openapi::OpenApi {
         .security_schemes
         .insert("token".into(), SecurityScheme::Http(Http::new(HttpAuthScheme::Bearer)).into());
     for (path, item) in &mut document.paths.paths {
-        let operations = [&mut item.get, &mut item.put, &mut item.post, &mut item.delete];
-        for (verb, operation) in ["get", "put", "post", "delete"].into_iter().zip(operations) {
+        let operations = [&mut item.get, &mut item.put, &mut item.post, &mut item.patch, &mut item.delete];
+        for (verb, operation) in ["get", "put", "post", "patch", "delete"].into_iter().zip(operations) {
             let Some(operation) = operation else { continue };
             let route = super::ROUTES.iter().find(|r| r.path == *path && r.verb == verb);
             operation.operation_id = route.map(|r| r.name.to_owned());
@@ -95,8 +97,13 @@ mod tests {
             .paths
             .iter()
             .flat_map(|(path, item)| {
-                let verbs =
-                    [("get", &item.get), ("put", &item.put), ("post", &item.post), ("delete", &item.delete)];
+                let verbs = [
+                    ("get", &item.get),
+                    ("put", &item.put),
+                    ("post", &item.post),
+                    ("patch", &item.patch),
+                    ("delete", &item.delete),
+                ];
                 verbs.into_iter().filter(|(_, o)| o.is_some()).map(move |(verb, _)| format!("{verb} {path}"))
             })
             .collect();

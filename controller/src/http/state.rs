@@ -28,6 +28,8 @@ pub struct ApiSettings {
     pub version: String,
     /// Bounds of an uploaded archive.
     pub archive: ArchiveLimits,
+    /// Bounds of schedules.
+    pub schedules: davit_cron::Limits,
 }
 
 impl ApiSettings {
@@ -37,6 +39,7 @@ impl ApiSettings {
             gateway_url: gateway_url.into(),
             version: env!("CARGO_PKG_VERSION").into(),
             archive: ArchiveLimits::default(),
+            schedules: davit_cron::Limits::default(),
         }
     }
 }

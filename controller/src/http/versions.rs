@@ -6,9 +6,9 @@ use axum::extract::State;
 use axum::response::IntoResponse;
 use davit_api::{
     ApiError, BuildEvent, ErrorCode, FunctionKind, FunctionName, NamespaceName, NewVersion, ScheduleName,
-    ScheduleSpec, VersionState, VersionView,
+    ScheduleSpec, ScheduleView, VersionState, VersionView,
 };
-use davit_registry::Topic;
+use davit_registry::{RegistryError, Topic};
 use http::StatusCode;
 use serde::Deserialize;
 
@@ -51,7 +51,8 @@ pub(super) async fn create(
     Path((namespace, function)): Path<(NamespaceName, FunctionName)>,
     Json(new): Json<NewVersion>,
 ) -> Answer<impl IntoResponse> {
-    let schedules = check(new.clone())?;
+    let in_force = in_force(&state, &namespace, &function, &new).await?;
+    let schedules = check(new.clone(), &in_force, state.settings.schedules)?;
     let known: HashSet<_> =
         state.registry.list_secrets(&namespace).await?.into_iter().map(|s| s.name).collect();
     if let Some((variable, secret)) = new.spec.secrets.iter().find(|(_, secret)| !known.contains(*secret)) {
@@ -68,8 +69,36 @@ pub(super) async fn create(
     Ok((StatusCode::CREATED, axum::Json(view)))
 }
 
-/// Everything that can be refused without asking the registry.
-fn check(new: NewVersion) -> Result<Vec<(ScheduleName, ScheduleSpec)>, ApiError> {
+/// Those of the version's schedules that the function has already. They were checked when they came, and may have ended
+/// since: a moment that has passed must not keep its `davit.toml` from being deployed again.
+async fn in_force(
+    state: &ApiState,
+    namespace: &NamespaceName,
+    function: &FunctionName,
+    new: &NewVersion,
+) -> Answer<HashSet<ScheduleName>> {
+    if new.schedules.is_empty() {
+        return Ok(HashSet::new());
+    }
+    let known = match state.registry.list_schedules(namespace, function).await {
+        Ok(known) => known,
+        // Its first version.
+        Err(RegistryError::Refused(error)) if error.code == ErrorCode::NotFound => Vec::new(),
+        Err(error) => return Err(error.into()),
+    };
+    let same = |view: &ScheduleView| {
+        let told = new.schedules.get(&view.name);
+        told.is_some_and(|spec| ScheduleSpec { enabled: view.spec.enabled, ..spec.clone() } == view.spec)
+    };
+    Ok(known.into_iter().filter(same).map(|view| view.name).collect())
+}
+
+/// Everything else that can be refused without asking the registry.
+fn check(
+    new: NewVersion,
+    in_force: &HashSet<ScheduleName>,
+    limits: davit_cron::Limits,
+) -> Result<Vec<(ScheduleName, ScheduleSpec)>, ApiError> {
     new.spec.check()?;
     let managed = new.spec.runtime.as_str();
     if new.spec.kind == FunctionKind::Handler
@@ -94,8 +123,9 @@ fn check(new: NewVersion) -> Result<Vec<(ScheduleName, ScheduleSpec)>, ApiError>
     if new.schedules.len() > SCHEDULES {
         return Err(ApiError::field("schedules", format!("at most {SCHEDULES}")));
     }
-    for (name, spec) in &new.schedules {
-        schedules::check(spec)
+    let now = chrono::Utc::now();
+    for (name, spec) in new.schedules.iter().filter(|(name, _)| !in_force.contains(*name)) {
+        schedules::check(spec, now, limits)
             .map_err(|e| ApiError::new(e.code, format!("schedules.{name}: {}", e.message)))?;
     }
     Ok(new.schedules.into_iter().collect())
@@ -158,15 +188,19 @@ mod tests {
         }
     }
 
+    fn accepted(handler: &str) -> bool {
+        check(new(handler), &HashSet::new(), davit_cron::Limits::default()).is_ok()
+    }
+
     #[test]
     fn a_handler_is_a_module_and_a_function() {
         for good in ["app.handler", "src/app.handler", "pkg.app.handler"] {
-            assert!(check(new(good)).is_ok(), "{good}");
+            assert!(accepted(good), "{good}");
         }
         for bad in
             ["", "app", ".handler", "app.", "a b.c", "../app.handler", "/etc/app.handler", "app.handler;rm"]
         {
-            assert!(check(new(bad)).is_err(), "{bad}");
+            assert!(!accepted(bad), "{bad}");
         }
     }
 }

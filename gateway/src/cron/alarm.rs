@@ -8,15 +8,36 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use chrono::{DateTime, TimeDelta, Utc};
+use chrono::{DateTime, Utc};
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 use tokio_cron_scheduler::{Job, JobScheduler, JobSchedulerError};
 
 /// Alarms are set this far ahead; later ones are set by a later read. That bounds the clock's list.
-pub(super) const HORIZON: TimeDelta = TimeDelta::seconds(15);
+pub(super) const HORIZON: Duration = Duration::from_secs(15);
 /// The most alarms at a time; beyond it the read alone sees to an instant.
 const MOST: usize = 1_000;
+
+/// The clock works in whole seconds and ticks twice in one, so it is asked so much early and the rest is waited for
+/// exactly.
+const EARLY: Duration = Duration::from_secs(1);
+
+/// One alarm.
+#[derive(Clone)]
+struct Ring {
+    pending: Arc<Mutex<BTreeSet<DateTime<Utc>>>>,
+    rung: Arc<Notify>,
+    at: DateTime<Utc>,
+    when: tokio::time::Instant,
+}
+
+impl Ring {
+    async fn wait(self) {
+        tokio::time::sleep_until(self.when).await;
+        self.pending.lock().remove(&self.at);
+        self.rung.notify_one();
+    }
+}
 
 /// One clock with its pending alarms: one an instant, however many schedules share it.
 pub struct Alarm {
@@ -33,35 +54,27 @@ impl Alarm {
         Ok(Self { scheduler, pending: Arc::default(), rung: Arc::default() })
     }
 
-    /// Sets an alarm, unless there is one for this instant, or it is too far away yet.
-    pub async fn set(&self, at: DateTime<Utc>) {
-        let now = Utc::now();
+    /// Sets an alarm for an instant that is so far away, unless there is one for it, or it is too far away yet.
+    pub async fn set(&self, at: DateTime<Utc>, away: Duration) {
         {
             let mut pending = self.pending.lock();
-            if at - now > HORIZON || pending.len() >= MOST || !pending.insert(at) {
+            if away > HORIZON || pending.len() >= MOST || !pending.insert(at) {
                 return;
             }
         }
-        if let Err(error) = self.add(at, now).await {
+        let when = Instant::now() + away;
+        let rung = self.rung.clone();
+        let ring = Ring { pending: self.pending.clone(), rung, at, when: when.into() };
+        if away < 2 * EARLY {
+            tokio::spawn(ring.wait());
+        } else if let Err(error) = self.add(ring, when - EARLY).await {
             tracing::warn!(%error, "alarm not set; the next read will see to it");
             self.pending.lock().remove(&at);
         }
     }
 
-    async fn add(&self, at: DateTime<Utc>, now: DateTime<Utc>) -> Result<(), JobSchedulerError> {
-        let (pending, rung) = (self.pending.clone(), self.rung.clone());
-        let instant = Instant::now() + (at - now).to_std().unwrap_or(Duration::ZERO);
-        let job = Job::new_one_shot_at_instant_async(instant, move |_, _| {
-            let (pending, rung) = (pending.clone(), rung.clone());
-            Box::pin(async move {
-                // The clock works in whole seconds and may be early; a ring never is.
-                if let Ok(early) = (at - Utc::now()).to_std() {
-                    tokio::time::sleep(early).await;
-                }
-                pending.lock().remove(&at);
-                rung.notify_one();
-            })
-        })?;
+    async fn add(&self, ring: Ring, early: Instant) -> Result<(), JobSchedulerError> {
+        let job = Job::new_one_shot_at_instant_async(early, move |_, _| Box::pin(ring.clone().wait()))?;
         self.scheduler.add(job).await?;
         Ok(())
     }
@@ -82,26 +95,36 @@ impl Alarm {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use chrono::TimeDelta;
 
-    #[tokio::test]
-    async fn an_alarm_rings_once_and_never_early() {
+    async fn rings_once_and_never_early(away: Duration) {
         let alarm = Alarm::start().await.unwrap();
-        let at = Utc::now() + TimeDelta::milliseconds(1_300);
-        alarm.set(at).await;
-        alarm.set(at).await;
+        let (started, at) = (Instant::now(), Utc::now() + away);
+        alarm.set(at, away).await;
+        alarm.set(at, away).await;
         tokio::time::timeout(Duration::from_secs(8), alarm.rung()).await.unwrap();
-        assert!(Utc::now() >= at);
+        assert!(started.elapsed() >= away);
         let again = tokio::time::timeout(Duration::from_millis(1_500), alarm.rung()).await;
         assert!(again.is_err(), "two alarms for one instant ring once");
         alarm.stop().await;
     }
 
     #[tokio::test]
+    async fn an_alarm_rings_once_and_never_early() {
+        rings_once_and_never_early(Duration::from_millis(2_600)).await;
+    }
+
+    #[tokio::test]
+    async fn so_does_one_that_is_too_close_for_the_clock() {
+        rings_once_and_never_early(Duration::from_millis(300)).await;
+    }
+
+    #[tokio::test]
     async fn what_is_past_rings_and_what_is_far_is_left_to_a_later_read() {
         let alarm = Alarm::start().await.unwrap();
-        alarm.set(Utc::now() + TimeDelta::hours(1)).await;
+        alarm.set(Utc::now() + TimeDelta::hours(1), Duration::from_secs(3_600)).await;
         assert!(alarm.pending.lock().is_empty());
-        alarm.set(Utc::now() - TimeDelta::seconds(5)).await;
+        alarm.set(Utc::now() - TimeDelta::seconds(5), Duration::ZERO).await;
         tokio::time::timeout(Duration::from_secs(5), alarm.rung()).await.unwrap();
         alarm.stop().await;
     }

@@ -10,23 +10,31 @@ pub mod next;
 #[cfg(test)]
 mod stories;
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use chrono::{TimeDelta, Utc};
+use chrono::{DateTime, DurationRound, TimeDelta, Utc};
 use davit_registry::{Changes, Registry, Topic};
 use tokio::sync::Notify;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::instances::Expected;
 use alarm::Alarm;
-use fire::Looked;
+use fire::{Clock, Timings};
 
 /// Schedules are read at least this often; well within the alarms' horizon, so that none is late.
 const EVERY: Duration = Duration::from_secs(5);
 /// What is due within this time is read: well beyond the alarms' horizon, because instances are kept or brought back for
 /// it; beyond, no instance would be.
 const AHEAD: TimeDelta = TimeDelta::minutes(10);
+/// What is due and was left to another gateway is looked at again so soon: it may have died over it.
+const AGAIN: Duration = Duration::from_millis(200);
+/// What is read when an alarm rings: what has come, and what comes while that is seen to.
+const RINGING: TimeDelta = TimeDelta::seconds(1);
+/// Shifted instants share alarms: one look for all that ring within this time, at its end.
+const GRID: TimeDelta = TimeDelta::milliseconds(50);
 /// A burst of changes is read once.
 const SETTLE: Duration = Duration::from_millis(50);
 
@@ -46,51 +54,78 @@ pub async fn run(
         }
     };
     let mut changed = changes.subscribe(Topic::Schedules);
+    let mut looker = Looker { registry, alarm, wake, expected, timings: Timings::default() };
+    let mut within = AHEAD;
+    let mut whole = Instant::now();
     loop {
         changed.borrow_and_update();
-        look_at_due(&registry, alarm.as_ref(), &wake, &expected).await;
-        let rung = async {
-            match &alarm {
-                Some(alarm) => alarm.rung().await,
-                None => std::future::pending().await,
-            }
-        };
+        let left = looker.look(within).await;
+        if within == AHEAD {
+            whole = Instant::now();
+        }
         tokio::select! {
-            () = rung => {}
-            _ = changed.changed() => tokio::time::sleep(SETTLE).await,
-            () = tokio::time::sleep(EVERY) => {}
+            () = looker.rung() => within = RINGING,
+            _ = changed.changed() => {
+                tokio::time::sleep(SETTLE).await;
+                within = AHEAD;
+            }
+            () = tokio::time::sleep(AGAIN), if left => within = RINGING,
+            () = tokio::time::sleep_until(whole + EVERY) => within = AHEAD,
             () = stop.cancelled() => break,
         }
+        if whole.elapsed() >= EVERY {
+            within = AHEAD;
+        }
     }
-    if let Some(alarm) = alarm {
+    if let Some(alarm) = looker.alarm {
         alarm.stop().await;
     }
 }
 
-async fn look_at_due(registry: &Registry, alarm: Option<&Alarm>, wake: &Notify, expected: &Expected) {
-    let rows = match registry.schedules_due(Utc::now() + AHEAD).await {
-        Ok(rows) => rows,
-        Err(error) => {
-            return tracing::debug!(%error, "schedules cannot be read; whatever passes meanwhile is late, not lost");
+struct Looker {
+    registry: Registry,
+    alarm: Option<Alarm>,
+    wake: Arc<Notify>,
+    expected: Arc<Expected>,
+    timings: Timings,
+}
+
+impl Looker {
+    async fn rung(&self) {
+        match &self.alarm {
+            Some(alarm) => alarm.rung().await,
+            None => std::future::pending().await,
         }
-    };
-    let mut due = Vec::new();
-    for row in &rows {
-        let next = match fire::look(registry, row, Utc::now()).await {
-            Ok(Looked::Next(next)) => next,
-            Ok(Looked::Fired(_, next)) => {
-                wake.notify_one();
-                next
-            }
+    }
+
+    /// One look at what is due within that time; answers whether something that has come was left.
+    async fn look(&mut self, within: TimeDelta) -> bool {
+        let due = match self.registry.schedules_due(within).await {
+            Ok(due) => due,
             Err(error) => {
-                tracing::warn!(%error, schedule = %row.name, function = %row.function, "could not be looked at; it will be again");
-                None
+                tracing::debug!(%error, "schedules cannot be read; whatever passes meanwhile is late, not lost");
+                return false;
             }
         };
-        if let (Some(alarm), Some(at)) = (alarm, next) {
-            alarm.set(at).await;
+        let clock = Clock::new(due.now);
+        let looked = fire::look(&self.registry, &due, &mut self.timings).await;
+        if looked.fired > 0 {
+            self.wake.notify_one();
         }
-        due.extend(next.map(|at| (row.function_id, at)));
+        let now = clock.now();
+        if let Some(alarm) = &self.alarm {
+            let moments: BTreeSet<DateTime<Utc>> =
+                looked.next.iter().filter_map(|(_, at)| at.duration_round_up(GRID).ok()).collect();
+            for at in moments {
+                alarm.set(at, (at - now).to_std().unwrap_or_default()).await;
+            }
+        }
+        if within == AHEAD {
+            self.timings.keep(&due.rows);
+            // Instances are kept by this host's clock.
+            let apart = Utc::now() - now;
+            self.expected.set(looked.next.iter().map(|(function, at)| (*function, *at + apart)));
+        }
+        looked.left
     }
-    expected.set(due.into_iter());
 }

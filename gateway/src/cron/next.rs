@@ -1,156 +1,124 @@
-//! Schedule × now → what is due, what was missed, what comes next. Pure.
+//! Schedule × now → what is due, what was missed, what comes next. Pure; `fire.rs` carries it out.
 
 use chrono::{DateTime, TimeDelta, Utc};
-use davit_api::MissedPolicy;
+use davit_api::{MissedPolicy, OverlapPolicy, ScheduleSpec, SkipReason};
+use davit_registry::Passed;
 
 /// An instant that is at most this late still counts as rung in time: cron lines have no finer grain.
 pub const IN_TIME: TimeDelta = TimeDelta::seconds(60);
-/// How far back missed instants are recorded one by one. Of those before, only the first is.
+/// After an outage its first instants are recorded one by one.
+pub const FIRST: usize = 100;
+/// When there are more, so are those of this time before now.
 pub const REMEMBERED: TimeDelta = TimeDelta::hours(24);
-/// Instants recorded as missed at a time.
-const MOST_MISSED: usize = 1_500;
+/// At most so many of the latter.
+const MOST: usize = 1_500;
+
+/// The instants of one schedule.
+pub trait Instants {
+    /// The first one after another, if there is any.
+    fn next_after(&self, after: DateTime<Utc>) -> Option<DateTime<Utc>>;
+    /// When one rings: at it, or a little later, and always before the next.
+    fn rings_at(&self, due: DateTime<Utc>) -> DateTime<Utc>;
+}
 
 /// What to do about a schedule now.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Plan {
-    /// Nothing before this instant.
+    /// Nothing before this moment.
     Wait(DateTime<Utc>),
-    /// It has no stored instant yet, or a stale one: store this.
+    /// Store this as its next instant; none ends it.
     Set(Option<DateTime<Utc>>),
-    /// Instants have passed.
+    /// Instants have come.
     Ring(Ring),
 }
 
-/// Instants that have passed.
+/// Instants that have come.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Ring {
-    /// The stored instant, which must still be the stored one when this is carried out.
-    pub stored: DateTime<Utc>,
-    /// The instant to fire, if the policy lets any.
-    pub fire: Option<DateTime<Utc>>,
-    /// Those to record as missed, in order.
-    pub missed: Vec<DateTime<Utc>>,
-    /// The first one after now.
+    /// Those to fire, in order.
+    pub fire: Vec<DateTime<Utc>>,
+    /// Those to record only, in order.
+    pub passed: Vec<Passed>,
+    /// The first one that rings after now.
     pub next: Option<DateTime<Utc>>,
 }
 
-/// Decides. `next_after` gives the line's first instant after another one.
-pub fn plan(
-    stored: Option<DateTime<Utc>>,
-    policy: MissedPolicy,
-    now: DateTime<Utc>,
-    next_after: impl Fn(DateTime<Utc>) -> Option<DateTime<Utc>>,
-) -> Plan {
-    let Some(stored) = stored else { return Plan::Set(next_after(now)) };
-    if stored > now {
-        return Plan::Wait(stored);
-    }
-    let mut passed = passed(stored, now, &next_after);
-    let next = next_after(now);
-    let fire = match policy {
-        MissedPolicy::RunOnce => passed.pop(),
-        MissedPolicy::Skip => passed.pop_if(|last| now - *last <= IN_TIME),
-    };
-    Plan::Ring(Ring { stored, fire, missed: passed, next })
+/// What is stored about a schedule's next instant.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Stored {
+    /// The next instant, when it was computed.
+    pub next: Option<DateTime<Utc>>,
+    /// From when on instants are due, when it was not.
+    pub from: Option<DateTime<Utc>>,
 }
 
-/// The stored instant and those after it up to now, the latest last.
-fn passed(
-    stored: DateTime<Utc>,
+/// Decides.
+pub fn plan(stored: Stored, spec: &ScheduleSpec, now: DateTime<Utc>, instants: &impl Instants) -> Plan {
+    let first = match stored.next {
+        Some(next) => next,
+        // Later instants are due from when it was made on, whoever looks at it first and when.
+        None => match instants.next_after(stored.from.unwrap_or(now)) {
+            Some(next) if instants.rings_at(next) <= now => next,
+            next => return Plan::Set(next),
+        },
+    };
+    let rings = instants.rings_at(first);
+    if rings > now {
+        return Plan::Wait(rings);
+    }
+    let (mut missed, next) = come(first, now, instants);
+    let runs = match spec.missed {
+        MissedPolicy::RunOnce => 1,
+        MissedPolicy::RunAll => spec.missed_limit(),
+        MissedPolicy::Skip => {
+            usize::from(missed.last().is_some_and(|last| now - instants.rings_at(*last) <= IN_TIME))
+        }
+    };
+    let fire = missed.split_off(missed.len() - runs.min(missed.len()));
+    let passed = missed.into_iter().map(|due_at| Passed { due_at, skipped: None }).collect();
+    Plan::Ring(alone(Ring { fire, passed, next }, spec.overlap))
+}
+
+/// Where one run does not go with another, one of those that have come at once is left.
+fn alone(mut ring: Ring, overlap: OverlapPolicy) -> Ring {
+    let (rest, reason) = match overlap {
+        OverlapPolicy::Allow | OverlapPolicy::Queue => return ring,
+        OverlapPolicy::Skip => (ring.fire.split_off(1.min(ring.fire.len())), SkipReason::Overlap),
+        OverlapPolicy::Replace => {
+            let last = ring.fire.split_off(ring.fire.len().saturating_sub(1));
+            (std::mem::replace(&mut ring.fire, last), SkipReason::Replaced)
+        }
+    };
+    ring.passed.extend(rest.into_iter().map(|due_at| Passed { due_at, skipped: Some(reason) }));
+    ring
+}
+
+/// The instants from the first one up to now, and the one after them.
+fn come(
+    first: DateTime<Utc>,
     now: DateTime<Utc>,
-    next_after: &impl Fn(DateTime<Utc>) -> Option<DateTime<Utc>>,
-) -> Vec<DateTime<Utc>> {
-    let horizon = now - REMEMBERED;
-    let mut all = vec![stored];
-    let mut last = stored;
-    // One step over the forgotten time instead of one for each of its minutes.
-    if stored < horizon {
-        last = horizon;
+    instants: &impl Instants,
+) -> (Vec<DateTime<Utc>>, Option<DateTime<Utc>>) {
+    let has_come = |at: &DateTime<Utc>| instants.rings_at(*at) <= now;
+    let mut all = vec![first];
+    let mut last = first;
+    let mut next = instants.next_after(last);
+    while let Some(at) = next.filter(|at| *at > last && has_come(at)) {
+        if all.len() == FIRST && at < now - REMEMBERED {
+            // One step over the forgotten time instead of one for each of its minutes.
+            last = now - REMEMBERED;
+        } else {
+            all.push(at);
+            last = at;
+        }
+        next = instants.next_after(last);
     }
-    while let Some(at) = next_after(last).filter(|at| *at <= now && *at > last) {
-        all.push(at);
-        last = at;
+    if all.len() > FIRST + MOST {
+        // More often than once a minute nothing comes due, so this cuts nothing; it is the bound if anything ever does.
+        all.drain(FIRST..all.len() - MOST);
     }
-    // Lines cannot fire more often than once a minute, so this cuts nothing; it is the bound if one ever does.
-    let surplus = all.len().saturating_sub(MOST_MISSED);
-    all.drain(..surplus);
-    all
+    (all, next)
 }
 
 #[cfg(test)]
-mod tests {
-    use chrono::{DurationRound, TimeZone};
-    use proptest::prelude::*;
-
-    use super::*;
-
-    fn at(seconds: i64) -> DateTime<Utc> {
-        Utc.timestamp_opt(1_700_000_040 + seconds, 0).unwrap()
-    }
-    /// Every `minutes` whole minutes.
-    fn every(minutes: i64) -> impl Fn(DateTime<Utc>) -> Option<DateTime<Utc>> {
-        move |after| {
-            after
-                .duration_trunc(TimeDelta::minutes(minutes))
-                .ok()?
-                .checked_add_signed(TimeDelta::minutes(minutes))
-        }
-    }
-
-    #[test]
-    fn a_punctual_ring_fires_under_either_policy() {
-        for policy in [MissedPolicy::RunOnce, MissedPolicy::Skip] {
-            let ring = Ring { stored: at(0), fire: Some(at(0)), missed: vec![], next: Some(at(60)) };
-            assert_eq!(plan(Some(at(0)), policy, at(2), every(1)), Plan::Ring(ring));
-        }
-    }
-
-    #[test]
-    fn an_early_alarm_only_waits() {
-        assert_eq!(plan(Some(at(60)), MissedPolicy::RunOnce, at(59), every(1)), Plan::Wait(at(60)));
-        assert_eq!(plan(None, MissedPolicy::Skip, at(59), every(1)), Plan::Set(Some(at(60))));
-    }
-
-    #[test]
-    fn after_downtime_the_policy_decides() {
-        let now = at(5 * 3_600 + 1_800);
-        let hours = every(60);
-        let first = hours(at(0)).unwrap();
-        let Plan::Ring(once) = plan(Some(first), MissedPolicy::RunOnce, now, &hours) else { panic!() };
-        let Plan::Ring(skip) = plan(Some(first), MissedPolicy::Skip, now, &hours) else { panic!() };
-        assert_eq!((once.missed.len(), once.fire.is_some()), (skip.missed.len() - 1, true));
-        assert_eq!((skip.fire, skip.next), (None, once.next));
-    }
-
-    #[test]
-    fn a_year_of_downtime_is_a_day_of_rows() {
-        let now = at(365 * 86_400);
-        let Plan::Ring(ring) = plan(Some(at(0)), MissedPolicy::RunOnce, now, every(1)) else { panic!() };
-        assert_eq!(ring.missed.first(), Some(&at(0)), "the outage's first instant stays on record");
-        assert!((1_400..=1_500).contains(&ring.missed.len()));
-    }
-
-    proptest! {
-        #[test]
-        fn nothing_is_forgotten_doubled_or_early(
-            late in 0i64..90_000, minutes in 1i64..200, skip in any::<bool>(),
-        ) {
-            let line = every(minutes);
-            let stored = line(at(0)).unwrap();
-            let now = stored + TimeDelta::seconds(late.min(86_000));
-            let policy = if skip { MissedPolicy::Skip } else { MissedPolicy::RunOnce };
-            let Plan::Ring(ring) = plan(Some(stored), policy, now, &line) else { panic!() };
-            let mut handled = ring.missed.clone();
-            handled.extend(ring.fire);
-            let mut expected = vec![stored];
-            while let Some(next) = line(*expected.last().unwrap()).filter(|n| *n <= now) {
-                expected.push(next);
-            }
-            prop_assert_eq!(&handled, &expected);
-            prop_assert!(ring.next.unwrap() > now);
-            prop_assert_eq!(Some(ring.next.unwrap()), line(*expected.last().unwrap()));
-            prop_assert!(skip || ring.fire.is_some());
-            prop_assert!(!skip || ring.fire.is_none_or(|f| now - f <= IN_TIME));
-        }
-    }
-}
+mod tests;

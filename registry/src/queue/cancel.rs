@@ -38,6 +38,40 @@ async fn cancel_one(conn: &mut PgConnection, id: InvocationId) -> Result<Cancell
     Ok(Cancelled::No)
 }
 
+/// Cancels several within a transaction. Those that wait end first, because keys are locked before rows.
+pub(crate) async fn cancel_all(conn: &mut PgConnection, ids: &[InvocationId]) -> Result<()> {
+    let mut left = ids.to_vec();
+    // Between two looks a gateway may claim one or give it back; a few looks settle it.
+    for _ in 0..4 {
+        if left.is_empty() {
+            return Ok(());
+        }
+        let cancelled = InvocationState::Cancelled;
+        let ending = |id: &InvocationId| Ending {
+            id: *id,
+            attempt: None,
+            state: cancelled,
+            result: None,
+            error: None,
+        };
+        let ended = end_all(conn, &left.iter().map(ending).collect::<Vec<_>>()).await?;
+        left.retain(|id| !ended.contains(&id.0));
+        let asked: Vec<uuid::Uuid> = sqlx::query_scalar(
+            "update invocations set cancel_requested = true where id = any($1) and state = 'running' returning id",
+        )
+        .bind(left.iter().map(|id| id.0).collect::<Vec<_>>())
+        .fetch_all(&mut *conn)
+        .await?;
+        left.retain(|id| !asked.contains(&id.0));
+        let there: Vec<uuid::Uuid> = sqlx::query_scalar("select id from invocations where id = any($1)")
+            .bind(left.iter().map(|id| id.0).collect::<Vec<_>>())
+            .fetch_all(&mut *conn)
+            .await?;
+        left.retain(|id| there.contains(&id.0));
+    }
+    Ok(())
+}
+
 impl Registry {
     /// Which of the jobs that a gateway holds somebody wishes to end.
     pub async fn jobs_to_cancel(&self, gateway: GatewayId) -> Result<Vec<InvocationId>> {

@@ -30,8 +30,10 @@ pub use read::InvocationFilter;
 pub use retention::Retention;
 
 pub(crate) use accept::accept_one;
+pub(crate) use cancel::cancel_all;
 pub(crate) use end::end_queued_of;
 pub(crate) use lapse::free_jobs;
+pub(crate) use turn::{line_up_all, lock as lock_keys};
 
 /// When an invocation may first run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]

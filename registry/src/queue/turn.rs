@@ -12,7 +12,7 @@ use crate::Result;
 
 /// Takes the locks of some keys, always in the same order. A statement of its own: what is read after it is read as
 /// of after the wait.
-pub(super) async fn lock<'k>(
+pub(crate) async fn lock<'k>(
     conn: &mut PgConnection,
     keys: impl Iterator<Item = (Uuid, &'k str)>,
 ) -> Result<()> {
@@ -46,6 +46,18 @@ pub(super) async fn line_up(
     .bind(function)
     .bind(key)
     .bind(id.0)
+    .execute(conn)
+    .await?;
+    Ok(())
+}
+
+/// The same for several, each with the key that it has.
+pub(crate) async fn line_up_all(conn: &mut PgConnection, ids: &[Uuid]) -> Result<()> {
+    sqlx::query(
+        "update invocations i set in_turn = false where i.id = any($1) and exists (select from invocations e
+            where e.function_id = i.function_id and e.ordering_key = i.ordering_key and e.position < i.position)",
+    )
+    .bind(ids)
     .execute(conn)
     .await?;
     Ok(())

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use davit_e2e::{Chance, Davit, eventually_within};
+use davit_e2e::{Chance, Davit, Roles, eventually_within};
 use serde_json::Value;
 
 const TICK: &str = "
@@ -38,6 +38,42 @@ async fn no_instant_of_a_schedule_is_lost_or_doubled_by_kills_around_the_minute(
     }
     let log = cli.run(&["logs", "tick"]).await.stdout;
     assert!(log.contains("tick for"), "{log}");
+}
+
+const SCHEDULES: usize = 24;
+
+#[tokio::test]
+async fn no_instant_of_many_schedules_is_lost_or_doubled_while_gateways_die_in_turn() {
+    let mut chance = Chance::new();
+    let mut roles = Roles::start(2).await;
+    let cli = roles.cli();
+    cli.deploy_python("tick", "[retry]\nmax_attempts = 20\nbase_delay_seconds = 0", TICK).await;
+    let names: Vec<String> = (0..SCHEDULES).map(|n| format!("s{n}")).collect();
+    for (n, name) in names.iter().enumerate() {
+        // Some of them ring later in their minute.
+        let jitter: &[&str] = if n % 4 == 0 { &["--jitter", "10s"] } else { &[] };
+        cli.run(&[&["schedule", "add", "tick", name, "* * * * *"], jitter].concat()).await;
+    }
+    for (round, earliest) in [-500, 0].into_iter().enumerate() {
+        tokio::time::sleep(until_the_minute(earliest)).await;
+        chance.pause(Duration::from_secs(1)).await;
+        roles.kill_gateway(round);
+        chance.pause(Duration::from_secs(2)).await;
+        roles.start_gateway(round).await;
+    }
+    for name in &names {
+        let fires = eventually_within(Duration::from_secs(90), "two instants", async || {
+            let fires = cli.json(&["schedule", "history", "tick", name]).await;
+            if fires.as_array().is_some_and(|f| f.len() >= 2) { Ok(fires) } else { Err(fires) }
+        })
+        .await;
+        no_gap_and_nothing_twice(&fires);
+        for fire in fires.as_array().unwrap() {
+            // One gateway was always there, or there again within the minute.
+            assert_eq!(fire["outcome"], "fired", "{fires}");
+            roles.api(0).succeeded(fire["invocation_id"].as_str().expect("it carries an invocation")).await;
+        }
+    }
 }
 
 /// Time until `offset` milliseconds from a whole minute.

@@ -204,6 +204,62 @@ async fn specs_out_of_bounds_are_refused_by_field() {
 }
 
 #[tokio::test]
+async fn a_schedules_settings_are_refused_by_field() {
+    let (api, admin) = api_and_admin().await;
+    let long = "x".repeat(1_100_000);
+    for (spec, field, status) in [
+        (json!({}), "cron: give exactly one", 400),
+        (json!({"cron": "@daily", "every": "1h"}), "cron: give exactly one", 400),
+        (json!({"cron": "61 * * * *"}), "cron: ", 400),
+        (json!({"cron": "0 0 31 2 *"}), "cron: ", 422),
+        (json!({"cron": "@daily", "timezone": "Mars/Base"}), "timezone: ", 400),
+        (json!({"every": "30s"}), "every: ", 400),
+        (json!({"every": "90s"}), "every: must be whole minutes", 400),
+        (json!({"every": "10000d"}), "every: ", 400),
+        (json!({"every": 15}), "body: ", 400),
+        (json!({"at": "2001-01-01T00:00"}), "at: is in the past", 422),
+        (json!({"at": "soon"}), "at: ", 400),
+        (json!({"at": "2090-01-01T00:00", "end": "2091-01-01T00:00"}), "end: ", 400),
+        (json!({"cron": "@daily", "start": "x"}), "start: ", 400),
+        (json!({"cron": "@daily", "end": "2001-01-01T00:00"}), "end: is in the past", 422),
+        (json!({"cron": "@daily", "start": "2090-01-02T00:00", "end": "2090-01-01T00:00"}), "end: ", 422),
+        (json!({"cron": "0 0 29 2 *", "start": "2090-01-01T00:00", "end": "2090-12-31T00:00"}), "end: ", 422),
+        (json!({"cron": "@daily", "jitter": "2d"}), "jitter: ", 400),
+        (json!({"cron": "@daily", "jitter": "-5m"}), "jitter: ", 400),
+        (json!({"cron": "@daily", "missed": "sometimes"}), "body: ", 400),
+        (json!({"cron": "@daily", "missed_limit": 3}), "missed_limit: ", 400),
+        (json!({"cron": "@daily", "missed": "run_all", "missed_limit": 0}), "missed_limit: ", 400),
+        (json!({"cron": "@daily", "missed": "run_all", "missed_limit": 101}), "missed_limit: ", 400),
+        (json!({"cron": "@daily", "overlap": "fight"}), "body: ", 400),
+        (json!({"cron": "@daily", "retry": {"max_attempts": 0}}), "retry: ", 400),
+        (json!({"cron": "@daily", "payload": {"a": ["{{due}}"]}}), "payload: {{due}} is not known", 400),
+        (json!({"cron": "@daily", "payload": long}), "payload: ", 413),
+        (json!({"cron": "@daily", "corn": 1}), "body: ", 400),
+    ] {
+        let shown: String = spec.to_string().chars().take(100).collect();
+        let answer = api.json(&admin, "post", SCHEDULES, &json!({"name": "s", "spec": spec})).await.error();
+        assert_eq!(answer.code.status(), status, "{shown}: {}", answer.message);
+        assert!(answer.message.starts_with(field), "{shown}: {}", answer.message);
+    }
+    for query in ["limit=0", "limit=1001", "after=x", "after=a/b/c", "unknown=1"] {
+        let path = format!("/v1/namespaces/own/schedules?{query}");
+        assert_eq!(
+            api.call(&admin, "get", &path, "").await.error().code,
+            ErrorCode::InvalidRequest,
+            "{query}"
+        );
+    }
+    for query in ["before=yesterday", "limit=0", "after=1"] {
+        let path = format!("{SCHEDULES}/s/fires?{query}");
+        assert_eq!(
+            api.call(&admin, "get", &path, "").await.error().code,
+            ErrorCode::InvalidRequest,
+            "{query}"
+        );
+    }
+}
+
+#[tokio::test]
 async fn cron_lines_and_zones_are_checked_quickly() {
     let (api, admin) = api_and_admin().await;
     let started = std::time::Instant::now();
@@ -314,6 +370,10 @@ fn any_json() -> impl Strategy<Value = Value> {
         Just("role".into()),
         Just("description".into()),
         Just("payload".into()),
+        Just("every".into()),
+        Just("at".into()),
+        Just("start".into()),
+        Just("jitter".into()),
         ".{0,6}",
     ];
     leaf.prop_recursive(3, 24, 5, move |inner| {

@@ -66,6 +66,21 @@ async fn a_client_deploys_and_looks_after_a_function() {
     let resumed = api.call(&token, "post", &format!("{schedules}/hourly/resume"), "").await.json();
     assert!(resumed["next_due_at"].is_string(), "{resumed}");
     assert_eq!(api.call(&token, "get", &format!("{schedules}/hourly/fires"), "").await.json(), json!([]));
+    let hourly = format!("{schedules}/hourly");
+    let edited =
+        api.json(&token, "patch", &hourly, &json!({"every": "2h", "payload": {"n": 1}})).await.json();
+    assert_eq!((&edited["spec"]["every"], &edited["spec"]["cron"]), (&json!("2h"), &json!(null)), "{edited}");
+    let made: chrono::DateTime<chrono::Utc> = edited["created_at"].as_str().unwrap().parse().unwrap();
+    let next: chrono::DateTime<chrono::Utc> = edited["next_due_at"].as_str().unwrap().parse().unwrap();
+    assert_eq!((next - made).num_minutes(), 119, "counted from when it was made, to the second");
+    let refused = api.json(&token, "patch", &hourly, &json!({"every": null})).await;
+    assert!(refused.error().message.starts_with("cron: give exactly one"), "{refused:?}");
+    let nobody = api.json(&token, "patch", &format!("{schedules}/other"), &json!({})).await;
+    assert_eq!(nobody.status, StatusCode::NOT_FOUND);
+    let all = api.call(&token, "get", "/v1/namespaces/own/schedules", "").await.json();
+    assert_eq!((&all[0]["function"], &all[0]["name"]), (&json!("hello"), &json!("hourly")));
+    let rest = api.call(&token, "get", "/v1/namespaces/own/schedules?after=hello/hourly", "").await.json();
+    assert_eq!(rest, json!([]));
     // Nothing is live yet, so there is nothing to run.
     assert_eq!(
         api.call(&token, "post", &format!("{schedules}/hourly/run"), "").await.status,
@@ -83,6 +98,12 @@ async fn a_client_deploys_and_looks_after_a_function() {
     let preview = json!({"cron": "30 2 * * *", "timezone": "Europe/Berlin", "count": 3});
     let fires = api.json(&token, "post", "/v1/schedules/preview", &preview).await.json();
     assert_eq!(fires["fires"].as_array().unwrap().len(), 3);
+    let preview = json!({"every": "24h", "start": "2090-03-25T09:00", "timezone": "Europe/Berlin", "count": 3, "jitter": "5m"});
+    let shown = api.json(&token, "post", "/v1/schedules/preview", &preview).await.json();
+    let clocks: Vec<_> = shown["instants"].as_array().unwrap().iter().map(|i| i["clocks"].clone()).collect();
+    assert_eq!(clocks, [json!(null), json!("clocks went forward 60 min since the one before"), json!(null)]);
+    assert_eq!(shown["instants"][1]["local"], "2090-03-26T10:00:00+02:00");
+    assert_eq!(shown["instants"][1]["rings_before"], "2090-03-26T08:05:00Z");
 
     assert_eq!(
         api.call(&token, "delete", "/v1/namespaces/own/functions/hello", "").await.status,
@@ -108,6 +129,30 @@ async fn a_client_deploys_and_looks_after_a_function() {
     assert!(entries.contains(&entry("schedules.add", "hello", "conflict")), "{entries:?}");
     assert!(entries.contains(&entry("secrets.set", "db", "ok")), "{entries:?}");
     assert!(!String::from_utf8_lossy(&audit.body).contains("s3cret"));
+}
+
+/// A schedule in force may come again with its next version, although its moment has passed; a new one may not.
+#[tokio::test]
+async fn a_moment_that_has_passed_does_not_keep_its_function_from_being_deployed() {
+    let api = Api::start().await;
+    let token = api.token(Role::Deploy, Some("own")).await;
+    let (bytes, digest) = archive("app.py");
+    api.call(&token, "put", &format!("/v1/namespaces/own/artifacts/{digest}"), bytes).await;
+    let spec = json!({
+        "runtime": "python3.13", "kind": "handler", "handler": "app.handler", "memory_mb": 256, "cpu_millis": 1000,
+        "timeout_seconds": 30, "concurrency": 1, "max_instances": 10, "ephemeral_mb": 512,
+    });
+    let versions = "/v1/namespaces/own/functions/hello/versions";
+    let moment = json!({"at": "2020-12-24T18:00"});
+    let new = json!({"spec": spec, "source": digest, "schedules": {"party": moment}});
+    assert_eq!(api.json(&token, "post", versions, &new).await.status, StatusCode::UNPROCESSABLE_ENTITY);
+    let first = json!({"spec": spec, "source": digest});
+    assert_eq!(api.json(&token, "post", versions, &first).await.status, StatusCode::CREATED);
+    let (own, hello) = ("own".parse().unwrap(), "hello".parse().unwrap());
+    let in_force: davit_api::ScheduleSpec = serde_json::from_value(moment).unwrap();
+    let davit = api.registry.as_davit("test");
+    davit.add_schedule(&own, &hello, &"party".parse().unwrap(), &in_force).await.unwrap();
+    assert_eq!(api.json(&token, "post", versions, &new).await.status, StatusCode::CREATED);
 }
 
 #[tokio::test]
