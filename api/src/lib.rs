@@ -38,7 +38,8 @@ pub use invocation::{
 };
 pub use management::{
     ArtifactAccepted, AuditView, DeadLetters, Info, InstanceView, LiveView, NewNamespace, NewSchedule,
-    NewVersion, Preview, PreviewInstant, PreviewRequest, Purged, Rollback, SecretValue, SecretView,
+    NewVersion, Preview, PreviewInstant, PreviewRequest, Purged, QueueView, Rollback, SecretValue,
+    SecretView,
 };
 pub use manifest::{Manifest, ManifestError, ManifestRoute, ManifestSchedule};
 pub use name::{AliasName, EnvName, FunctionName, NameError, NamespaceName, ScheduleName, SecretName};

@@ -237,3 +237,22 @@ pub struct Purged {
     /// In this call.
     pub purged: u64,
 }
+
+/// What of a function's asynchronous work has not ended, and its dead letters.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct QueueView {
+    /// The function; none for what is sent to webhooks.
+    pub function: Option<FunctionName>,
+    /// Due and waiting for a gateway.
+    pub due: u64,
+    /// Since when the oldest of these is due.
+    pub oldest_due_at: Option<DateTime<Utc>>,
+    /// Waiting for a later time: put off, or between two attempts.
+    pub delayed: u64,
+    /// Waiting for an earlier one of the same ordering key.
+    pub behind: u64,
+    /// Running.
+    pub running: u64,
+    /// Dead letters that were not redriven.
+    pub dead: u64,
+}

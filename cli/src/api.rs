@@ -7,8 +7,8 @@ use davit_api::{
     BatchAccepted, BuildEvent, DeadLetters, Digest, EnqueueAccepted, FireView, FunctionDetail, FunctionName,
     FunctionSummary, Info, InvocationBatch, InvocationId, InvocationSource, InvocationState, InvocationView,
     InvocationWishes, LiveView, LogLine, NamespaceName, NewSchedule, NewToken, NewVersion, Preview,
-    PreviewRequest, Purged, Rollback, ScheduleName, ScheduleView, SecretName, SecretValue, SecretView,
-    TokenCreated, TokenId, TokenView, VersionView,
+    PreviewRequest, Purged, QueueView, Rollback, ScheduleName, ScheduleView, SecretName, SecretValue,
+    SecretView, TokenCreated, TokenId, TokenView, VersionView,
 };
 use reqwest::Method;
 use reqwest::header::HeaderMap;
@@ -359,6 +359,11 @@ impl Api {
             None => self.in_namespace("invocations"),
         };
         self.management.get(&format!("{path}?{}", query.text())).await
+    }
+
+    /// What of the namespace's asynchronous work has not ended.
+    pub(crate) async fn queue(&self) -> Result<Vec<QueueView>> {
+        self.management.get(&self.in_namespace("queue")).await
     }
 
     /// Ends an accepted call.

@@ -137,6 +137,7 @@ impl Gateway {
             gateway: self.id,
             routes: routes.clone(),
             carrier: Arc::new(corridor.clone()),
+            metrics: metrics.clone(),
             sender: Sender::new(self.config.outbound, registry.clone(), key.clone()),
             wake: wake.clone(),
         };

@@ -102,6 +102,50 @@ impl ColdStarts {
     }
 }
 
+/// What became of the queue's jobs in this gateway.
+#[derive(Debug, Default)]
+pub struct Jobs {
+    /// Being carried out now.
+    pub running: Number,
+    /// Ended with a result.
+    pub succeeded: Number,
+    /// Put back for another attempt.
+    pub retried: Number,
+    /// Ended without one.
+    pub dead: Number,
+    /// Ended because somebody wished so.
+    pub cancelled: Number,
+    /// Attempts whose end no longer counted: their lease had lapsed.
+    pub late: Number,
+    /// From when a job was due until its first attempt began.
+    pub wait_ms: Durations,
+}
+
+impl Jobs {
+    fn render(&self, out: &mut String) {
+        let running = self.running.get();
+        let _ = writeln!(
+            out,
+            "# HELP davit_jobs_running Asynchronous jobs being carried out now.\n# TYPE davit_jobs_running gauge\ndavit_jobs_running {running}"
+        );
+        let _ = writeln!(
+            out,
+            "# HELP davit_jobs_attempts_total Ended attempts of asynchronous jobs.\n# TYPE davit_jobs_attempts_total counter"
+        );
+        for (outcome, number) in [
+            ("succeeded", &self.succeeded),
+            ("retried", &self.retried),
+            ("dead", &self.dead),
+            ("cancelled", &self.cancelled),
+            ("late", &self.late),
+        ] {
+            let _ = writeln!(out, "davit_jobs_attempts_total{{outcome=\"{outcome}\"}} {}", number.get());
+        }
+        let help = "From when a job was due until its first attempt began.";
+        self.wait_ms.render(out, "davit_jobs_wait_seconds", help);
+    }
+}
+
 /// Everything the data plane counts.
 #[derive(Debug, Default)]
 pub struct Metrics {
@@ -123,6 +167,8 @@ pub struct Metrics {
     pub instances_lost: Number,
     /// Instances stopped because they were idle.
     pub freezes: Number,
+    /// The queue's jobs.
+    pub jobs: Jobs,
     /// Idle instances let go because a waiting call needed their memory.
     pub given_up: Number,
     /// Bytes of event bodies held now.
@@ -200,6 +246,7 @@ impl Metrics {
         for (code, number) in ErrorCode::ALL.iter().zip(&self.failed.0).filter(|(_, n)| n.get() > 0) {
             let _ = writeln!(out, "davit_calls_failed_total{{code=\"{}\"}} {}", code.as_str(), number.get());
         }
+        self.jobs.render(&mut out);
         self.call_ms.render(&mut out, "davit_call_seconds", "Duration of calls, from arrival to outcome.");
         self.init_ms.render(&mut out, "davit_init_seconds", "Duration from claim to loaded handler.");
         self.cold_starts.render(

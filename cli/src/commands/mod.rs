@@ -11,6 +11,7 @@ mod invocation;
 mod invoke;
 mod list;
 mod logs;
+mod queue;
 mod rollback;
 mod schedule;
 mod schema;
@@ -33,6 +34,7 @@ pub(crate) enum Command {
     Invoke(invoke::Invoke),
     Invocation(invocation::Invocation),
     DeadLetter(dead_letter::DeadLetter),
+    Queue(queue::Queue),
     Logs(logs::Logs),
     #[command(visible_alias = "ls")]
     List(list::List),
@@ -82,6 +84,7 @@ async fn run_client(command: Command, globals: &Globals) -> Result<()> {
         Command::Invoke(c) => c.run(globals).await,
         Command::Invocation(c) => c.run(globals).await,
         Command::DeadLetter(c) => c.run(globals).await,
+        Command::Queue(c) => c.run(globals).await,
         Command::Logs(c) => c.run(globals).await,
         Command::List(c) => c.run(globals).await,
         Command::Describe(c) => c.run(globals).await,

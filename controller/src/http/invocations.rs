@@ -4,7 +4,7 @@ use axum::extract::State;
 use axum::response::IntoResponse;
 use davit_api::{
     EnqueueAccepted, FunctionName, InvocationId, InvocationSource, InvocationState, InvocationView,
-    NamespaceName,
+    NamespaceName, QueueView,
 };
 use davit_registry::InvocationFilter;
 use http::StatusCode;
@@ -65,6 +65,17 @@ pub(super) async fn list_all(
     Query(which): Query<Which>,
 ) -> Answer<axum::Json<Vec<InvocationView>>> {
     listed(&state, &namespace, None, which).await
+}
+
+/// What of a namespace's asynchronous work has not ended, and how many dead letters there are, by function.
+#[utoipa::path(get, path = "/v1/namespaces/{ns}/queue", params(("ns" = NamespaceName, Path)),
+    responses((status = 200, body = Vec<QueueView>)))]
+pub(super) async fn queue(
+    State(state): State<ApiState>,
+    Path(namespace): Path<NamespaceName>,
+) -> Answer<axum::Json<Vec<QueueView>>> {
+    state.registry.namespace_id(&namespace).await?;
+    Ok(axum::Json(state.registry.queue(&namespace).await?))
 }
 
 /// One accepted invocation.

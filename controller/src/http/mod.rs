@@ -101,6 +101,7 @@ routes! {
     get "/v1/namespaces/{ns}/functions/{fn}/logs" "logs.read" Read Namespace logs::read;
     get "/v1/namespaces/{ns}/functions/{fn}/invocations" "invocations.list" Read Namespace invocations::list;
     get "/v1/namespaces/{ns}/invocations" "invocations.all" Read Namespace invocations::list_all;
+    get "/v1/namespaces/{ns}/queue" "queue.get" Read Namespace invocations::queue;
     get "/v1/namespaces/{ns}/invocations/{id}" "invocations.get" Read Namespace invocations::get;
     post "/v1/namespaces/{ns}/invocations/{id}/cancel" "invocations.cancel" Invoke Namespace invocations::cancel;
     post "/v1/namespaces/{ns}/invocations/{id}/replay" "invocations.replay" Invoke Namespace invocations::replay;

@@ -42,6 +42,7 @@ use super::{
         logs::read,
         invocations::list,
         invocations::list_all,
+        invocations::queue,
         invocations::get,
         invocations::cancel,
         invocations::replay,

@@ -11,6 +11,7 @@ use super::Dispatch;
 use super::classify::{Attempt, Verdict, classify, too_old};
 use super::settle::Settler;
 use crate::invoke::{Answer, Call, CallError, Payload, Target};
+use crate::metrics::Number;
 
 /// An attempt that failed.
 pub(crate) struct Failed {
@@ -29,6 +30,12 @@ impl From<CallError> for Failed {
 /// Runs one attempt and records what became of it. `cancel`: somebody wishes it to end.
 pub(super) async fn run(dispatch: &Dispatch, settler: &Settler, job: Job, cancel: &CancellationToken) {
     let started = Instant::now();
+    let jobs = &dispatch.metrics.jobs;
+    if job.attempt == 1 {
+        jobs.wait_ms.note(job.age.as_secs_f64() * 1_000.0);
+    }
+    jobs.running.add(1);
+    let _running = Running(&jobs.running);
     let settlement = if too_old(&job.policy, job.age) {
         let text = format!("no attempt succeeded within {} s of its acceptance", job.policy.max_age_seconds);
         let error = CallError::refused(ApiError::new(ErrorCode::NoCapacity, text));
@@ -44,11 +51,28 @@ pub(super) async fn run(dispatch: &Dispatch, settler: &Settler, job: Job, cancel
     };
     let (id, attempt, has_consequences) = (job.id, job.attempt, job.has_consequences);
     let ok = matches!(settlement, Settlement::Succeeded { .. });
+    let counted = match &settlement {
+        Settlement::Succeeded { .. } => &jobs.succeeded,
+        Settlement::RetryAt { .. } => &jobs.retried,
+        Settlement::Dead { .. } => &jobs.dead,
+        Settlement::Cancelled => &jobs.cancelled,
+    };
     if settler.settle(Settled { id, attempt, has_consequences, settlement }).await {
+        counted.add(1);
         tracing::debug!(invocation = %id, attempt, ok, "attempt ended");
     } else {
+        jobs.late.add(1);
         // The lease lapsed and somebody else took over; what they record is what counts.
         tracing::warn!(invocation = %id, attempt, "settled too late; another attempt took over");
+    }
+}
+
+/// Counts a job as running until it is dropped, however that comes.
+struct Running<'m>(&'m Number);
+
+impl Drop for Running<'_> {
+    fn drop(&mut self) {
+        self.0.sub(1);
     }
 }
 

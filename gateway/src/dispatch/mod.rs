@@ -22,6 +22,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::{AbortOnDropHandle, TaskTracker};
 
 use crate::invoke::{Call, Corridor, Outcome, Target};
+use crate::metrics::Metrics;
 use crate::outbound::Sender;
 use crate::routes::Routes;
 
@@ -68,6 +69,8 @@ pub struct Dispatch {
     pub carrier: Arc<dyn Carrier>,
     /// Who sends to addresses outside.
     pub sender: Sender,
+    /// Counters.
+    pub metrics: Arc<Metrics>,
     /// Wakes the dispatcher of this process, without a way through the database.
     pub wake: Arc<Notify>,
 }

@@ -96,6 +96,7 @@ impl World {
             gateway: id,
             routes: self.routes.clone(),
             carrier: carrier.clone(),
+            metrics: Arc::default(),
             sender: Sender::new(
                 "127.0.0.1".parse().unwrap(),
                 self.registry().clone(),

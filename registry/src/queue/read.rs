@@ -2,13 +2,14 @@
 
 use chrono::{DateTime, Utc};
 use davit_api::{
-    FunctionName, InvocationId, InvocationSource, InvocationState, InvocationView, NamespaceName, Webhook,
+    FunctionName, InvocationId, InvocationSource, InvocationState, InvocationView, NamespaceName, QueueView,
+    Webhook,
 };
 use sqlx::postgres::PgRow;
 use sqlx::{AssertSqlSafe, Row};
 
 use super::priority;
-use crate::rows::{count32, json_opt, parsed, parsed_opt};
+use crate::rows::{count32, count64, json_opt, parsed, parsed_opt};
 use crate::{Registry, RegistryError, Result};
 
 /// Which invocations are meant; without any part, all of the namespace.
@@ -90,6 +91,45 @@ impl Registry {
         .fetch_all(&mut *conn)
         .await?;
         rows.iter().map(view).collect()
+    }
+}
+
+impl Registry {
+    /// What of a namespace's asynchronous work has not ended, by function; those with nothing are left out. Counts
+    /// rows, so it is for people and alarms, not for a call's way.
+    pub async fn queue(&self, namespace: &NamespaceName) -> Result<Vec<QueueView>> {
+        let rows = sqlx::query(
+            "with counted as (
+                select i.function_id, count(*) filter (where i.state = 'running') as running,
+                    count(*) filter (where i.state = 'queued' and not i.in_turn) as behind,
+                    count(*) filter (where i.state = 'queued' and i.in_turn and i.run_at <= now()) as due,
+                    count(*) filter (where i.state = 'queued' and i.in_turn and i.run_at > now()) as delayed,
+                    min(i.run_at) filter (where i.state = 'queued' and i.in_turn and i.run_at <= now()) as oldest, 0 as dead
+                from invocations i join namespaces n on n.id = i.namespace_id where n.name = $1 group by i.function_id
+                union all
+                select e.function_id, 0, 0, 0, 0, null, count(*) from ended_invocations e join namespaces n on n.id = e.namespace_id
+                where n.name = $1 and e.state = 'dead' and e.redriven_as is null group by e.function_id)
+             select f.name as function, max(due) as due, max(oldest) as oldest, max(delayed) as delayed, max(behind) as behind,
+                max(running) as running, max(dead) as dead
+             from counted c left join functions f on f.id = c.function_id where f.deleted_at is null
+             group by c.function_id, f.name order by f.name nulls last",
+        )
+        .bind(namespace.as_str())
+        .fetch_all(&self.pool)
+        .await?;
+        rows.iter()
+            .map(|row| {
+                Ok(QueueView {
+                    function: parsed_opt(row, "function")?,
+                    due: count64(row, "due")?,
+                    oldest_due_at: row.try_get("oldest")?,
+                    delayed: count64(row, "delayed")?,
+                    behind: count64(row, "behind")?,
+                    running: count64(row, "running")?,
+                    dead: count64(row, "dead")?,
+                })
+            })
+            .collect()
     }
 }
 

@@ -381,3 +381,22 @@ async fn lists_go_on_page_by_page_and_know_states_and_functions() {
     assert_eq!(count(of(Some("g"), Some(InvocationState::Running))).await, 0);
     assert_eq!(code(registry.list_invocations(&ns(), &of(Some("h"), None), 1).await), ErrorCode::NotFound);
 }
+
+#[tokio::test]
+async fn what_waits_is_counted_by_what_it_waits_for() {
+    let db = fresh().await;
+    let registry = db.registry();
+    deployed(registry, "f", &spec(), b"a").await;
+    let function = function_id(registry, "f").await;
+    let keyed = || NewInvocation { ordering_key: Some("k".into()), ..work(function, "{}") };
+    let later = NewInvocation { start: Start::After(Duration::from_secs(60)), ..work(function, "{}") };
+    registry.enqueue_all(vec![keyed(), keyed(), keyed(), work(function, "{}"), later]).await.unwrap();
+    fail(registry, &claim(registry, GatewayId::new(), 1).await[0]).await;
+    claim(registry, GatewayId::new(), 1).await;
+    let queue = registry.queue(&ns()).await.unwrap().remove(0);
+    assert_eq!(queue.function, Some(name("f")));
+    let counts = [queue.due, queue.delayed, queue.behind, queue.running, queue.dead];
+    assert_eq!(counts.iter().sum::<u64>(), 5, "{queue:?}");
+    assert_eq!((queue.delayed, queue.behind, queue.running, queue.dead), (1, 1, 1, 1), "{queue:?}");
+    assert!(queue.oldest_due_at.is_some_and(|at| at <= Utc::now()));
+}
