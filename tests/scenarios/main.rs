@@ -7,6 +7,7 @@ mod asynchronous;
 mod bad_input;
 mod engine_restart;
 mod first_function;
+mod frugal;
 mod hang_up;
 mod http;
 mod isolation;
