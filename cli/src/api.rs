@@ -6,12 +6,13 @@ use chrono::{DateTime, SecondsFormat, Utc};
 use davit_api::{
     BatchAccepted, BuildEvent, DeadLetters, Digest, EnqueueAccepted, FireView, FunctionDetail, FunctionName,
     FunctionSummary, Info, InvocationBatch, InvocationId, InvocationSource, InvocationState, InvocationView,
-    InvocationWishes, LiveView, LogLine, NamespaceName, NewSchedule, NewToken, NewVersion, Preview,
-    PreviewRequest, Purged, Rollback, ScheduleName, ScheduleView, SecretName, SecretValue, SecretView,
-    TokenCreated, TokenId, TokenView, VersionView,
+    InvocationWishes, LiveView, LogLine, NamePart, NamespaceName, NewSchedule, NewToken, NewVersion, Page,
+    Preview, PreviewRequest, Purged, Rollback, RuntimeName, ScheduleName, ScheduleView, SecretName,
+    SecretValue, SecretView, TokenCreated, TokenId, TokenView, VersionView,
 };
 use reqwest::Method;
 use reqwest::header::HeaderMap;
+use serde::de::DeserializeOwned;
 use serde_json::json;
 
 use crate::client::Client;
@@ -142,8 +143,36 @@ impl Api {
         self.management.get(&self.of_function(function, &format!("/versions/{number}"))).await
     }
 
-    pub(crate) async fn versions(&self, function: &FunctionName) -> Result<Vec<VersionView>> {
-        self.management.get(&self.of_function(function, "/versions")).await
+    /// A function's versions, newest first: all, or at most so many, and whether there are more.
+    pub(crate) async fn versions(
+        &self,
+        function: &FunctionName,
+        most: Option<usize>,
+    ) -> Result<(Vec<VersionView>, bool)> {
+        self.pages(&self.of_function(function, "/versions"), "", 200, most).await
+    }
+
+    /// Reads a list page by page, each of at most `page` items, until it ends or `most` items are there; whether there
+    /// are more. `filter` is the end of a query that needs no encoding.
+    async fn pages<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        filter: &str,
+        page: usize,
+        most: Option<usize>,
+    ) -> Result<(Vec<T>, bool)> {
+        let (mut items, mut after) = (Vec::new(), String::new());
+        loop {
+            let limit = most.map_or(page, |most| page.min(most - items.len()));
+            let answer: Page<T> =
+                self.management.get(&format!("{path}?limit={limit}{after}{filter}")).await?;
+            items.extend(answer.items);
+            let Some(next) = answer.next else { return Ok((items, false)) };
+            if most.is_some_and(|most| items.len() >= most) {
+                return Ok((items, true));
+            }
+            after = format!("&after={next}");
+        }
     }
 
     pub(crate) async fn build_events(
@@ -165,8 +194,17 @@ impl Api {
         self.management.post(&self.of_function(function, "/rollback"), &Rollback { to: version }).await
     }
 
-    pub(crate) async fn functions(&self) -> Result<Vec<FunctionSummary>> {
-        self.management.get(&self.in_namespace("functions")).await
+    /// The namespace's functions by name: all that are looked for, or at most so many, and whether there are more.
+    pub(crate) async fn functions(
+        &self,
+        search: Option<&NamePart>,
+        runtime: Option<&RuntimeName>,
+        most: Option<usize>,
+    ) -> Result<(Vec<FunctionSummary>, bool)> {
+        // Neither has a character that would need encoding.
+        let search = search.map(|search| format!("&search={search}")).unwrap_or_default();
+        let runtime = runtime.map(|runtime| format!("&runtime={runtime}")).unwrap_or_default();
+        self.pages(&self.in_namespace("functions"), &format!("{search}{runtime}"), 1_000, most).await
     }
 
     pub(crate) async fn function(&self, function: &FunctionName) -> Result<FunctionDetail> {
