@@ -12,6 +12,7 @@ mod hang_up;
 mod http;
 mod isolation;
 mod kill;
+mod many;
 mod memory;
 mod misbehaving;
 mod postgres_outage;
