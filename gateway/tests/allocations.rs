@@ -20,6 +20,7 @@ use std::sync::Arc;
 
 use davit_api::{Access, FunctionKind, InstanceId};
 use davit_gateway::config::HttpLimits;
+use davit_gateway::dispatch::Acceptor;
 use davit_gateway::http::{Door, Parts, Public, serve};
 use davit_gateway::lanes::Lanes;
 use davit_gateway::routes::{Routes, Table};
@@ -151,8 +152,8 @@ async fn door(world: &World, v: &Arc<LiveVersion>, lanes: Arc<Lanes>) -> SocketA
     let public = Arc::new(Public::new(Parts {
         routes,
         corridor: world.corridor.clone(),
+        acceptor: Acceptor::spawn(registry.clone(), Arc::default()),
         registry,
-        wake: Arc::default(),
         metrics: world.metrics.clone(),
         parked_bytes: 1 << 30,
         port: address.port(),
