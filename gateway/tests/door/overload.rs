@@ -71,7 +71,9 @@ async fn a_call_that_finds_the_line_full_is_told_at_once_when_to_come_back() {
             let request =
                 format!("GET /shop/orders/x HTTP/1.1\r\nhost: a\r\nconnection: close\r\n{headers}\r\n");
             let mut answer = String::new();
-            send(&door, &request).await.read_to_string(&mut answer).await.unwrap();
+            let mut client = send(&door, &request).await;
+            let answered = client.read_to_string(&mut answer);
+            tokio::time::timeout(Duration::from_secs(60), answered).await.unwrap().unwrap();
             assert_eq!((status(&answer), body(&answer)["code"].as_str()), (429, Some("too_many_requests")));
             assert_eq!(body(&answer)["retryable"], true);
             assert!(answer.contains("\r\nretry-after: 1\r\n"), "{answer}");
