@@ -1,7 +1,9 @@
 //! What a call costs besides time: statements, calls of the engine, system calls. A clock says little about these on
 //! a busy machine; counted, they are the same everywhere, and one more for each call fails a story.
 
-use davit_e2e::{Davit, Gate, Postgres, SystemCalls, eventually, is_root};
+use std::time::Duration;
+
+use davit_e2e::{Davit, Gate, Postgres, SystemCalls, eventually, eventually_within, is_root};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
@@ -124,7 +126,8 @@ impl Gated {
     }
 
     async fn pool_is_full(&self) {
-        eventually("a full pool", async || {
+        // A busy machine starts containers one after the other.
+        eventually_within(Duration::from_secs(150), "a full pool", async || {
             let status = self.davit.status().await;
             let pools = status["gateway"]["pools"].as_array().cloned().unwrap_or_default();
             let python = pools.iter().filter(|p| p["image"].as_str().is_some_and(|i| i.contains("python")));
@@ -206,11 +209,13 @@ async fn a_warm_call_of_a_server_costs_the_gateway_four_system_calls_and_its_wai
     let watched = SystemCalls::watch(davit.pid(), "lane-").await;
     call(&davit, "server", CALLS).await;
     let seen = watched.stop();
-    let waits: usize = seen.iter().filter(|(name, _)| name.starts_with("epoll_")).map(|(_, n)| n).sum();
-    let all: usize = seen.values().sum();
-    // Measured: 4.03 and 2.00 for each call. The allowance is for a freeze and a thaw, should the machine pause between
-    // two calls.
-    let most = |each: usize| each * CALLS + CALLS / 5;
-    assert!(all - waits <= most(4) && waits <= most(2), "{CALLS} calls: {seen:?}");
-    assert!(all - waits >= 4 * CALLS, "the calls themselves were not seen: {seen:?}");
+    let of = |names: &[&str]| -> usize {
+        seen.iter().filter(|(name, _)| names.iter().any(|n| name.starts_with(n))).map(|(_, n)| n).sum()
+    };
+    let (transfers, waits) = (of(&["recvfrom", "sendto"]), of(&["epoll_"]));
+    let others = seen.values().sum::<usize>() - transfers - waits;
+    // Measured for each call: 4.00, 2.00 and 0.03. Where the machine pauses between two calls the instance is frozen and
+    // thawed, which costs waits and others; neither allowance has room for one more in every call.
+    assert!((4 * CALLS..=4 * CALLS + CALLS / 5).contains(&transfers), "{CALLS} calls: {seen:?}");
+    assert!(waits < 3 * CALLS && others < CALLS, "{CALLS} calls: {seen:?}");
 }
