@@ -91,7 +91,7 @@ group_builds() {
     done
 }
 group_e2e() {
-    scripts/setup-packages.sh postgres curl
+    scripts/setup-packages.sh postgres curl strace
     need_images
     # Through the binary that is shipped; each story has a davit of its own, so not all at once.
     cargo build --bin davit || { count e2e 1 0 1 0; return; }

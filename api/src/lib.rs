@@ -13,6 +13,7 @@ mod invocation;
 mod management;
 mod manifest;
 mod name;
+mod page;
 mod policy;
 mod route;
 mod schedule;
@@ -42,7 +43,10 @@ pub use management::{
     SecretView,
 };
 pub use manifest::{Manifest, ManifestError, ManifestRoute, ManifestSchedule};
-pub use name::{AliasName, EnvName, FunctionName, NameError, NamespaceName, ScheduleName, SecretName};
+pub use name::{
+    AliasName, EnvName, FunctionName, NameError, NamePart, NamespaceName, ScheduleName, SecretName,
+};
+pub use page::Page;
 pub use policy::RetryPolicy;
 pub use route::{HostPattern, MethodMatch, PathPattern, PayloadFormat, RouteSpec};
 pub use schedule::{

@@ -92,18 +92,22 @@ names! {
     AliasName, "alias", is_label, LABEL_RULE;
     /// A schedule's name, unique within its function.
     ScheduleName, "schedule name", is_label, LABEL_RULE;
+    /// A piece of a name, which a search looks for anywhere in it.
+    NamePart, "part of a name", is_part, "use 1 to 63 lower-case letters, digits and hyphens";
     /// A secret's name within a namespace.
     SecretName, "secret name", is_label, LABEL_RULE;
     /// The name of an environment variable that a user may set.
     EnvName, "environment variable", is_env, "use letters, digits and underscores, not starting with a digit, at most 128 characters; names that the platform or the loader reads (AWS_LAMBDA_*, DAVIT_*, LD_*, PATH and the like) are reserved";
 }
 
-fn is_label(text: &str) -> bool {
+fn is_part(text: &str) -> bool {
     let bytes = text.as_bytes();
     (1..=63).contains(&bytes.len())
         && bytes.iter().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || *b == b'-')
-        && bytes[0] != b'-'
-        && bytes[bytes.len() - 1] != b'-'
+}
+
+fn is_label(text: &str) -> bool {
+    is_part(text) && !text.starts_with('-') && !text.ends_with('-')
 }
 
 fn is_namespace(text: &str) -> bool {
@@ -143,6 +147,12 @@ mod tests {
         }
         for bad in ["", "-a", "a-", "A", "a_b", "a.b", "../x", ".", "a\0", "é", &"x".repeat(64)] {
             assert!(bad.parse::<FunctionName>().is_err(), "{bad:?}");
+        }
+        for part in ["-", "-a", "a-"] {
+            assert!(part.parse::<NamePart>().is_ok(), "{part}");
+        }
+        for bad in ["", "A", "%", "a\0", "a b", &"x".repeat(64)] {
+            assert!(bad.parse::<NamePart>().is_err(), "{bad:?}");
         }
     }
 

@@ -24,6 +24,11 @@ impl Request {
         Self { port, bytes }
     }
 
+    /// What is sent.
+    pub(crate) fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
     /// A POST of JSON, with more header lines.
     pub(crate) fn post(port: u16, path: &str, headers: &[(&str, &str)], body: &str) -> Self {
         let more: String = headers.iter().map(|(n, v)| format!("{n}: {v}\r\n")).collect();
@@ -136,6 +141,23 @@ pub(crate) async fn steady(request: &Request, time: Duration) -> crate::Result<S
         let sent = Instant::now();
         tokio::time::timeout(PATIENCE, exchange(&mut stream, &request.bytes, &mut buffer)).await??;
         times.push(sent.elapsed().as_secs_f64() * 1e3);
+    }
+    times.sort_by(f64::total_cmp);
+    Ok(Seen { times })
+}
+
+/// Sends a request at most every so often over one connection until the time is over: a load that leaves the machine to
+/// others.
+pub(crate) async fn paced(request: &Request, every: Duration, time: Duration) -> crate::Result<Seen> {
+    let mut stream = connect(request.port).await?;
+    let mut buffer = Vec::with_capacity(4096);
+    let mut times = Vec::new();
+    let start = Instant::now();
+    while start.elapsed() < time {
+        let sent = Instant::now();
+        tokio::time::timeout(PATIENCE, exchange(&mut stream, &request.bytes, &mut buffer)).await??;
+        times.push(sent.elapsed().as_secs_f64() * 1e3);
+        tokio::time::sleep_until((sent + every).into()).await;
     }
     times.sort_by(f64::total_cmp);
     Ok(Seen { times })

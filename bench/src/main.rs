@@ -8,6 +8,7 @@ mod docker;
 mod figure;
 mod load;
 mod nginx;
+mod offered;
 mod platform;
 mod plot;
 mod process;

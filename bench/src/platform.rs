@@ -49,8 +49,9 @@ impl Platform {
         Ok(platform)
     }
 
-    /// Ends it and starts it again: the same functions in a process that has done nothing yet.
-    pub(crate) async fn restart(&mut self) -> crate::Result<()> {
+    /// Ends it and starts it again: the same functions in a process that has done nothing yet. Milliseconds from its
+    /// start until it says that it is ready.
+    pub(crate) async fn restart(&mut self) -> crate::Result<f64> {
         self.end();
         std::fs::remove_file(self.state.path().join("endpoint.json")).or_else(|error| {
             match error.kind() {
@@ -58,8 +59,10 @@ impl Platform {
                 _ => Err(error),
             }
         })?;
+        let start = Instant::now();
         self.child = spawn(&self.binary, self.state.path(), self.setup)?;
-        self.started().await
+        self.started().await?;
+        Ok(start.elapsed().as_secs_f64() * 1e3)
     }
 
     async fn started(&mut self) -> crate::Result<()> {
@@ -67,9 +70,11 @@ impl Platform {
         while start.elapsed() < Duration::from_secs(120) {
             if let Ok(text) = std::fs::read_to_string(self.state.path().join("endpoint.json")) {
                 self.endpoint = serde_json::from_str(&text)?;
-                return Ok(());
+                if self.admin("/readyz").await.is_ok() {
+                    return Ok(());
+                }
             }
-            tokio::time::sleep(Duration::from_millis(50)).await;
+            tokio::time::sleep(Duration::from_millis(5)).await;
         }
         let log = std::fs::read_to_string(self.state.path().join("up.log"))?;
         Err(format!("davit did not start:\n{log}").into())
@@ -94,6 +99,29 @@ impl Platform {
     /// The first administrator's token.
     pub(crate) fn token(&self) -> crate::Result<String> {
         Ok(std::fs::read_to_string(self.state.path().join("token"))?.trim().to_owned())
+    }
+
+    /// Makes the other of a function's two versions live through the management API. Milliseconds from the request
+    /// until the gateway serves it.
+    pub(crate) async fn roll(&self, function: &str, to: u32) -> crate::Result<f64> {
+        let of = |field: &str| {
+            let base = self.endpoint[field].as_str().ok_or("no such endpoint")?.trim_end_matches('/');
+            crate::Result::Ok(format!("{base}/v1/namespaces/default/functions/{function}"))
+        };
+        let (http, token) = (reqwest::Client::new(), self.token()?);
+        let start = Instant::now();
+        let change = http.post(format!("{}/rollback", of("management_url")?)).bearer_auth(&token);
+        let change = change.header("content-type", "application/json").body(format!("{{\"to\":{to}}}"));
+        change.send().await?.error_for_status()?;
+        while start.elapsed() < Duration::from_secs(60) {
+            let live = http.get(format!("{}/live", of("gateway_url")?)).bearer_auth(&token).send().await?;
+            let live: Value = serde_json::from_str(&live.error_for_status()?.text().await?)?;
+            if live["version"] == to {
+                return Ok(start.elapsed().as_secs_f64() * 1e3);
+            }
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        Err(format!("the gateway did not come to serve version {to} of {function}").into())
     }
 
     /// Deploys a folder as a function.

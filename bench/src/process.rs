@@ -7,9 +7,18 @@ const TICKS: f64 = 100.0;
 
 /// Resident memory of a process in KiB.
 pub(crate) fn resident_kb(pid: u32) -> crate::Result<f64> {
+    field(pid, "VmRSS:")
+}
+
+fn field(pid: u32, name: &str) -> crate::Result<f64> {
     let text = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
-    let line = text.lines().find_map(|l| l.strip_prefix("VmRSS:")).ok_or("no VmRSS")?;
+    let line = text.lines().find_map(|l| l.strip_prefix(name)).ok_or_else(|| format!("no {name}"))?;
     Ok(line.trim().trim_end_matches(" kB").parse()?)
+}
+
+/// The most resident memory that a process has had, in KiB.
+pub(crate) fn peak_kb(pid: u32) -> crate::Result<f64> {
+    field(pid, "VmHWM:")
 }
 
 /// Processor time of a process so far, in seconds, without its children.

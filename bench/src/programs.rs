@@ -24,8 +24,19 @@ pub(crate) fn manifest(name: &str, runtime: &str, more: &str) -> String {
 
 /// Deploys the native server as a server function.
 pub(crate) fn deploy_native(platform: &Platform, native: &Path, name: &str, more: &str) -> crate::Result<()> {
+    deploy_native_as(platform, native, name, r#"["./native", "serve"]"#, more)
+}
+
+/// The same with a command of its own, as the manifest has it.
+pub(crate) fn deploy_native_as(
+    platform: &Platform,
+    native: &Path,
+    name: &str,
+    command: &str,
+    more: &str,
+) -> crate::Result<()> {
     let folder = tempfile::tempdir()?;
-    let more = format!("kind = \"server\"\ncommand = [\"./native\", \"serve\"]\n{more}");
+    let more = format!("kind = \"server\"\ncommand = {command}\n{more}");
     std::fs::write(folder.path().join("davit.toml"), manifest(name, "provided", &more))?;
     std::fs::copy(native, folder.path().join("native"))?;
     platform.deploy_folder(folder.path())

@@ -6,12 +6,13 @@ use chrono::{DateTime, SecondsFormat, Utc};
 use davit_api::{
     BatchAccepted, BuildEvent, DeadLetters, Digest, EnqueueAccepted, FireView, FunctionDetail, FunctionName,
     FunctionSummary, Info, InvocationBatch, InvocationId, InvocationSource, InvocationState, InvocationView,
-    InvocationWishes, LiveView, LogLine, NamespaceName, NewSchedule, NewToken, NewVersion, Preview,
-    PreviewRequest, Purged, QueueView, Rollback, ScheduleName, ScheduleView, SecretName, SecretValue,
-    SecretView, TokenCreated, TokenId, TokenView, VersionView,
+    InvocationWishes, LiveView, LogLine, NamePart, NamespaceName, NewSchedule, NewToken, NewVersion, Page,
+    Preview, PreviewRequest, Purged, QueueView, Rollback, RuntimeName, ScheduleName, ScheduleView,
+    SecretName, SecretValue, SecretView, TokenCreated, TokenId, TokenView, VersionView,
 };
 use reqwest::Method;
 use reqwest::header::HeaderMap;
+use serde::de::DeserializeOwned;
 use serde_json::json;
 
 use crate::client::Client;
@@ -30,8 +31,6 @@ pub(crate) struct InvocationQuery {
     pub(crate) function: Option<FunctionName>,
     pub(crate) state: Option<InvocationState>,
     pub(crate) source: Option<InvocationSource>,
-    pub(crate) before: Option<InvocationId>,
-    pub(crate) limit: u32,
 }
 
 impl InvocationQuery {
@@ -39,13 +38,7 @@ impl InvocationQuery {
     fn text(&self) -> String {
         let pair =
             |name: &str, value: Option<String>| value.map(|v| format!("&{name}={v}")).unwrap_or_default();
-        format!(
-            "limit={}{}{}{}",
-            self.limit,
-            pair("state", self.state.map(|s| s.to_string())),
-            pair("source", self.source.map(|s| s.to_string())),
-            pair("before", self.before.map(|id| id.to_string())),
-        )
+        pair("state", self.state.map(|s| s.to_string())) + &pair("source", self.source.map(|s| s.to_string()))
     }
 }
 
@@ -142,8 +135,36 @@ impl Api {
         self.management.get(&self.of_function(function, &format!("/versions/{number}"))).await
     }
 
-    pub(crate) async fn versions(&self, function: &FunctionName) -> Result<Vec<VersionView>> {
-        self.management.get(&self.of_function(function, "/versions")).await
+    /// A function's versions, newest first: all, or at most so many, and whether there are more.
+    pub(crate) async fn versions(
+        &self,
+        function: &FunctionName,
+        most: Option<usize>,
+    ) -> Result<(Vec<VersionView>, bool)> {
+        self.pages(&self.of_function(function, "/versions"), "", 200, most).await
+    }
+
+    /// Reads a list page by page, each of at most `page` items, until it ends or `most` items are there; whether there
+    /// are more. `filter` is the end of a query that needs no encoding.
+    async fn pages<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        filter: &str,
+        page: usize,
+        most: Option<usize>,
+    ) -> Result<(Vec<T>, bool)> {
+        let (mut items, mut after) = (Vec::new(), String::new());
+        loop {
+            let limit = most.map_or(page, |most| page.min(most - items.len()));
+            let answer: Page<T> =
+                self.management.get(&format!("{path}?limit={limit}{after}{filter}")).await?;
+            items.extend(answer.items);
+            let Some(next) = answer.next else { return Ok((items, false)) };
+            if most.is_some_and(|most| items.len() >= most) {
+                return Ok((items, true));
+            }
+            after = format!("&after={next}");
+        }
     }
 
     pub(crate) async fn build_events(
@@ -165,8 +186,17 @@ impl Api {
         self.management.post(&self.of_function(function, "/rollback"), &Rollback { to: version }).await
     }
 
-    pub(crate) async fn functions(&self) -> Result<Vec<FunctionSummary>> {
-        self.management.get(&self.in_namespace("functions")).await
+    /// The namespace's functions by name: all that are looked for, or at most so many, and whether there are more.
+    pub(crate) async fn functions(
+        &self,
+        search: Option<&NamePart>,
+        runtime: Option<&RuntimeName>,
+        most: Option<usize>,
+    ) -> Result<(Vec<FunctionSummary>, bool)> {
+        // Neither has a character that would need encoding.
+        let search = search.map(|search| format!("&search={search}")).unwrap_or_default();
+        let runtime = runtime.map(|runtime| format!("&runtime={runtime}")).unwrap_or_default();
+        self.pages(&self.in_namespace("functions"), &format!("{search}{runtime}"), 1_000, most).await
     }
 
     pub(crate) async fn function(&self, function: &FunctionName) -> Result<FunctionDetail> {
@@ -185,20 +215,9 @@ impl Api {
         self.management.get(&self.of_function(function, "/schedules")).await
     }
 
-    /// The schedules of all functions, page by page.
+    /// The schedules of all functions.
     pub(crate) async fn all_schedules(&self) -> Result<Vec<ScheduleView>> {
-        const PAGE: usize = 500;
-        let mut all: Vec<ScheduleView> = Vec::new();
-        loop {
-            let after = all.last().map(|last| format!("&after={}/{}", last.function, last.name));
-            let rest = format!("schedules?limit={PAGE}{}", after.unwrap_or_default());
-            let page: Vec<ScheduleView> = self.management.get(&self.in_namespace(&rest)).await?;
-            let last = page.len() < PAGE;
-            all.extend(page);
-            if last {
-                return Ok(all);
-            }
-        }
+        Ok(self.pages(&self.in_namespace("schedules"), "", 500, None).await?.0)
     }
 
     /// Changes the named fields; null removes one.
@@ -352,13 +371,17 @@ impl Api {
         self.management.get(&self.in_namespace(&format!("invocations/{id}"))).await
     }
 
-    /// Accepted calls, newest first.
-    pub(crate) async fn invocations(&self, query: &InvocationQuery) -> Result<Vec<InvocationView>> {
+    /// Accepted calls, newest first: all, or at most so many, and whether there are more.
+    pub(crate) async fn invocations(
+        &self,
+        query: &InvocationQuery,
+        most: Option<usize>,
+    ) -> Result<(Vec<InvocationView>, bool)> {
         let path = match &query.function {
             Some(function) => self.of_function(function, "/invocations"),
             None => self.in_namespace("invocations"),
         };
-        self.management.get(&format!("{path}?{}", query.text())).await
+        self.pages(&path, &query.text(), 500, most).await
     }
 
     /// What of the namespace's asynchronous work has not ended.

@@ -34,6 +34,9 @@ fn what_users_type_is_understood() {
         "rollback hello --to 3",
         "delete hello --yes",
         "ls",
+        "list --search order- --runtime node20 --limit 5",
+        "list --all",
+        "versions hello --limit 1",
         "completion zsh",
         "schema",
     ] {
@@ -48,6 +51,10 @@ fn what_users_type_is_understood() {
         "deploy -n v1",
         "token create x",
         "list -o yaml",
+        "list --limit 0",
+        "list --limit 5 --all",
+        "list --search a_b",
+        "versions hello --limit many",
     ] {
         let words = std::iter::once("davit").chain(line.split(' '));
         let error = Davit::try_parse_from(words).err().unwrap_or_else(|| panic!("{line} was taken"));

@@ -40,6 +40,9 @@ pub struct HttpLimits {
     pub connections: usize,
     /// Time to send a request's header, and idle time of a kept-alive connection.
     pub header_timeout: Duration,
+    /// How long a client may take nothing of what is written to it. Then its connection ends, and with it what it
+    /// held.
+    pub write_timeout: Duration,
     /// Bytes of request line and headers together.
     pub header_bytes: usize,
     /// Bytes of event bodies that may be held at a time, over all calls.
@@ -91,6 +94,7 @@ impl Default for HttpLimits {
         Self {
             connections: 8_192,
             header_timeout: Duration::from_secs(20),
+            write_timeout: Duration::from_secs(30),
             header_bytes: 64 * 1024,
             parked_bytes: 512 * 1024 * 1024,
         }

@@ -161,6 +161,8 @@ pub struct Metrics {
     pub calls_cold: Number,
     /// Calls given up because the client went away.
     pub calls_abandoned: Number,
+    /// Connections ended because their clients took nothing of what was written to them.
+    pub clients_stalled: Number,
     /// Pool instances claimed.
     pub claims: Number,
     /// Instances lost while they were held.
@@ -222,6 +224,12 @@ impl Metrics {
             "counter",
             "Calls whose client went away.",
             self.calls_abandoned.get(),
+        );
+        line(
+            "davit_clients_stalled_total",
+            "counter",
+            "Connections ended because the client took nothing of its answer.",
+            self.clients_stalled.get(),
         );
         line("davit_pool_claims_total", "counter", "Pool instances claimed.", self.claims.get());
         line(

@@ -47,6 +47,7 @@ pub use changes::{Changes, Topic};
 pub use demand::DemandRow;
 pub use error::RegistryError;
 pub use fires::{Due, Fire, Passed, Rung};
+pub use functions::FunctionFilter;
 pub use gateways::{GatewayRow, LEASE as GATEWAY_LEASE};
 pub use instances::{InstanceRow, InstanceUpdate};
 pub use lease::Fence;

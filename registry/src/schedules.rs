@@ -192,7 +192,7 @@ impl Registry {
         .bind(id.0)
         .bind(after.map_or("", |(function, _)| function.as_str()))
         .bind(after.map_or("", |(_, schedule)| schedule.as_str()))
-        .bind(i64::from(limit.min(1000)))
+        .bind(i64::from(limit.min(1001)))
         .fetch_all(&self.pool)
         .await?;
         rows.iter().map(view).collect()

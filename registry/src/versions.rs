@@ -1,8 +1,8 @@
 //! Versions: what was handed in, and how far it has come.
 
 use davit_api::{
-    Digest, FunctionId, FunctionName, NamespaceName, ScheduleName, ScheduleSpec, VersionId, VersionSpec,
-    VersionView,
+    Digest, FunctionId, FunctionName, NamespaceName, Page, ScheduleName, ScheduleSpec, VersionId,
+    VersionSpec, VersionView,
 };
 use sqlx::Row;
 use sqlx::postgres::{PgConnection, PgRow};
@@ -110,19 +110,43 @@ fn named(function: &FunctionName, view: VersionView) -> Result<(VersionView, Str
 }
 
 impl Registry {
-    /// A function's versions, newest first.
+    /// A function's versions, newest first, at most so many; with `after`, only older ones than that number.
     pub async fn list_versions(
         &self,
         namespace: &NamespaceName,
         name: &FunctionName,
-    ) -> Result<Vec<VersionView>> {
+        after: Option<u32>,
+        limit: u32,
+    ) -> Result<Page<VersionView>> {
         let mut conn = self.pool.acquire().await?;
         let (_, function) = crate::namespaces::function_of(&mut conn, namespace, name).await?;
-        let rows = sqlx::query(select("where v.function_id = $1 order by v.number desc limit 1000"))
-            .bind(function.0)
-            .fetch_all(&mut *conn)
-            .await?;
-        rows.iter().map(view).collect()
+        // By the index of a function's numbers.
+        let rows =
+            sqlx::query(select("where v.function_id = $1 and v.number < $2 order by v.number desc limit $3"))
+                .bind(function.0)
+                .bind(after.map_or(i64::MAX, i64::from))
+                .bind(i64::from(limit) + 1)
+                .fetch_all(&mut *conn)
+                .await?;
+        let found: Vec<VersionView> = rows.iter().map(view).collect::<Result<_>>()?;
+        Ok(Page::cut(found, limit, |v| v.number.to_string()))
+    }
+
+    /// A function's live version, and its newest one if that is another.
+    pub(crate) async fn live_and_latest(
+        &self,
+        function: FunctionId,
+    ) -> Result<(Option<VersionView>, Option<VersionView>)> {
+        let rows = sqlx::query(select(
+            "where v.id in ((select version_id from aliases where function_id = $1 and name = 'live'),
+                (select id from versions where function_id = $1 order by number desc limit 1))",
+        ))
+        .bind(function.0)
+        .fetch_all(&self.pool)
+        .await?;
+        let found: Vec<VersionView> = rows.iter().map(view).collect::<Result<_>>()?;
+        let (live, other): (Vec<_>, Vec<_>) = found.into_iter().partition(|v| v.live);
+        Ok((live.into_iter().next(), other.into_iter().next()))
     }
 
     /// One version by its number.

@@ -6,7 +6,7 @@ use rustix::process::Pid;
 use serde_json::Value;
 
 use crate::process::{Process, binary, http_client, state_dir};
-use crate::{Api, Cli, containers_of, docker, eventually, postgres};
+use crate::{Api, Cli, Gate, containers_of, docker, eventually, postgres};
 
 /// `davit up` in a state directory of its own.
 #[derive(Debug)]
@@ -43,7 +43,8 @@ impl Davit {
         line.extend(ports.map(str::to_owned));
         let mut all = vec![("DAVIT_STATE_DIR".to_owned(), state.path().display().to_string())];
         all.extend(settings.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())));
-        let engine = settings.iter().find(|(k, _)| *k == "DOCKER_HOST").map(|(_, v)| (*v).to_owned());
+        let engine = settings.iter().find(|(k, v)| *k == "DOCKER_HOST" && !Gate::is(v));
+        let engine = engine.map(|(_, v)| (*v).to_owned());
         let process = Process::new(line, all, state.path().join("up.log"));
         let mut davit = Self { process, state, binary, http: http_client(), engine };
         davit.start().await;

@@ -12,10 +12,12 @@ mod cli;
 mod davit;
 mod docker;
 mod engine;
+mod gate;
 mod postgres;
 mod process;
 mod roles;
 mod steady;
+mod syscalls;
 mod wait;
 
 pub use api::{Answer, Api};
@@ -24,9 +26,11 @@ pub use cli::{Cli, Output, python_folder};
 pub use davit::Davit;
 pub use docker::{containers_in_role, containers_of, networks_of};
 pub use engine::Engine;
+pub use gate::Gate;
 pub use postgres::Postgres;
 pub use roles::Roles;
 pub use steady::{Steady, Tally};
+pub use syscalls::SystemCalls;
 pub use wait::{eventually, eventually_within};
 
 /// Where the repository's examples are.

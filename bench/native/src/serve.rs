@@ -2,6 +2,7 @@
 //! is read over. `davit-bench` deploys it as a server function and runs it as nginx's upstream.
 
 use std::io;
+use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -11,25 +12,29 @@ use crate::ANSWER;
 /// Longest request that is understood, header and body together.
 const REQUEST_BYTES: usize = 256 * 1024;
 
-/// Serves on 127.0.0.1 until it is killed.
-pub(crate) fn run(port: &str) -> io::Result<()> {
+/// Serves on 127.0.0.1 until it is killed. Each answer takes `pause`, in which nothing is done, as if it waited for
+/// another service.
+pub(crate) fn run(port: &str, pause: Duration) -> io::Result<()> {
     let port: u16 = port.parse().map_err(io::Error::other)?;
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build()?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
         let listener = TcpListener::bind(("127.0.0.1", port)).await?;
         loop {
             let (stream, _) = listener.accept().await?;
-            tokio::spawn(connection(stream));
+            tokio::spawn(connection(stream, pause));
         }
     })
 }
 
-async fn connection(mut stream: TcpStream) -> io::Result<()> {
+async fn connection(mut stream: TcpStream, pause: Duration) -> io::Result<()> {
     stream.set_nodelay(true)?;
     let mut buffer = Vec::with_capacity(4096);
     loop {
         while let Some(length) = request_length(&buffer) {
             buffer.drain(..length);
+            if !pause.is_zero() {
+                tokio::time::sleep(pause).await;
+            }
             stream.write_all(ANSWER).await?;
         }
         if buffer.len() > REQUEST_BYTES || stream.read_buf(&mut buffer).await? == 0 {

@@ -37,10 +37,25 @@ static COLD: Figure = Figure {
     goal: Goal::AtMost { target: 1.25, stretch: 1.10 },
 };
 
+static START: Figure = Figure {
+    id: "C1c",
+    name: "start of davit until it is ready, with 10,000 functions / with 10",
+    unit: "ms",
+    // Reading as many costs something; what must not be is that it costs more than all the rest.
+    goal: Goal::AtMost { target: 3.0, stretch: 1.5 },
+};
+static CHANGE: Figure = Figure {
+    id: "C1d",
+    name: "a rollback until the gateway serves it, with 10,000 functions / with 10",
+    unit: "ms",
+    // The lookup structure of all functions is built anew for a change: some milliseconds beside some of two statements.
+    goal: Goal::AtMost { target: 4.0, stretch: 2.0 },
+};
+
 pub(super) const SCENARIO: Scenario = Scenario {
     name: "many-functions",
-    about: "warm and cold calls, memory and idle processor time with 10,000 functions / with 10",
-    figures: &[&WARM, &MEMORY, &CPU, &COLD],
+    about: "warm and cold calls, start, a change of routes, memory and idle processor time with 10,000 functions / with 10",
+    figures: &[&WARM, &MEMORY, &CPU, &COLD, &START, &CHANGE],
     run: |bench| Box::pin(run(bench)),
 };
 
@@ -61,11 +76,13 @@ async fn run(bench: &mut Bench) -> crate::Result<()> {
     deploy_native(&platform, &bench.native, "warm", "max_instances = 1\nkeep_alive_seconds = 1\n")?;
     let toml = manifest("idle", "python3.13", "handler = \"app.handler\"\n");
     platform.deploy(&[("davit.toml", &toml), ("app.py", PYTHON)])?;
+    // A second version, to roll back from and to.
+    platform.deploy(&[("davit.toml", &toml), ("app.py", &format!("{PYTHON}\n"))])?;
     platform.copy("idle", FEW - 2).await?;
     platform.rested("python3.13", 1).await?;
     let warm = Request::get(platform.gateway()?, "/default/warm");
     platform.sql.copy_function("warm", MANY - FEW)?;
-    let (mut latencies, mut colds) = (Vec::new(), Vec::new());
+    let (mut latencies, mut colds, mut changes) = (Vec::new(), Vec::new(), Vec::new());
     for _ in 0..bench.repeats {
         let mut sides = Vec::new();
         for many in [true, false] {
@@ -73,13 +90,17 @@ async fn run(bench: &mut Bench) -> crate::Result<()> {
             let cold = cold::start(&platform, "python3.13", "idle-1").await?;
             platform.rested("python3.13", 1).await?;
             load::once(&warm).await?;
-            sides.push((load::steady(&warm, MEASURED).await?.percentile(0.99), cold));
+            let p99 = load::steady(&warm, MEASURED).await?.percentile(0.99);
+            let change = (platform.roll("idle", 1).await? + platform.roll("idle", 2).await?) / 2.0;
+            sides.push((p99, cold, change));
         }
         latencies.push((sides[0].0, sides[1].0));
         colds.push((sides[0].1, sides[1].1));
+        changes.push((sides[0].2, sides[1].2));
     }
     bench.report.pairs(&WARM, &latencies);
     bench.report.pairs(&COLD, &colds);
+    bench.report.pairs(&CHANGE, &changes);
     idle(bench, &mut platform).await
 }
 
@@ -98,11 +119,15 @@ async fn show(platform: &Platform, many: bool) -> crate::Result<()> {
 /// would hide ten thousand functions, or count as them.
 async fn idle(bench: &mut Bench, platform: &mut Platform) -> crate::Result<()> {
     let (mut memory, mut share, mut postgres) = (Vec::new(), Vec::new(), 0.0);
+    let (mut starts, mut peak) = (Vec::new(), 0.0_f64);
     for _ in 0..bench.repeats.min(IDLE_REPEATS) {
-        let mut resident = Vec::new();
+        let (mut resident, mut ready) = (Vec::new(), Vec::new());
         for many in [true, false] {
             show(platform, many).await?;
-            platform.restart().await?;
+            ready.push(platform.restart().await?);
+            if many {
+                peak = peak.max(process::peak_kb(platform.pid())?);
+            }
             platform.routed(if many { MANY } else { FEW } as u64).await?;
             platform.rested("python3.13", 1).await?;
             tokio::time::sleep(SETTLE).await;
@@ -116,11 +141,17 @@ async fn idle(bench: &mut Bench, platform: &mut Platform) -> crate::Result<()> {
             }
             resident.push(process::resident_kb(pid)?);
         }
+        starts.push((ready[0], ready[1]));
         memory.push((resident[0] - resident[1]) * 1.024 / (MANY - FEW) as f64);
     }
     postgres /= share.len() as f64;
     bench.report.values(&MEMORY, &memory);
     bench.report.values(&CPU, &share);
+    bench.report.pairs(&START, &starts);
+    bench.report.note(format!(
+        "C1c: the most memory that davit had until it was ready: {:.0} MB",
+        peak * 1.024 / 1e3
+    ));
     bench.report.note(format!(
         "C1b: its Postgres took another {postgres:.1} % of a core; the 10,000 were registered by SQL"
     ));

@@ -16,6 +16,7 @@ mod idle_memory;
 mod many_functions;
 mod native_start;
 mod node_start;
+mod overload;
 mod python_start;
 mod queue;
 mod thaw;
@@ -50,6 +51,7 @@ pub(crate) static ALL: &[Scenario] = &[
     native_start::SCENARIO,
     deploy::SCENARIO,
     queue::SCENARIO,
+    overload::SCENARIO,
     many_functions::SCENARIO,
     idle_memory::SCENARIO,
 ];

@@ -4,6 +4,7 @@ use clap::{Args, Subcommand};
 use davit_api::{DeadLetters, FunctionName, InvocationId, InvocationState};
 
 use super::invocation::print_table;
+use super::list::Length;
 use crate::api::InvocationQuery;
 use crate::context::Globals;
 use crate::failure::{Failure, Result};
@@ -30,9 +31,8 @@ enum Verb {
     List {
         /// Only of this function
         function: Option<FunctionName>,
-        /// At most so many
-        #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=1000))]
-        limit: u32,
+        #[command(flatten)]
+        length: Length,
     },
     /// Accept them again, each as a new call; those that were redriven before are passed over
     Redrive(Which),
@@ -69,14 +69,10 @@ impl DeadLetter {
     pub(crate) async fn run(self, globals: &Globals) -> Result<()> {
         let api = globals.api()?;
         match self.verb {
-            Verb::List { function, limit } => {
-                let query = InvocationQuery {
-                    function,
-                    state: Some(InvocationState::Dead),
-                    limit,
-                    ..Default::default()
-                };
-                let views = api.invocations(&query).await?;
+            Verb::List { function, length } => {
+                let query = InvocationQuery { function, state: Some(InvocationState::Dead), source: None };
+                let (views, more) = api.invocations(&query, length.most()).await?;
+                length.hint(more);
                 if globals.json() { json(&views) } else { print_table(&views) }
             }
             Verb::Redrive(which) => {

@@ -3,6 +3,7 @@
 use clap::{Args, Subcommand};
 use davit_api::{FunctionName, InvocationId, InvocationSource, InvocationState, InvocationView, Priority};
 
+use super::list::Length;
 use crate::api::InvocationQuery;
 use crate::context::Globals;
 use crate::escape::visible;
@@ -55,12 +56,8 @@ struct List {
     /// Only those from this door: async, http, schedule, topic, destination
     #[arg(long)]
     source: Option<InvocationSource>,
-    /// At most so many
-    #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=1000))]
-    limit: u32,
-    /// Those accepted before this one
-    #[arg(long, value_name = "ID")]
-    before: Option<InvocationId>,
+    #[command(flatten)]
+    length: Length,
 }
 
 impl Invocation {
@@ -77,17 +74,15 @@ impl Invocation {
                 ));
             }
             (Some(Verb::List(list)), _) => {
-                let List { function, state, source, limit, before } = list;
-                let query = InvocationQuery { function, state, source, before, limit };
-                let views = api.invocations(&query).await?;
+                let List { function, state, source, length } = list;
+                let query = InvocationQuery { function, state, source };
+                let (views, more) = api.invocations(&query, length.most()).await?;
+                length.hint(more);
                 if globals.json() {
                     json(&views);
                     return Ok(());
                 }
                 print_table(&views);
-                if let Some(last) = views.last().filter(|_| views.len() == limit as usize) {
-                    note(format!("there may be more: --before {}", last.id));
-                }
             }
             (Some(Verb::Cancel { id }), _) => {
                 let view = api.cancel_invocation(id).await?;

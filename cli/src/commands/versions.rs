@@ -3,6 +3,7 @@
 use clap::Args;
 use davit_api::FunctionName;
 
+use super::list::Length;
 use crate::context::Globals;
 use crate::failure::Result;
 use crate::output::{Table, json, or_dash, when};
@@ -13,11 +14,14 @@ use crate::output::{Table, json, or_dash, when};
 pub(crate) struct Versions {
     /// The function
     function: FunctionName,
+    #[command(flatten)]
+    length: Length,
 }
 
 impl Versions {
     pub(crate) async fn run(self, globals: &Globals) -> Result<()> {
-        let versions = globals.api()?.versions(&self.function).await?;
+        let (versions, more) = globals.api()?.versions(&self.function, self.length.most()).await?;
+        self.length.hint(more);
         if globals.json() {
             json(&versions);
             return Ok(());

@@ -16,6 +16,7 @@ use davit_controller::world::{
     AUDIT_DAYS, FIRE_DAYS, INVOCATION_DAYS, Loops, World, WorldSettings, spawn_loops,
 };
 use davit_daemon::{Backoff, Drain, Limits, Settings, Tasks, listener};
+use davit_gateway::config::HttpLimits;
 use davit_gateway::http::TlsFiles;
 use davit_gateway::outbound::Allowed;
 use davit_gateway::{Config as GatewayConfig, Deps, Gateway};
@@ -47,6 +48,7 @@ pub(super) struct PartSettings {
     least_interval: Duration,
     key_file: Option<std::path::PathBuf>,
     gateway_threads: Option<usize>,
+    write_timeout: Duration,
     tls: Option<TlsFiles>,
     share_code: bool,
     build: BuildSettings,
@@ -67,6 +69,7 @@ impl PartSettings {
             least_interval: settings.duration("DAVIT_SCHEDULE_MIN_INTERVAL", Duration::from_secs(60)),
             key_file: settings.optional("DAVIT_MASTER_KEY_FILE"),
             gateway_threads: settings.optional("DAVIT_GATEWAY_THREADS"),
+            write_timeout: settings.duration("DAVIT_WRITE_TIMEOUT", HttpLimits::default().write_timeout),
             share_code: settings.or("DAVIT_SHARE_CODE", true),
             tls: tls(&mut settings),
             build: BuildSettings::read(&mut settings),
@@ -76,6 +79,9 @@ impl PartSettings {
         }
         if read.gateway_threads.is_some_and(|n| !(1..=256).contains(&n)) {
             settings.problem("DAVIT_GATEWAY_THREADS", "must be 1 to 256".into());
+        }
+        if !(Duration::from_secs(1)..=Duration::from_secs(3_600)).contains(&read.write_timeout) {
+            settings.problem("DAVIT_WRITE_TIMEOUT", "must be 1s to 1h".into());
         }
         if read.audit_days > 36_500 {
             settings.problem("DAVIT_AUDIT_DAYS", "must be 0 to 36500".into());
@@ -269,6 +275,7 @@ pub(super) async fn data_plane(
     }
     config.threads = settings.gateway_threads.unwrap_or(config.threads);
     config.outbound = settings.outbound.clone();
+    config.http.write_timeout = settings.write_timeout;
     config.share_code = settings.share_code;
     config.id_file = state.gateway_id_file();
     if let Some(url) = public_url {

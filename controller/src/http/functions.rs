@@ -2,21 +2,44 @@
 
 use axum::Json;
 use axum::extract::State;
-use davit_api::{FunctionDetail, FunctionName, FunctionSummary, NamespaceName};
+use davit_api::{FunctionDetail, FunctionName, FunctionSummary, NamePart, NamespaceName, Page, RuntimeName};
+use davit_registry::FunctionFilter;
 use http::StatusCode;
+use serde::Deserialize;
 
 use super::ApiState;
 use super::error::Answer;
-use super::extract::{Changes, Path};
+use super::extract::{Changes, Path, Query, page};
 
-/// A namespace's functions with their instances and counters.
-#[utoipa::path(get, path = "/v1/namespaces/{ns}/functions", params(("ns" = NamespaceName, Path)),
-    responses((status = 200, body = Vec<FunctionSummary>)))]
+/// Which functions, and from where on.
+#[derive(Debug, Deserialize, utoipa::IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(super) struct Filter {
+    /// The `next` of the page before.
+    #[param(value_type = Option<String>)]
+    after: Option<FunctionName>,
+    /// At most this many, 1 to 1,000; 100 without it.
+    limit: Option<u32>,
+    /// Only those with this somewhere in their names: lower-case letters, digits and hyphens.
+    #[param(value_type = Option<String>)]
+    search: Option<NamePart>,
+    /// Only those whose live version has this runtime.
+    #[param(value_type = Option<String>)]
+    runtime: Option<RuntimeName>,
+}
+
+/// A namespace's functions by name, with their instances and counters, in pages.
+#[utoipa::path(get, path = "/v1/namespaces/{ns}/functions", params(("ns" = NamespaceName, Path), Filter),
+    responses((status = 200, body = Page<FunctionSummary>)))]
 pub(super) async fn list(
     State(state): State<ApiState>,
     Path(namespace): Path<NamespaceName>,
-) -> Answer<Json<Vec<FunctionSummary>>> {
-    Ok(Json(state.registry.list_functions(&namespace).await?))
+    Query(Filter { after, limit, search, runtime }): Query<Filter>,
+) -> Answer<Json<Page<FunctionSummary>>> {
+    let limit = page(limit, 100, 1_000)?;
+    let filter = FunctionFilter { after, search, runtime };
+    Ok(Json(state.registry.list_functions(&namespace, &filter, limit).await?))
 }
 
 /// Everything about one function.

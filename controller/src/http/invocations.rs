@@ -4,7 +4,7 @@ use axum::extract::State;
 use axum::response::IntoResponse;
 use davit_api::{
     EnqueueAccepted, FunctionName, InvocationId, InvocationSource, InvocationState, InvocationView,
-    NamespaceName, QueueView,
+    NamespaceName, Page, QueueView,
 };
 use davit_registry::InvocationFilter;
 use http::StatusCode;
@@ -25,8 +25,8 @@ pub(super) struct Which {
     state: Option<InvocationState>,
     /// Only those from this door.
     source: Option<InvocationSource>,
-    /// Only those accepted before this one: the last one of the page before.
-    before: Option<InvocationId>,
+    /// Only those that come after this one in the list: the `next` of the page before.
+    after: Option<InvocationId>,
 }
 
 async fn listed(
@@ -34,36 +34,37 @@ async fn listed(
     namespace: &NamespaceName,
     function: Option<FunctionName>,
     which: Which,
-) -> Answer<axum::Json<Vec<InvocationView>>> {
+) -> Answer<axum::Json<Page<InvocationView>>> {
     let limit = page(which.limit, 100, 1_000)?;
-    let before = match which.before {
+    let before = match which.after {
         Some(id) => Some((state.registry.invocation(namespace, id).await?.accepted_at, id)),
         None => None,
     };
     let filter = InvocationFilter { function, state: which.state, source: which.source, before };
-    Ok(axum::Json(state.registry.list_invocations(namespace, &filter, limit).await?))
+    let views = state.registry.list_invocations(namespace, &filter, limit + 1).await?;
+    Ok(axum::Json(Page::cut(views, limit, |view| view.id.to_string())))
 }
 
-/// A function's accepted invocations, newest first.
+/// A function's accepted invocations, newest first, in pages.
 #[utoipa::path(get, path = "/v1/namespaces/{ns}/functions/{fn}/invocations",
     params(("ns" = NamespaceName, Path), ("fn" = FunctionName, Path), Which),
-    responses((status = 200, body = Vec<InvocationView>)))]
+    responses((status = 200, body = Page<InvocationView>)))]
 pub(super) async fn list(
     State(state): State<ApiState>,
     Path((namespace, function)): Path<(NamespaceName, FunctionName)>,
     Query(which): Query<Which>,
-) -> Answer<axum::Json<Vec<InvocationView>>> {
+) -> Answer<axum::Json<Page<InvocationView>>> {
     listed(&state, &namespace, Some(function), which).await
 }
 
-/// A namespace's accepted invocations, newest first.
+/// A namespace's accepted invocations, newest first, in pages.
 #[utoipa::path(get, path = "/v1/namespaces/{ns}/invocations",
-    params(("ns" = NamespaceName, Path), Which), responses((status = 200, body = Vec<InvocationView>)))]
+    params(("ns" = NamespaceName, Path), Which), responses((status = 200, body = Page<InvocationView>)))]
 pub(super) async fn list_all(
     State(state): State<ApiState>,
     Path(namespace): Path<NamespaceName>,
     Query(which): Query<Which>,
-) -> Answer<axum::Json<Vec<InvocationView>>> {
+) -> Answer<axum::Json<Page<InvocationView>>> {
     listed(&state, &namespace, None, which).await
 }
 

@@ -4,7 +4,7 @@ use axum::extract::State;
 use axum::response::IntoResponse;
 use chrono::{DateTime, Offset, Utc};
 use davit_api::{
-    ApiError, EnqueueAccepted, ErrorCode, Filling, FireView, FunctionName, NamespaceName, NewSchedule,
+    ApiError, EnqueueAccepted, ErrorCode, Filling, FireView, FunctionName, NamespaceName, NewSchedule, Page,
     Preview, PreviewInstant, PreviewRequest, ScheduleName, ScheduleSpec, ScheduleView, TIMING_FIELDS,
 };
 use davit_cron::{Limits, Timing, TimingError};
@@ -69,14 +69,14 @@ pub(super) struct After {
     limit: Option<u32>,
 }
 
-/// The schedules of all functions of a namespace, by function and name.
+/// The schedules of all functions of a namespace, by function and name, in pages.
 #[utoipa::path(get, path = "/v1/namespaces/{ns}/schedules",
-    params(("ns" = NamespaceName, Path), After), responses((status = 200, body = Vec<ScheduleView>)))]
+    params(("ns" = NamespaceName, Path), After), responses((status = 200, body = Page<ScheduleView>)))]
 pub(super) async fn list_all(
     State(state): State<ApiState>,
     Path(namespace): Path<NamespaceName>,
     Query(After { after, limit }): Query<After>,
-) -> Answer<axum::Json<Vec<ScheduleView>>> {
+) -> Answer<axum::Json<Page<ScheduleView>>> {
     let limit = page(limit, 100, 1_000)?;
     let after: Option<(FunctionName, ScheduleName)> = match &after {
         None => None,
@@ -86,10 +86,11 @@ pub(super) async fn list_all(
         }
     };
     let after = after.as_ref().map(|(function, schedule)| (function, schedule));
-    let mut views = state.registry.list_schedules_of_namespace(&namespace, after, limit).await?;
+    let mut views = state.registry.list_schedules_of_namespace(&namespace, after, limit + 1).await?;
     let now = Utc::now();
     views.iter_mut().for_each(|view| fill_next(view, now));
-    Ok(axum::Json(views))
+    let cursor = |view: &ScheduleView| format!("{}/{}", view.function, view.name);
+    Ok(axum::Json(Page::cut(views, limit, cursor)))
 }
 
 /// A function's schedules.

@@ -5,28 +5,43 @@ use std::collections::HashSet;
 use axum::extract::State;
 use axum::response::IntoResponse;
 use davit_api::{
-    ApiError, BuildEvent, ErrorCode, FunctionKind, FunctionName, NamespaceName, NewVersion, ScheduleName,
-    ScheduleSpec, ScheduleView, VersionState, VersionView,
+    ApiError, BuildEvent, ErrorCode, FunctionKind, FunctionName, NamespaceName, NewVersion, Page,
+    ScheduleName, ScheduleSpec, ScheduleView, VersionState, VersionView,
 };
 use davit_registry::{RegistryError, Topic};
 use http::StatusCode;
 use serde::Deserialize;
 
 use super::error::{Answer, Failure};
-use super::extract::{Changes, Json, Path, Query};
+use super::extract::{Changes, Json, Path, Query, page};
 use super::{ApiState, poll, schedules};
 
 /// Schedules that one version may bring.
 const SCHEDULES: usize = 64;
 
-/// A function's versions, newest first.
+/// Where to go on.
+#[derive(Debug, Deserialize, utoipa::IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(super) struct Older {
+    /// The `next` of the page before: only older versions than this number.
+    after: Option<u32>,
+    /// At most this many, 1 to 200; 50 without it.
+    limit: Option<u32>,
+}
+
+/// A function's versions, newest first, in pages.
 #[utoipa::path(get, path = "/v1/namespaces/{ns}/functions/{fn}/versions",
-    params(("ns" = NamespaceName, Path), ("fn" = FunctionName, Path)), responses((status = 200, body = Vec<VersionView>)))]
+    params(("ns" = NamespaceName, Path), ("fn" = FunctionName, Path), Older),
+    responses((status = 200, body = Page<VersionView>)))]
 pub(super) async fn list(
     State(state): State<ApiState>,
     Path((namespace, function)): Path<(NamespaceName, FunctionName)>,
-) -> Answer<axum::Json<Vec<VersionView>>> {
-    Ok(axum::Json(state.registry.list_versions(&namespace, &function).await?))
+    Query(Older { after, limit }): Query<Older>,
+) -> Answer<axum::Json<Page<VersionView>>> {
+    // A version has up to some tens of kilobytes of settings.
+    let limit = page(limit, 50, 200)?;
+    Ok(axum::Json(state.registry.list_versions(&namespace, &function, after, limit).await?))
 }
 
 /// One version.

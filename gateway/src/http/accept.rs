@@ -21,6 +21,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::config::HttpLimits;
 use crate::http::rewound::Rewound;
+use crate::http::stall::{Answers, Bounded};
 use crate::http::{Body, Peer, Public, Tls, express};
 use crate::lanes::Lanes;
 
@@ -116,41 +117,40 @@ async fn usual<S>(stream: S, from: &Arc<Peer>, h2: bool, door: &Door)
 where
     S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
+    let bounded = Bounded::new(stream, door.limits.write_timeout, door.public.metrics.clone());
+    let ended = match h2 {
+        true => http2(bounded, from, door).await,
+        false => http1(bounded, from, door).await,
+    };
+    if let Err(error) = ended {
+        tracing::debug!(peer = %from.address, %error, "connection ended early");
+    }
+}
+
+async fn http2<S>(stream: Bounded<S>, from: &Arc<Peer>, door: &Door) -> hyper::Result<()>
+where
+    S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+{
     let Door { public, limits, stop, .. } = door;
-    // Requests on an HTTP/2 connection are tasks of their own.
-    let (public, from) = (public.clone(), from.clone());
-    let peer = from.address;
+    let answers = Answers::default();
+    // Requests on a connection are tasks of their own.
+    let (their, from, watch) = (public.clone(), from.clone(), answers.clone());
     let service = service_fn(move |request: Request<Incoming>| {
-        let (public, from) = (public.clone(), from.clone());
-        async move { Ok::<Response<Body>, Infallible>(public.handle(request.map(Body::stream), &from).await) }
-    });
-    let io = TokioIo::new(stream);
-    let ended = if h2 {
-        let connection = http2::Builder::new(TokioExecutor::new())
-            .timer(TokioTimer::new())
-            .max_concurrent_streams(H2_STREAMS)
-            .max_header_list_size(u32::try_from(limits.header_bytes).unwrap_or(u32::MAX))
-            // A silent client is asked for a sign of life after as long as an idle HTTP/1.1 connection may take.
-            .keep_alive_interval(limits.header_timeout)
-            .keep_alive_timeout(limits.header_timeout)
-            .serve_connection(io, service);
-        let mut connection = std::pin::pin!(connection);
-        tokio::select! {
-            ended = connection.as_mut() => ended,
-            () = stop.cancelled() => {
-                connection.as_mut().graceful_shutdown();
-                connection.await
-            }
+        let (public, from, answer) = (their.clone(), from.clone(), watch.another());
+        async move {
+            let response = public.handle(request.map(Body::stream), &from).await;
+            Ok::<Response<Body>, Infallible>(response.map(|body| body.watched(answer)))
         }
-    } else {
-        let connection = http1::Builder::new()
-            .timer(TokioTimer::new())
-            .header_read_timeout(limits.header_timeout)
-            .max_header_size(limits.header_bytes)
-            .max_buf_size(limits.header_bytes.max(64 * 1024))
-            .half_close(false)
-            .serve_connection(io, service)
-            .with_upgrades();
+    });
+    let connection = http2::Builder::new(TokioExecutor::new())
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(H2_STREAMS)
+        .max_header_list_size(u32::try_from(limits.header_bytes).unwrap_or(u32::MAX))
+        // A silent client is asked for a sign of life after as long as an idle HTTP/1.1 connection may take.
+        .keep_alive_interval(limits.header_timeout)
+        .keep_alive_timeout(limits.header_timeout)
+        .serve_connection(TokioIo::new(stream), service);
+    let carried = async {
         let mut connection = std::pin::pin!(connection);
         tokio::select! {
             ended = connection.as_mut() => ended,
@@ -160,7 +160,38 @@ where
             }
         }
     };
-    if let Err(error) = ended {
-        tracing::debug!(%peer, %error, "connection ended early");
+    tokio::select! {
+        ended = carried => ended,
+        () = answers.stall(limits.write_timeout) => {
+            // Hyper knows no way to end one answer from outside; the client may come again for the others.
+            public.metrics.clients_stalled.add(1);
+            Ok(())
+        }
+    }
+}
+
+async fn http1<S>(stream: Bounded<S>, from: &Arc<Peer>, door: &Door) -> hyper::Result<()>
+where
+    S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+{
+    let Door { public, limits, stop, .. } = door;
+    let service = service_fn(move |request: Request<Incoming>| async move {
+        Ok::<Response<Body>, Infallible>(public.handle(request.map(Body::stream), from).await)
+    });
+    let connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(limits.header_timeout)
+        .max_header_size(limits.header_bytes)
+        .max_buf_size(limits.header_bytes.max(64 * 1024))
+        .half_close(false)
+        .serve_connection(TokioIo::new(stream), service)
+        .with_upgrades();
+    let mut connection = std::pin::pin!(connection);
+    tokio::select! {
+        ended = connection.as_mut() => ended,
+        () = stop.cancelled() => {
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        }
     }
 }

@@ -12,6 +12,7 @@ use http_body::{Body as HttpBody, Frame, SizeHint};
 use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
 
+use crate::http::stall::Answer;
 use crate::invoke::CallError;
 use crate::stream::Passing;
 
@@ -28,6 +29,8 @@ pub trait Guard: Send + Sync {
 pub struct Body {
     kind: Kind,
     guard: Option<Box<dyn Guard>>,
+    /// Where it is told when a part was asked for and handed out.
+    watched: Option<Answer>,
     /// Whether trailers are passed on. Where they are not, what they name could contradict headers that were already
     /// acted on; gRPC cannot do without.
     trailers: bool,
@@ -84,6 +87,12 @@ impl Body {
         self.guard = Some(guard);
         self
     }
+    /// Tells `answer` of each part that is asked for and handed out.
+    #[must_use]
+    pub(super) fn watched(mut self, answer: Answer) -> Self {
+        self.watched = Some(answer);
+        self
+    }
     /// The bytes that are already here; of a stream, none.
     pub(super) fn into_bytes(self) -> Bytes {
         match self.kind {
@@ -107,6 +116,9 @@ impl HttpBody for Body {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let this = self.get_mut();
+        if let Some(answer) = &this.watched {
+            answer.asked();
+        }
         let frame = match &mut this.kind {
             Kind::Empty => None,
             Kind::Full(bytes) => {
@@ -131,7 +143,11 @@ impl HttpBody for Body {
             Some(Err(_)) => this.guard = None,
             // The length is known: the last byte has been handed out, the slot need not wait for one more poll.
             Some(Ok(_)) if this.is_end_stream() => this.ended(),
-            Some(Ok(_)) => {}
+            Some(Ok(_)) => {
+                if let Some(answer) = &this.watched {
+                    answer.handed();
+                }
+            }
         }
         Poll::Ready(frame)
     }

@@ -11,6 +11,7 @@ mod invocations;
 mod later;
 mod reply;
 mod rewound;
+mod stall;
 mod tls;
 
 use std::net::SocketAddr;

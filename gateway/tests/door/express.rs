@@ -139,7 +139,11 @@ async fn a_client_that_goes_away_frees_its_slot_and_a_cut_answer_is_cut() {
     let abandoned = door.world.metrics.calls_abandoned.get();
     drop(gone);
     until("the slots are back", || in_use() == 0).await;
-    assert_eq!(door.world.metrics.calls_abandoned.get() - abandoned, 4, "not by their deadline");
+    // A call's slot comes back a moment before the call is counted off.
+    until("they count as given up, not as too late", || {
+        door.world.metrics.calls_abandoned.get() - abandoned == 4
+    })
+    .await;
     let answer = by(&door, "GET", "/shop/orders/cut", "", "").await;
     assert!(answer.contains("content-length: 9") && answer.ends_with("cut"), "{answer}");
 }

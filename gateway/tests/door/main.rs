@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "test code")]
 
 mod express;
+mod overload;
 mod protocols;
 mod server;
 mod stream;

@@ -75,6 +75,13 @@ async fn answer(stream: &mut TcpStream, head: &str) -> bool {
             tokio::time::sleep(Duration::from_secs(60)).await;
             false
         }
+        "/flood" => {
+            let mut part = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n".to_vec();
+            while stream.write_all(&part).await.is_ok() {
+                part = [&b"10000\r\n"[..], &[b'x'; 0x10000], b"\r\n"].concat();
+            }
+            false
+        }
         "/until-close" => {
             stream.write_all(b"HTTP/1.1 200 OK\r\n\r\nall of it").await.unwrap();
             false

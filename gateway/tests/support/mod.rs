@@ -9,7 +9,7 @@
 
 use std::collections::HashMap;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -311,13 +311,8 @@ impl World {
         let path = self.dir.path().join(format!("{}.sock", id.0.simple()));
         let listener = UnixListener::bind(&path).unwrap();
         let seen = Arc::new(Seen::default());
-        let its = seen.clone();
-        tokio::spawn(async move {
-            let (stream, _) = listener.accept().await.unwrap();
-            serve(stream, its, server).await;
-        });
-        let (link, events) = Link::connect(&path, Instant::now() + Duration::from_secs(5)).await.unwrap();
-        self.instances.add(Arc::new(Instance::new(id, (*version.pool_key).clone(), link)), events);
+        tokio::spawn(agent(listener, seen.clone(), server));
+        take_in(self.instances.clone(), id, (*version.pool_key).clone(), path).await;
         seen
     }
 
@@ -333,6 +328,18 @@ impl World {
             davit_gateway::invoke::Answer::Http(_) => panic!("an HTTP answer to an event"),
         })
     }
+}
+
+/// Plays an agent for the one gateway that connects.
+pub async fn agent(listener: UnixListener, seen: Arc<Seen>, server: Option<std::net::SocketAddr>) {
+    let (stream, _) = listener.accept().await.unwrap();
+    serve(stream, seen, server).await;
+}
+
+/// Takes the container whose agent listens there into the pool.
+pub async fn take_in(instances: Instances, id: InstanceId, key: PoolKey, path: PathBuf) {
+    let (link, events) = Link::connect(&path, Instant::now() + Duration::from_secs(5)).await.unwrap();
+    instances.add(Arc::new(Instance::new(id, key, link)), events);
 }
 
 pub fn call(version: &LiveVersion, event: Value) -> Call {

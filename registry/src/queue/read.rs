@@ -87,7 +87,7 @@ impl Registry {
         .bind(filter.source.map(|s| s.as_str()))
         .bind(filter.before.map(|b| b.0))
         .bind(filter.before.map(|b| b.1.0))
-        .bind(i64::from(limit.min(1000)))
+        .bind(i64::from(limit.min(1001)))
         .fetch_all(&mut *conn)
         .await?;
         rows.iter().map(view).collect()

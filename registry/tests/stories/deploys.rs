@@ -3,11 +3,66 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use davit_api::{ErrorCode, VersionState};
-use davit_registry::{AsRead, Changes, MasterKey, RoutingNews, Topic};
+use davit_api::{ErrorCode, FunctionKind, VersionSpec, VersionState};
+use davit_registry::{AsRead, Changes, FunctionFilter, MasterKey, RoutingNews, Topic};
 use sqlx::Connection;
 
 use crate::support::*;
+
+#[tokio::test]
+async fn long_lists_are_read_page_by_page_and_searched() {
+    let db = fresh().await;
+    let registry = db.registry();
+    for n in 0..7 {
+        deployed(registry, &format!("f{n}"), &spec(), b"a").await;
+    }
+    let node = VersionSpec {
+        handler: "index.handler".into(),
+        ..VersionSpec::new("node20".parse().unwrap(), FunctionKind::Handler)
+    };
+    deployed(registry, "on-node", &node, b"b").await;
+    let page = async |after: Option<&str>, search: Option<&str>, runtime: Option<&str>, limit| {
+        let filter = FunctionFilter {
+            after: after.map(name),
+            search: search.map(|s| s.parse().unwrap()),
+            runtime: runtime.map(|r| r.parse().unwrap()),
+        };
+        let page = registry.list_functions(&ns(), &filter, limit).await.unwrap();
+        (page.items.iter().map(|f| f.name.to_string()).collect::<Vec<_>>(), page.next)
+    };
+    let (mut all, mut after) = (Vec::new(), None);
+    loop {
+        let (names, next) = page(after.as_deref(), None, None, 3).await;
+        all.extend(names);
+        // What is made and deleted meanwhile neither hides another nor shows it twice.
+        if all.len() == 3 {
+            registry.as_davit("test").delete_function(&ns(), &name("f2")).await.unwrap();
+            deployed(registry, "a-new-one", &spec(), b"a").await;
+        }
+        after = next;
+        if after.is_none() {
+            break;
+        }
+    }
+    assert_eq!(all, ["f0", "f1", "f2", "f3", "f4", "f5", "f6", "on-node"]);
+    assert_eq!(page(None, Some("5"), None, 10).await, (vec!["f5".to_owned()], None));
+    assert_eq!(page(None, Some("-n"), None, 1).await, (vec!["a-new-one".into()], Some("a-new-one".into())));
+    assert_eq!(page(None, None, Some("node20"), 10).await, (vec!["on-node".to_owned()], None));
+    assert_eq!(page(Some("zz"), None, None, 10).await, (vec![], None));
+
+    for source in [b"b", b"c", b"d"] {
+        deployed(registry, "f0", &spec(), source).await;
+    }
+    let versions = async |after, limit| {
+        let page = registry.list_versions(&ns(), &name("f0"), after, limit).await.unwrap();
+        (page.items.iter().map(|v| v.number).collect::<Vec<_>>(), page.next)
+    };
+    assert_eq!(versions(None, 3).await, (vec![4, 3, 2], Some("2".into())));
+    assert_eq!(versions(Some(2), 3).await, (vec![1], None));
+    registry.as_davit("test").rollback(&ns(), &name("f0"), Some(1)).await.unwrap();
+    let detail = registry.function_detail(&ns(), &name("f0")).await.unwrap();
+    assert_eq!((detail.live.unwrap().number, detail.latest.unwrap().number), (1, 4));
+}
 
 #[tokio::test]
 async fn a_deployment_goes_from_upload_to_the_routing_snapshot() {

@@ -184,7 +184,10 @@ async fn an_instance_serves_one_version_and_never_goes_back() {
         "not the stranger's"
     );
     registry.record_instances(gateway, std::slice::from_ref(&news)).await.unwrap();
-    assert_eq!(registry.list_functions(&ns()).await.unwrap()[0].instances.active, 1);
+    assert_eq!(
+        registry.list_functions(&ns(), &Default::default(), 100).await.unwrap().items[0].instances.active,
+        1
+    );
     news.state = InstanceState::Frozen;
     registry.record_instances(gateway, std::slice::from_ref(&news)).await.unwrap();
     news.version_id = Some(two.id);
@@ -239,7 +242,8 @@ async fn counters_add_up_and_logs_are_read_in_order() {
     };
     registry.record_usage(&[delta(2, Some(9.5)), delta(3, None)]).await.unwrap();
     registry.record_usage(&[delta(5, None)]).await.unwrap();
-    let usage = registry.list_functions(&ns()).await.unwrap()[0].usage.clone();
+    let usage =
+        registry.list_functions(&ns(), &Default::default(), 100).await.unwrap().items[0].usage.clone();
     assert_eq!((usage.calls, usage.errors, usage.last_cold_ms), (10, 3, Some(9.5)));
     assert_eq!(usage.last_cold.map(|cold| cold.times()), Some([0.0, 0.0, 0.0, 9.5, 0.0]));
 

@@ -115,7 +115,7 @@ async fn a_loud_namespace_does_not_starve_a_quiet_one() {
         .create_version(&quiet, &name("soft"), &spec(), source, None, &[])
         .await
         .unwrap();
-    let soft = registry.list_functions(&quiet).await.unwrap()[0].id;
+    let soft = registry.list_functions(&quiet, &Default::default(), 100).await.unwrap().items[0].id;
     let loud = function_id(registry, "loud").await;
     for n in 0..50 {
         registry.enqueue(work(loud, &n.to_string())).await.unwrap();

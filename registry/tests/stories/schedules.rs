@@ -242,7 +242,7 @@ async fn what_was_scheduled_before_there_was_a_function_is_due_from_its_first_ve
     built(registry, "f", &spec(), b"a").await;
     let added = add(registry, "tick").await;
     assert!(due_rows(registry).await.is_empty(), "there is nothing to call");
-    let version = registry.list_versions(&ns(), &name("f")).await.unwrap().remove(0);
+    let version = registry.list_versions(&ns(), &name("f"), None, 1).await.unwrap().items.remove(0);
     registry.version_ready_and_live(version.id).await.unwrap();
     assert!(row(registry).await.due_from.unwrap() > added.created_at);
 }

@@ -12,6 +12,11 @@ async fn pages_cursors_and_values_out_of_bounds_are_refused_by_the_running_proce
     let (davit, _) = davit_and_stranger().await;
     let (api, before) = (davit.api(), state(&davit).await);
     for tail in [
+        "/v1/namespaces/default/functions?limit=1001",
+        "/v1/namespaces/default/functions?after=forged%20name",
+        "/v1/namespaces/default/functions?search=%25",
+        &format!("{ECHO}/versions?limit=0"),
+        &format!("{ECHO}/versions?after=x"),
         "/v1/audit?before=-1e9",
         "/v1/audit?before=0x10",
         "/v1/audit?limit=1&limit=2",

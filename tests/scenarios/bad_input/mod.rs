@@ -47,7 +47,8 @@ async fn state(davit: &Davit) -> Value {
         all.insert(path.to_owned(), settled(answer.body));
     }
     let functions = davit.api().get("/v1/namespaces/default/functions").await;
-    let names: Vec<Value> = functions.body.as_array().unwrap().iter().map(|f| f["name"].clone()).collect();
+    let names: Vec<Value> =
+        functions.body["items"].as_array().unwrap().iter().map(|f| f["name"].clone()).collect();
     all.insert("functions".to_owned(), names.into());
     Value::Object(all)
 }

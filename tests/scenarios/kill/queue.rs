@@ -78,13 +78,14 @@ async fn each_is_on_record_once(davit: &Davit, done: &HashMap<String, Value>) {
     let path = "/v1/namespaces/default/functions/worker/invocations?limit=1000";
     eventually_within(Duration::from_secs(60), "nothing to be left", async || {
         let list = davit.api().get(path).await;
-        let all = list.body.as_array().cloned().unwrap_or_default();
+        let all = list.body["items"].as_array().cloned().unwrap_or_default();
         let open = all.iter().any(|view| view["state"] != "succeeded");
         if list.status != 200 || open { Err(list) } else { Ok(()) }
     })
     .await;
     let list = davit.api().get(path).await.body;
-    let ids: Vec<&str> = list.as_array().unwrap().iter().map(|view| view["id"].as_str().unwrap()).collect();
+    let ids: Vec<&str> =
+        list["items"].as_array().unwrap().iter().map(|view| view["id"].as_str().unwrap()).collect();
     for id in done.keys() {
         assert_eq!(ids.iter().filter(|other| *other == id).count(), 1, "{id} in {ids:?}");
     }

@@ -197,7 +197,12 @@ async fn specs_out_of_bounds_are_refused_by_field() {
     let answer = api.json(&admin, "post", &nowhere, &good(json!({}))).await;
     assert_eq!(answer.error().code, ErrorCode::NotFound);
     assert!(
-        api.registry.list_functions(&"own".parse().unwrap()).await.unwrap().is_empty(),
+        api.registry
+            .list_functions(&"own".parse().unwrap(), &Default::default(), 100)
+            .await
+            .unwrap()
+            .items
+            .is_empty(),
         "a refused version leaves nothing"
     );
     assert_eq!(api.json(&admin, "post", VERSIONS, &good(json!({}))).await.status, StatusCode::CREATED);
@@ -326,6 +331,25 @@ async fn queries_are_strict_and_bounded() {
         "/v1/audit?before=x",
         "/v1/audit?unknown=1",
         "/v1/audit?before=99999999999999999999",
+        "/v1/namespaces/own/functions?limit=0",
+        "/v1/namespaces/own/functions?limit=1001",
+        "/v1/namespaces/own/functions?limit=-1",
+        "/v1/namespaces/own/functions?limit=1e2",
+        "/v1/namespaces/own/functions?limit=1&limit=2",
+        "/v1/namespaces/own/functions?after=",
+        "/v1/namespaces/own/functions?after=A",
+        "/v1/namespaces/own/functions?after=%00",
+        "/v1/namespaces/own/functions?search=",
+        "/v1/namespaces/own/functions?search=%25",
+        "/v1/namespaces/own/functions?search=a_b",
+        "/v1/namespaces/own/functions?search=%27%3b--",
+        "/v1/namespaces/own/functions?runtime=../up",
+        "/v1/namespaces/own/functions?name=a",
+        "/v1/namespaces/own/functions/f/versions?limit=201",
+        "/v1/namespaces/own/functions/f/versions?limit=0",
+        "/v1/namespaces/own/functions/f/versions?after=-1",
+        "/v1/namespaces/own/functions/f/versions?after=4294967296",
+        "/v1/namespaces/own/functions/f/versions?before=1",
         "/v1/namespaces/own/functions/f/logs?wait=31",
         "/v1/namespaces/own/functions/f/logs?limit=0",
         "/v1/namespaces/own/functions/f/logs?invocation_id=x",

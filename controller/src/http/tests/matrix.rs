@@ -39,7 +39,7 @@ async fn world(api: &Api) -> Value {
     let secrets = api.registry.list_secrets(&own).await.unwrap().len();
     let tokens = api.registry.list_tokens(None).await.unwrap();
     let revoked = tokens.iter().filter(|t| t.revoked_at.is_some()).count();
-    let functions = api.registry.list_functions(&own).await.unwrap().len();
+    let functions = api.registry.list_functions(&own, &Default::default(), 100).await.unwrap().items.len();
     json!([api.registry.list_namespaces().await.unwrap(), secrets, tokens.len(), revoked, functions])
 }
 

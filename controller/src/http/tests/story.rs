@@ -43,6 +43,22 @@ async fn a_client_deploys_and_looks_after_a_function() {
     assert_eq!(created.status, StatusCode::CREATED, "{created:?}");
     assert_eq!((&created.json()["number"], &created.json()["state"]), (&json!(1), &json!("queued")));
 
+    let functions = "/v1/namespaces/own/functions";
+    let found = async |tail: &str| {
+        let page = api.call(&token, "get", &format!("{functions}{tail}"), "").await.json();
+        let names: Vec<_> = page["items"].as_array().unwrap().iter().map(|f| f["name"].clone()).collect();
+        (names, page["next"].clone())
+    };
+    let second = api.json(&token, "post", &versions.replace("hello", "help"), &new(&spec)).await;
+    assert_eq!(second.status, StatusCode::CREATED, "{second:?}");
+    assert_eq!(found("").await, (vec![json!("hello"), json!("help")], json!(null)));
+    assert_eq!(found("?limit=1").await, (vec![json!("hello")], json!("hello")));
+    assert_eq!(found("?limit=1&after=hello").await, (vec![json!("help")], json!(null)));
+    assert_eq!(found("?search=elp").await, (vec![json!("help")], json!(null)));
+    assert_eq!(found("?runtime=python3.13").await, (vec![], json!(null)), "nothing is live yet");
+    let page = api.call(&token, "get", &format!("{versions}?limit=1"), "").await.json();
+    assert_eq!((&page["items"][0]["number"], &page["next"]), (&json!(1), &json!(null)));
+
     let events = api.call(&token, "get", &format!("{versions}/1/events"), "").await.json();
     assert_eq!(events[0]["state"], "queued");
     let cursor = &events[0]["cursor"];

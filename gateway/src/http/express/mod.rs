@@ -25,7 +25,7 @@ use self::answer::Framing;
 use self::exchange::Answering;
 use self::order::{Order, Verdict};
 use crate::config::HttpLimits;
-use crate::http::{Body, Door, Peer, Public, error};
+use crate::http::{Body, Door, Peer, Public, error, stall};
 
 /// What is read at a time.
 const READ_BYTES: usize = 16 * 1024;
@@ -172,11 +172,11 @@ impl Express<'_> {
                     from.instance.upstreams.raw.give(from.stream);
                 }
                 drop(from.slot);
-                self.client.write_all(&self.out).await?;
+                self.give().await?;
                 self.shrink();
                 return Ok(());
             }
-            self.client.write_all(&self.out).await?;
+            self.give().await?;
             self.out.clear();
             self.received.reserve(READ_BYTES);
             let reading = from.stream.read_buf(&mut self.received);
@@ -188,6 +188,23 @@ impl Express<'_> {
                 return Err(io::ErrorKind::UnexpectedEof.into());
             }
         }
+    }
+
+    /// Writes what is ready to the client, which may take its time over it as long as it takes something.
+    async fn give(&self) -> io::Result<()> {
+        let mut rest = &self.out[..];
+        while !rest.is_empty() {
+            match self.client.try_write(rest) {
+                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+                Ok(n) => rest = &rest[n..],
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    let room = tokio::time::timeout(self.limits.write_timeout, self.client.writable());
+                    room.await.map_err(|_| stall::stalled(&self.public.metrics))??;
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
     }
 
     /// A large answer's buffers are not kept for the sake of small ones.
@@ -219,7 +236,7 @@ impl Express<'_> {
         }
         self.out.extend_from_slice(b"\r\n");
         self.out.extend_from_slice(&body);
-        self.client.write_all(&self.out).await
+        self.give().await
     }
 }
 
