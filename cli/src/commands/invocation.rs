@@ -18,7 +18,7 @@ use crate::output::{Table, json, line, note, or_dash, when};
 Examples:
   davit invocation $(davit invoke hello '{}' --async)
   davit invocation list hello --state queued
-  davit invocation list --limit 20 -o json
+  davit invocation list --all -o json
   davit invocation cancel 0198c0de-…        stops it, also while it runs
   davit invocation replay 0198c0de-…        the same event again, as a new call"
 )]

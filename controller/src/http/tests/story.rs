@@ -94,9 +94,10 @@ async fn a_client_deploys_and_looks_after_a_function() {
     let nobody = api.json(&token, "patch", &format!("{schedules}/other"), &json!({})).await;
     assert_eq!(nobody.status, StatusCode::NOT_FOUND);
     let all = api.call(&token, "get", "/v1/namespaces/own/schedules", "").await.json();
-    assert_eq!((&all[0]["function"], &all[0]["name"]), (&json!("hello"), &json!("hourly")));
+    let first = &all["items"][0];
+    assert_eq!((&first["function"], &first["name"]), (&json!("hello"), &json!("hourly")));
     let rest = api.call(&token, "get", "/v1/namespaces/own/schedules?after=hello/hourly", "").await.json();
-    assert_eq!(rest, json!([]));
+    assert_eq!(rest, json!({"items": []}));
     // Nothing is live yet, so there is nothing to run.
     assert_eq!(
         api.call(&token, "post", &format!("{schedules}/hourly/run"), "").await.status,
