@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{FunctionName, SecretName};
+use crate::{FunctionName, SecretName, TopicName};
 
 /// Longest address of a webhook, in bytes.
 const URL_BYTES: usize = 2_048;
@@ -55,6 +55,8 @@ pub enum Destination {
     Function(#[schemars(with = "String")] FunctionName),
     /// An address outside.
     Webhook(Webhook),
+    /// A topic of the namespace, to which the record is published as a CloudEvent.
+    Topic(#[schemars(with = "String")] TopicName),
 }
 
 impl std::fmt::Display for Destination {
@@ -62,6 +64,7 @@ impl std::fmt::Display for Destination {
         match self {
             Self::Function(name) => write!(f, "function {name}"),
             Self::Webhook(hook) => write!(f, "webhook {}", hook.url),
+            Self::Topic(name) => write!(f, "topic {name}"),
         }
     }
 }
@@ -90,7 +93,7 @@ impl Destinations {
     pub fn check(&self) -> Result<(), String> {
         [&self.on_success, &self.on_failure].into_iter().flatten().try_for_each(|one| match one {
             Destination::Webhook(hook) => hook.check(),
-            Destination::Function(_) => Ok(()),
+            Destination::Function(_) | Destination::Topic(_) => Ok(()),
         })
     }
 }
