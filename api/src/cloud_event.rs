@@ -168,7 +168,8 @@ fn check(name: &str, value: &Value) -> Result<(), String> {
         ));
     }
     let of_the_specification =
-        ["specversion", "id", "source", "type", "datacontenttype", "dataschema", "subject", "time"].contains(&name);
+        ["specversion", "id", "source", "type", "datacontenttype", "dataschema", "subject", "time"]
+            .contains(&name);
     let text = match value {
         Value::String(text) => text,
         Value::Bool(_) | Value::Number(_) if of_the_specification => return Err("must be a text".into()),
@@ -242,7 +243,11 @@ mod tests {
             ("data", json!({"deep": [1.50]})),
             ("data_base64", json!("AAEC")),
         ] {
-            assert!(with(name, value.clone()).is_ok(), "{name} {value}: {:?}", with(name, value.clone()).err());
+            assert!(
+                with(name, value.clone()).is_ok(),
+                "{name} {value}: {:?}",
+                with(name, value.clone()).err()
+            );
         }
         for (name, value) in [
             ("specversion", json!("0.3")),
@@ -289,7 +294,10 @@ mod tests {
     #[test]
     fn the_event_of_a_batch_that_is_wrong_is_named() {
         let batch = json!([whole(), {"id": "x"}]).to_string();
-        assert_eq!(CloudEvent::parse_batch(batch.as_bytes()).unwrap_err(), "event [1]: specversion: is missing");
+        assert_eq!(
+            CloudEvent::parse_batch(batch.as_bytes()).unwrap_err(),
+            "event [1]: specversion: is missing"
+        );
         assert_eq!(CloudEvent::parse_batch(b"[]").unwrap().len(), 0);
     }
 }

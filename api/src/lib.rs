@@ -62,8 +62,8 @@ pub use spec::{Access, FunctionKind, RuntimeName, VersionSpec, limits};
 pub use template::Filling;
 pub use token::{NewToken, Role, TokenCreated, TokenView};
 pub use topic::{
-    BatchPublished, COUNTED, DeliverySettings, FunctionSubscription, MessagePosition, NewSubscription, NewTopic,
-    Published, Replay, Replayed, Subscriber, SubscriptionView, TopicDetail, TopicView,
+    BatchPublished, COUNTED, DeliverySettings, FunctionSubscription, MessagePosition, NewSubscription,
+    NewTopic, Published, Replay, Replayed, Subscriber, SubscriptionView, TopicDetail, TopicView,
 };
 pub use usage::{ColdPhases, FunctionUsage};
 pub use version::{BuildEvent, VersionState, VersionView};

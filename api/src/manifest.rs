@@ -8,9 +8,9 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Access, Destinations, EnvName, FunctionKind, FunctionName, FunctionSubscription, HostPattern, MethodMatch, MissedPolicy,
-    NamespaceName, NetworkClass, OverlapPolicy, PathPattern, PayloadFormat, RetryPolicy, RouteSpec,
-    RuntimeName, ScheduleName, ScheduleSpec, SecretName, VersionSpec,
+    Access, Destinations, EnvName, FunctionKind, FunctionName, FunctionSubscription, HostPattern,
+    MethodMatch, MissedPolicy, NamespaceName, NetworkClass, OverlapPolicy, PathPattern, PayloadFormat,
+    RetryPolicy, RouteSpec, RuntimeName, ScheduleName, ScheduleSpec, SecretName, VersionSpec,
 };
 
 /// The settings of a davit function, as written in its davit.toml.

@@ -7,8 +7,8 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    ApiError, Destinations, EnvName, FunctionSubscription, NetworkClass, PathPattern, PayloadFormat, RetryPolicy, RouteSpec,
-    SecretName,
+    ApiError, Destinations, EnvName, FunctionSubscription, NetworkClass, PathPattern, PayloadFormat,
+    RetryPolicy, RouteSpec, SecretName,
 };
 
 /// Bounds of a version's settings. Where AWS Lambda has a bound its value is taken (Lambda quotas page), so

@@ -262,7 +262,8 @@ pub(crate) fn check_subscriptions(all: &[FunctionSubscription]) -> Result<(), Ap
             let text = format!("{} is listed twice; give each a name of its own", one.topic);
             return Err(ApiError::field("subscriptions", text));
         }
-        let named = |e: ApiError| ApiError::new(e.code, format!("subscriptions: {}: {}", one.topic, e.message));
+        let named =
+            |e: ApiError| ApiError::new(e.code, format!("subscriptions: {}: {}", one.topic, e.message));
         one.settings().check(true).map_err(named)?;
     }
     Ok(())

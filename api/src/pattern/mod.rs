@@ -25,7 +25,8 @@ pub struct Pattern {
 
 impl utoipa::PartialSchema for Pattern {
     fn schema() -> utoipa::openapi::RefOr<utoipa::openapi::schema::Schema> {
-        let example = serde_json::json!({"type": ["order.created"], "data": {"amount": [{"numeric": [">", 100]}]}});
+        let example =
+            serde_json::json!({"type": ["order.created"], "data": {"amount": [{"numeric": [">", 100]}]}});
         let text = "A filter in the shape of Amazon EventBridge's patterns.";
         let object = utoipa::openapi::ObjectBuilder::new().description(Some(text)).examples([example]);
         object.into()

@@ -101,7 +101,8 @@ fn text(name: &str, value: &Value) -> Parsed<Text> {
         Some(text) => Ok(text.to_owned()),
         None => Err(problem("must be a text")),
     };
-    let any_case = value.get("equals-ignore-case").filter(|_| value.as_object().is_some_and(|o| o.len() == 1));
+    let any_case =
+        value.get("equals-ignore-case").filter(|_| value.as_object().is_some_and(|o| o.len() == 1));
     let (text, any_case) = match (name, any_case) {
         ("prefix" | "suffix", Some(inner)) => match inner.as_str() {
             Some(text) if !text.is_empty() => (text.to_lowercase(), true),
@@ -124,7 +125,9 @@ fn anything_but(value: &Value) -> Parsed<Vec<Test>> {
         Value::Object(object) => {
             let mut entries = object.iter();
             let (Some((name, inner)), None) = (entries.next(), entries.next()) else {
-                return Err("an object here has one name: prefix, suffix, equals-ignore-case or wildcard".into());
+                return Err(
+                    "an object here has one name: prefix, suffix, equals-ignore-case or wildcard".into()
+                );
             };
             let inner = inner.as_array().cloned().unwrap_or_else(|| vec![inner.clone()]);
             let tests: Parsed<Vec<Test>> = inner.iter().map(|one| text(name, one).map(Test::Text)).collect();
@@ -165,7 +168,9 @@ fn numeric(value: &Value) -> Parsed<Vec<(Comparison, f64)>> {
         if !(above(one) && under(other)) {
             return Err("a range has its lower bound first: [\">\", 0, \"<=\", 5]".into());
         }
-        if low > high || (low == high && (*one, *other) != (Comparison::GreaterOrEqual, Comparison::LessOrEqual)) {
+        if low > high
+            || (low == high && (*one, *other) != (Comparison::GreaterOrEqual, Comparison::LessOrEqual))
+        {
             return Err(format!("no number lies between {low} and {high}"));
         }
     }

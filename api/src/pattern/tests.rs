@@ -14,7 +14,11 @@ fn each_test_says_yes_and_no() {
     for (tests, yes, no) in [
         (json!(["a", "b"]), json!("b"), json!("c")),
         (json!([1]), json!(1.0), json!("1")),
-        (json!([18_446_744_073_709_551_615_u64]), json!(18_446_744_073_709_551_615_u64), json!(18_446_744_073_709_551_614_u64)),
+        (
+            json!([18_446_744_073_709_551_615_u64]),
+            json!(18_446_744_073_709_551_615_u64),
+            json!(18_446_744_073_709_551_614_u64),
+        ),
         (json!([null]), json!(null), json!(false)),
         (json!([true]), json!(true), json!("true")),
         (json!([{"prefix": "eu-"}]), json!("eu-west"), json!("us-eu-")),
@@ -43,7 +47,13 @@ fn each_test_says_yes_and_no() {
 #[test]
 fn what_is_not_there_passes_only_the_test_for_that() {
     let absent = json!({"data": {"x": {"y": [{"exists": false}]}}});
-    for event in [json!({}), json!({"data": null}), json!({"data": {"x": 5}}), json!({"data": {"x": {}}}), json!({"data": {"x": []}})] {
+    for event in [
+        json!({}),
+        json!({"data": null}),
+        json!({"data": {"x": 5}}),
+        json!({"data": {"x": {}}}),
+        json!({"data": {"x": []}}),
+    ] {
         assert!(matches(absent.clone(), event.clone()), "{event}");
         assert!(!matches(json!({"data": {"x": {"y": [{"anything-but": 1}]}}}), event.clone()), "{event}");
     }
@@ -56,7 +66,10 @@ fn a_list_matches_by_one_of_its_elements_and_an_element_by_all_its_fields() {
     assert!(matches(tags.clone(), json!({"data": {"tags": ["green", ["blue"]]}})));
     assert!(!matches(tags, json!({"data": {"tags": []}})));
     let item = json!({"data": {"items": {"sku": ["a"], "count": [{"numeric": [">", 1]}]}}});
-    assert!(matches(item.clone(), json!({"data": {"items": [{"sku": "b", "count": 1}, {"sku": "a", "count": 2}]}})));
+    assert!(matches(
+        item.clone(),
+        json!({"data": {"items": [{"sku": "b", "count": 1}, {"sku": "a", "count": 2}]}})
+    ));
     assert!(!matches(item, json!({"data": {"items": [{"sku": "b", "count": 2}, {"sku": "a", "count": 1}]}})));
 }
 
@@ -84,17 +97,26 @@ fn what_is_wrong_is_said_with_its_place() {
         (json!({"type": [{"prefix": "a", "suffix": "b"}]}), "type: a test is an object with one"),
         (json!({"type": [{"prefx": "a"}]}), "type: there is no test \"prefx\""),
         (json!({"type": [{"prefix": 1}]}), "type: prefix: must be a text"),
-        (json!({"type": [{"suffix": {"equals-ignore-case": 1}}]}), "type: suffix: equals-ignore-case: must be"),
+        (
+            json!({"type": [{"suffix": {"equals-ignore-case": 1}}]}),
+            "type: suffix: equals-ignore-case: must be",
+        ),
         (json!({"type": [{"wildcard": "a**"}]}), "type: wildcard: two stars"),
         (json!({"type": [{"wildcard": "a\\b"}]}), "type: wildcard: a backslash"),
         (json!({"type": [{"exists": "yes"}]}), "type: exists: must be true or false"),
         (json!({"data": {"n": [{"numeric": [">", "5"]}]}}), "data.n: numeric: \"5\" is no number"),
         (json!({"data": {"n": [{"numeric": ["!", 5]}]}}), "data.n: numeric: \"!\" is no comparison"),
         (json!({"data": {"n": [{"numeric": [">", 5, "<", 5]}]}}), "data.n: numeric: no number lies between"),
-        (json!({"data": {"n": [{"numeric": ["<", 5, ">", 0]}]}}), "data.n: numeric: a range has its lower bound first"),
+        (
+            json!({"data": {"n": [{"numeric": ["<", 5, ">", 0]}]}}),
+            "data.n: numeric: a range has its lower bound first",
+        ),
         (json!({"data": {"n": [{"numeric": [">"]}]}}), "data.n: numeric: write a comparison"),
         (json!({"type": [{"anything-but": []}]}), "type: anything-but: the list is empty"),
-        (json!({"type": [{"anything-but": [{"prefix": "a"}]}]}), "type: anything-but: a list here holds plain"),
+        (
+            json!({"type": [{"anything-but": [{"prefix": "a"}]}]}),
+            "type: anything-but: a list here holds plain",
+        ),
         (json!({"$or": {}}), "$or: must be a list of patterns"),
         (json!({"$or": [{"type": ["a"]}, {"type": "b"}]}), "$or[1].type: write a list"),
         (json!({"type": ["x".repeat(5_000)]}), "the filter is larger than 4096 bytes"),
@@ -117,8 +139,12 @@ fn any_json() -> impl Strategy<Value = Value> {
     leaf.prop_recursive(5, 40, 5, |inner| {
         prop_oneof![
             prop::collection::vec(inner.clone(), 0..5).prop_map(Value::from),
-            prop::collection::btree_map("(a|b|c|\\$or|prefix|numeric|exists|wildcard|anything-but)", inner, 0..4)
-                .prop_map(|map| Value::Object(map.into_iter().collect())),
+            prop::collection::btree_map(
+                "(a|b|c|\\$or|prefix|numeric|exists|wildcard|anything-but)",
+                inner,
+                0..4
+            )
+            .prop_map(|map| Value::Object(map.into_iter().collect())),
         ]
     })
 }
