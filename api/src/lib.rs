@@ -28,7 +28,7 @@ mod usage;
 mod version;
 
 pub use cloud_event::{CloudEvent, EventData};
-pub use destination::{Destination, Destinations, Webhook};
+pub use destination::{Destination, Destinations, EventMode, Webhook};
 pub use digest::Digest;
 pub use error::{ApiError, ErrorBody, ErrorCode, ErrorSource};
 pub use function::{FunctionDetail, FunctionSummary, InstanceCounts};

@@ -1,15 +1,16 @@
 //! CloudEvents over HTTP (cloudevents/bindings/http-protocol-binding.md, 1.0.2): one event whose attributes are headers
 //! (binary mode), one as JSON (structured), or several as JSON (batched). What is no CloudEvent but JSON becomes one.
-//! Pure; `http/publish.rs` asks it.
+//! Pure; `http/publish.rs` reads with it, `outbound` writes.
 
 use std::collections::BTreeMap;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use bytes::Bytes;
 use chrono::{DateTime, SecondsFormat, Utc};
 use davit_api::{ApiError, CloudEvent, ErrorCode, EventData, NamespaceName, TopicName, limits};
 use davit_registry::NewMessage;
-use http::{HeaderMap, HeaderName, header};
+use http::{HeaderMap, HeaderName, HeaderValue, header};
 use serde_json::Value;
 use serde_json::value::RawValue;
 
@@ -166,6 +167,49 @@ fn decoded(text: &str) -> Result<String, String> {
         }
     }
     String::from_utf8(bytes).map_err(|_| "is not UTF-8 when it is decoded".to_owned())
+}
+
+/// An event's JSON form in binary mode: headers, and the data as the body. None for what is no event, or has an
+/// attribute that no header can be called.
+pub(crate) fn as_binary(text: &[u8]) -> Option<(HeaderMap, Bytes)> {
+    let event = CloudEvent::parse(text).ok()?;
+    let mut headers = HeaderMap::new();
+    for (name, value) in event.attributes() {
+        let (name, value) = match name {
+            "datacontenttype" => (header::CONTENT_TYPE, HeaderValue::from_str(&value).ok()?),
+            _ => (
+                HeaderName::try_from(format!("{PREFIX}{name}")).ok()?,
+                HeaderValue::from_str(&encoded(&value)).ok()?,
+            ),
+        };
+        headers.insert(name, value);
+    }
+    let kind = event.attribute("datacontenttype").unwrap_or_default().to_ascii_lowercase();
+    let kind = kind.split(';').next().unwrap_or_default().trim();
+    let body = match event.data() {
+        EventData::None => Bytes::new(),
+        EventData::Base64(text) => STANDARD.decode(text).ok()?.into(),
+        // In the JSON form text is a JSON string; by itself it is itself.
+        EventData::Json(raw) => match serde_json::from_str::<String>(raw.get()) {
+            Ok(text) if !kind.is_empty() && !is_json(kind) => text.into(),
+            _ => Bytes::copy_from_slice(raw.get().as_bytes()),
+        },
+    };
+    headers.entry(header::CONTENT_TYPE).or_insert(HeaderValue::from_static("application/json"));
+    Some((headers, body))
+}
+
+/// A header's value as the binding writes it: space, quote, percent and what is not printable ASCII are encoded.
+fn encoded(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for byte in text.bytes() {
+        match byte {
+            b'"' | b'%' => out += &format!("%{byte:02X}"),
+            0x21..=0x7e => out.push(char::from(byte)),
+            _ => out += &format!("%{byte:02X}"),
+        }
+    }
+    out
 }
 
 fn json(text: &str) -> Result<EventData, ApiError> {

@@ -3,9 +3,9 @@
 use chrono::{DateTime, Utc};
 use clap::{Args, Subcommand};
 use davit_api::{
-    COUNTED, DeliverySettings, Destination, Destinations, FunctionName, NewSubscription, Pattern, Priority,
-    Replay, RetryPolicy, SecretName, Subscriber, SubscriptionName, SubscriptionView, TopicDetail, TopicName,
-    Webhook,
+    COUNTED, DeliverySettings, Destination, Destinations, EventMode, FunctionName, NewSubscription, Pattern,
+    Priority, Replay, RetryPolicy, SecretName, Subscriber, SubscriptionName, SubscriptionView, TopicDetail,
+    TopicName, Webhook,
 };
 
 use super::invoke::given_json;
@@ -94,6 +94,9 @@ struct Subscribe {
     /// The secret that requests to the webhook are signed with
     #[arg(long, requires = "webhook")]
     secret: Option<SecretName>,
+    /// Send attributes as headers and the data as the body
+    #[arg(long, requires = "webhook")]
+    binary: bool,
     /// Only messages that match this pattern, as JSON
     #[arg(long, value_name = "JSON")]
     filter: Option<Pattern>,
@@ -215,7 +218,10 @@ impl Subscribe {
         };
         let to = match (function, webhook) {
             (Some(function), _) => Subscriber::Function(function),
-            (None, url) => Subscriber::Webhook(Webhook { url: url.unwrap_or_default(), secret: self.secret }),
+            (None, url) => {
+                let mode = if self.binary { EventMode::Binary } else { EventMode::Structured };
+                Subscriber::Webhook(Webhook { url: url.unwrap_or_default(), secret: self.secret, mode })
+            }
         };
         let retry = self.max_attempts.map(|n| RetryPolicy { max_attempts: n, ..RetryPolicy::default() });
         let on_failure = self.on_failure.map(Destination::Function);

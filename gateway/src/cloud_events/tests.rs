@@ -1,6 +1,6 @@
 //! The three modes, plain JSON, and what none of them takes.
 
-use http::HeaderValue;
+use proptest::prelude::*;
 use serde_json::json;
 
 use super::*;
@@ -138,4 +138,17 @@ fn what_is_wrong_is_said_precisely() {
         assert!(refused.message.starts_with(message), "{headers:?} {query}: {}", refused.message);
     }
     assert!(matches!(ask(&batch, "", "[]").unwrap(), Incoming::Batch(all) if all.is_empty()));
+}
+
+proptest! {
+    #[test]
+    fn what_is_sent_in_binary_mode_reads_back_the_same(subject in "[^\\x00-\\x1f\\x7f-\\u{9f}]{1,40}", n in any::<i32>(), text in "[a-z\"\\\\]{0,10}") {
+        let event = json!({"specversion": "1.0", "id": "1", "source": "/", "type": "t", "subject": subject,
+            "datacontenttype": "application/json", "data": {"n": n, "text": text}});
+        let (headers, body) = as_binary(event.to_string().as_bytes()).unwrap();
+        let (namespace, topic) = ("shop".parse().unwrap(), "orders".parse().unwrap());
+        let place = Place { namespace: &namespace, topic: &topic };
+        let Ok(Incoming::One(message)) = read(place, &headers, "", &body, Utc::now()) else { panic!("not one event") };
+        prop_assert_eq!(serde_json::from_slice::<Value>(&message.event.to_json()).unwrap(), event);
+    }
 }

@@ -83,7 +83,7 @@ async fn a_message_goes_to_every_subscription_that_wants_it() {
     let large = json!({"filter": {"data": {"sum": [{"numeric": [">=", 100]}]}}, "retry": {"max_attempts": 9}, "priority": "high"});
     subscribe(registry, subscription("large", "large", large)).await;
     subscribe(registry, subscription("never", "never", json!({"filter": {"type": ["refund"]}}))).await;
-    let hook = Webhook { url: "https://example.com/hook".into(), secret: None };
+    let hook = Webhook { url: "https://example.com/hook".into(), secret: None, mode: Default::default() };
     let to = Subscriber::Webhook(hook.clone());
     subscribe(registry, NewSubscription { name: "hook".parse().unwrap(), to, settings: Default::default() })
         .await;
