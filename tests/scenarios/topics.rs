@@ -179,3 +179,28 @@ async fn what_is_published_reaches_everyone_who_wants_it_though_davit_is_killed(
     cli.run(&["topic", "delete", "orders", "--yes"]).await;
     assert_eq!(cli.json(&["topic", "list"]).await, json!([]));
 }
+
+#[tokio::test]
+async fn the_example_hears_of_the_orders_it_asked_for() {
+    let davit = Davit::up().await;
+    let cli = davit.cli();
+    cli.deploy_example("order-notices").await;
+    let small =
+        ["topic", "publish", "orders", r#"{"total": 5}"#, "--type", "order.created", "--subject", "order-8"];
+    assert_eq!(cli.json(&small).await["deliveries"], 0);
+    let large = [
+        "topic",
+        "publish",
+        "orders",
+        r#"{"total": 250, "customer": "Ada"}"#,
+        "--type",
+        "order.created",
+        "--subject",
+        "order 7",
+    ];
+    assert_eq!(cli.json(&large).await["deliveries"], 1);
+    let list = davit.api().get("/v1/namespaces/default/invocations?source=topic").await.body;
+    let ended = davit.api().succeeded(list[0]["id"].as_str().unwrap()).await;
+    assert_eq!(ended["result"], r#"{"notice": "order 7: 250.00 from Ada"}"#);
+    assert_eq!(ended["ordering_key"], "order 7");
+}

@@ -64,15 +64,13 @@ async fn accept_all(conn: &mut PgConnection, new: &[NewInvocation]) -> Result<Ve
 /// Accepts within a transaction those whose function is there, in as few statements as it can be; answers how many. For
 /// what nobody waits for one by one, and without idempotency keys: those are looked up by [`accept_one`].
 pub(crate) async fn accept_present(conn: &mut PgConnection, new: &[NewInvocation]) -> Result<usize> {
-    let keyed = |n: &NewInvocation| Some((function(n)?, n.ordering_key.clone()?));
-    let keys: Vec<Option<(Uuid, String)>> = new.iter().map(keyed).collect();
-    turn::lock(conn, keys.iter().flatten().map(|(function, key)| (*function, key.as_str()))).await?;
+    turn::lock(conn, new.iter().filter_map(|n| Some((function(n)?, n.ordering_key.as_deref()?)))).await?;
     let ids = ids_for(new);
     let accepted = insert(&mut *conn, &ids, new).await?;
-    for (id, key) in ids.iter().zip(&keys).filter(|(id, _)| accepted.contains(&id.0)) {
-        if let Some((function, key)) = key {
-            turn::line_up(conn, *function, key, *id).await?;
-        }
+    let keyed = ids.iter().zip(new).filter(|(id, n)| n.ordering_key.is_some() && accepted.contains(&id.0));
+    let keyed: Vec<Uuid> = keyed.map(|(id, _)| id.0).collect();
+    if !keyed.is_empty() {
+        turn::line_up_all(conn, &keyed).await?;
     }
     Ok(accepted.len())
 }
