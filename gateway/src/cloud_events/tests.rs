@@ -94,7 +94,8 @@ fn what_is_wrong_is_said_precisely() {
     let good = json!({"specversion": "1.0", "id": "1", "source": "/", "type": "t"});
     let many = Value::from(vec![good.clone(); 101]).to_string();
     let deep = format!("{}{}", "[".repeat(200), "]".repeat(200));
-    let cases: Vec<(Vec<(&'static str, &'static str)>, &str, &str, u16, &str)> = vec![
+    type Case<'c> = (Vec<(&'static str, &'static str)>, &'c str, &'c str, u16, &'c str);
+    let cases: Vec<Case<'_>> = vec![
         (vec![("ce-id", "1")], "", "", 400, "ce-specversion: is missing"),
         (binary_with(&[("ce-specversion", "1.0")]), "", "", 400, "ce-specversion: given twice"),
         (

@@ -94,6 +94,8 @@ async fn send(
         Destination::Webhook(hook) => {
             (JobTarget::Webhook(hook.clone()), RetryPolicy::default(), Destinations::default())
         }
+        // Deliveries in an order take their keys' locks here, with rows locked already: should that ever make a ring, the
+        // database breaks it, and whoever settles tries again.
         Destination::Topic(topic) => {
             let event = event(row, ending, attempt, &namespace)?;
             let message = NewMessage { event, fresh: true };

@@ -2,10 +2,11 @@
 
 use chrono::{DateTime, Utc};
 use davit_api::{
-    CloudEvent, MessageId, MessagePosition, NamespaceName, Replay, Replayed, SubscriptionName, TopicName,
+    CloudEvent, MessageId, MessagePosition, NamespaceName, Replay, Replayed, SubscriptionName, TopicId,
+    TopicName,
 };
 use sqlx::Row;
-use uuid::Uuid;
+use sqlx::postgres::{PgConnection, PgRow};
 
 use super::deliver::{Outgoing, deliver, routes};
 use super::missing;
@@ -40,42 +41,15 @@ impl Audited {
                         .bind(which.to)
                         .fetch_one(&mut *conn)
                         .await?;
-                    let rows = sqlx::query(
-                        "select m.id, m.published_at, m.event, m.place, m.before from (
-                            select x.*, row_number() over w as place,
-                                coalesce(sum(octet_length(x.event)) over (order by x.published_at, x.id
-                                    rows between unbounded preceding and 1 preceding), 0) as before
-                            from (select id, published_at, event from messages where topic_id = $1 and published_at >= $2
-                                and published_at < $3 and ($4::timestamptz is null or (published_at, id) > ($4, $5))
-                                order by published_at, id limit $6) x
-                            window w as (order by x.published_at, x.id)) m
-                         where m.before < $7 order by m.published_at, m.id",
-                    )
-                    .bind(topic_id.0)
-                    .bind(which.from)
-                    .bind(to)
-                    .bind(which.after.map(|a| a.published_at))
-                    .bind(which.after.map(|a| a.message_id.0))
-                    .bind(AT_ONCE)
-                    .bind(BYTES_AT_ONCE)
-                    .fetch_all(&mut *conn)
-                    .await?;
-                    let mut next = None;
-                    let mut events = Vec::with_capacity(rows.len());
-                    for row in &rows {
-                        let id = MessageId(row.try_get::<Uuid, _>("id")?);
-                        next = Some(MessagePosition { published_at: row.try_get("published_at")?, message_id: id });
-                        let text: Vec<u8> = row.try_get("event")?;
-                        let event = CloudEvent::parse(&text).map_err(|e| RegistryError::damaged("message", e))?;
-                        events.push((event, text));
-                    }
-                    let mut outgoing = Vec::with_capacity(events.len());
-                    for (event, text) in events.iter_mut() {
-                        let value = event.as_value().map_err(|e| RegistryError::damaged("message", e))?;
-                        outgoing.push(Outgoing { event, text: std::mem::take(text), value });
+                    let page = page(conn, topic_id, which.from, to, which.after).await?;
+                    let next = page.last().map(|kept| kept.position);
+                    let mut outgoing = Vec::with_capacity(page.len());
+                    for kept in &page {
+                        let value = kept.event.as_value().map_err(damaged)?;
+                        outgoing.push(Outgoing { event: &kept.event, text: kept.event.to_json(), value });
                     }
                     let counts = deliver(conn, &namespace, &routes, &outgoing, 0).await?;
-                    let messages = u32::try_from(rows.len()).unwrap_or(u32::MAX);
+                    let messages = u32::try_from(page.len()).unwrap_or(u32::MAX);
                     Ok(Replayed { messages, deliveries: counts.iter().sum(), to, next })
                 })
             })
@@ -83,4 +57,52 @@ impl Audited {
         self.registry.poke(Topic::Queue);
         Ok(replayed)
     }
+}
+
+/// A message that is kept.
+struct Kept {
+    position: MessagePosition,
+    event: CloudEvent,
+}
+
+/// The first messages of a span, as many as one call looks at.
+async fn page(
+    conn: &mut PgConnection,
+    topic: TopicId,
+    from: DateTime<Utc>,
+    to: DateTime<Utc>,
+    after: Option<MessagePosition>,
+) -> Result<Vec<Kept>> {
+    let rows = sqlx::query(
+        "select m.id, m.published_at, m.event from (
+            select x.*, coalesce(sum(octet_length(x.event)) over (order by x.published_at, x.id
+                rows between unbounded preceding and 1 preceding), 0) as before
+            from (select id, published_at, event from messages where topic_id = $1 and published_at >= $2
+                and published_at < $3 and ($4::timestamptz is null or (published_at, id) > ($4, $5))
+                order by published_at, id limit $6) x) m
+         where m.before < $7 order by m.published_at, m.id",
+    )
+    .bind(topic.0)
+    // The start of a page is the end of the one before: so the index is entered there.
+    .bind(after.map_or(from, |after| after.published_at.max(from)))
+    .bind(to)
+    .bind(after.map(|after| after.published_at))
+    .bind(after.map(|after| after.message_id.0))
+    .bind(AT_ONCE)
+    .bind(BYTES_AT_ONCE)
+    .fetch_all(conn)
+    .await?;
+    let kept = |row: &PgRow| {
+        let position = MessagePosition {
+            published_at: row.try_get("published_at")?,
+            message_id: MessageId(row.try_get("id")?),
+        };
+        let event = CloudEvent::parse(row.try_get("event")?).map_err(damaged)?;
+        Ok(Kept { position, event })
+    };
+    rows.iter().map(kept).collect()
+}
+
+fn damaged(problem: String) -> RegistryError {
+    RegistryError::damaged("message", problem)
 }
