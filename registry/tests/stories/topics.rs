@@ -1,6 +1,8 @@
 //! Topics: who subscribed gets what it asked for, once, and nothing that was published is lost on the way.
 
-use std::time::Duration;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+use std::time::{Duration, Instant};
 
 use chrono::Utc;
 use davit_api::{
@@ -397,4 +399,60 @@ async fn old_days_of_messages_go_as_wholes() {
         Utc::now() - detail.last_published_at.unwrap()
             < chrono::TimeDelta::from_std(Duration::from_secs(600)).unwrap()
     );
+}
+
+/// Settles as a gateway does: what the database could not do now is tried again.
+async fn settle_as_a_gateway(registry: &Registry, job: &Job) {
+    for _ in 0..50 {
+        let done = Settlement::Succeeded { result: b"{}".to_vec() };
+        match registry.settle(job.id, job.attempt, done).await {
+            Ok(recorded) => return assert!(recorded, "its lease is good"),
+            Err(davit_registry::RegistryError::Unavailable(_)) => {}
+            Err(error) => panic!("{error}"),
+        }
+    }
+    panic!("never settled");
+}
+
+#[tokio::test]
+async fn outcomes_that_go_into_an_ordered_topic_all_arrive_while_many_publish_and_settle() {
+    let db = fresh().await;
+    let registry = db.registry();
+    // Each outcome is a message of the topic it came from, in an order that all of them share: until the eighth hop.
+    let on_success = Some(Destination::Topic(topic()));
+    let spec = VersionSpec { destinations: Destinations { on_success, on_failure: None }, ..spec() };
+    deployed(registry, "f", &spec, b"a").await;
+    make(registry, "orders").await;
+    subscribe(registry, subscription("f", "f", json!({"ordering": "subject"}))).await;
+    let publishers = (0..4).map(|who| {
+        let registry = registry.clone();
+        tokio::spawn(async move {
+            for n in 0..5 {
+                let subject = if n % 2 == 0 { "f" } else { "other" };
+                publish(&registry, event(&format!("{who}-{n}"), json!({ "subject": subject }))).await;
+            }
+        })
+    });
+    // Each message and the eight outcomes after it.
+    let (all, settled) = (20 * 9, Arc::new(AtomicUsize::new(0)));
+    let workers = (0..4).map(|_| {
+        let (registry, settled) = (registry.clone(), settled.clone());
+        tokio::spawn(async move {
+            let (gateway, started) = (GatewayId::new(), Instant::now());
+            while settled.load(SeqCst) < all && started.elapsed() < Duration::from_secs(60) {
+                for job in claim(&registry, gateway, 5).await {
+                    settle_as_a_gateway(&registry, &job).await;
+                    settled.fetch_add(1, SeqCst);
+                }
+                tokio::time::sleep(Duration::from_millis(2)).await;
+            }
+        })
+    });
+    let (publishers, workers): (Vec<_>, Vec<_>) = (publishers.collect(), workers.collect());
+    for one in publishers.into_iter().chain(workers) {
+        one.await.unwrap();
+    }
+    assert_eq!(settled.load(SeqCst), all);
+    let f = registry.topic_detail(&ns(), &topic()).await.unwrap().subscribers.remove(0);
+    assert_eq!((f.queued, f.dead), (0, 0));
 }
