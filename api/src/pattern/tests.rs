@@ -127,6 +127,15 @@ fn what_is_wrong_is_said_with_its_place() {
     }
 }
 
+#[test]
+fn a_number_of_many_digits_still_matches_when_the_pattern_was_kept_and_read_again() {
+    let text = r#"{"data":{"x":[-266636864.21532878]}}"#;
+    let kept = text.parse::<Pattern>().unwrap().to_string();
+    assert_eq!(kept, text);
+    let event = serde_json::from_str(r#"{"data":{"x":-266636864.21532878}}"#).unwrap();
+    assert!(kept.parse::<Pattern>().unwrap().matches(&event));
+}
+
 /// JSON of every kind, not too large.
 fn any_json() -> impl Strategy<Value = Value> {
     let leaf = prop_oneof![
