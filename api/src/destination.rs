@@ -2,10 +2,37 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{FunctionName, SecretName};
+use crate::{FunctionName, SecretName, TopicName};
 
 /// Longest address of a webhook, in bytes.
 const URL_BYTES: usize = 2_048;
+
+/// How a CloudEvent lies in a request.
+#[derive(
+    Debug,
+    Clone,
+    Copy,
+    PartialEq,
+    Eq,
+    Hash,
+    Default,
+    Serialize,
+    Deserialize,
+    utoipa::ToSchema,
+    schemars::JsonSchema,
+)]
+#[serde(rename_all = "snake_case")]
+pub enum EventMode {
+    /// As JSON, attributes and data together.
+    #[default]
+    Structured,
+    /// Attributes as `ce-` headers, which a signature does not cover, and the data as the body.
+    Binary,
+}
+
+fn is_structured(mode: &EventMode) -> bool {
+    *mode == EventMode::Structured
+}
 
 /// An address outside that is sent events by HTTP POST.
 #[derive(
@@ -19,6 +46,9 @@ pub struct Webhook {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<String>")]
     pub secret: Option<SecretName>,
+    /// How CloudEvents are sent: `structured` (the default) or `binary`. Other events are JSON in any case.
+    #[serde(default, skip_serializing_if = "is_structured")]
+    pub mode: EventMode,
 }
 
 impl Webhook {
@@ -55,6 +85,8 @@ pub enum Destination {
     Function(#[schemars(with = "String")] FunctionName),
     /// An address outside.
     Webhook(Webhook),
+    /// A topic of the namespace, to which the record is published as a CloudEvent.
+    Topic(#[schemars(with = "String")] TopicName),
 }
 
 impl std::fmt::Display for Destination {
@@ -62,6 +94,7 @@ impl std::fmt::Display for Destination {
         match self {
             Self::Function(name) => write!(f, "function {name}"),
             Self::Webhook(hook) => write!(f, "webhook {}", hook.url),
+            Self::Topic(name) => write!(f, "topic {name}"),
         }
     }
 }
@@ -90,7 +123,7 @@ impl Destinations {
     pub fn check(&self) -> Result<(), String> {
         [&self.on_success, &self.on_failure].into_iter().flatten().try_for_each(|one| match one {
             Destination::Webhook(hook) => hook.check(),
-            Destination::Function(_) => Ok(()),
+            Destination::Function(_) | Destination::Topic(_) => Ok(()),
         })
     }
 }
@@ -101,7 +134,7 @@ mod tests {
 
     #[test]
     fn a_webhooks_address_is_checked_before_it_is_kept() {
-        let check = |url: &str| Webhook { url: url.into(), secret: None }.check();
+        let check = |url: &str| Webhook { url: url.into(), secret: None, mode: EventMode::default() }.check();
         for good in ["https://example.com/hook?x=1", "http://[2001:db8::1]:8080/", "https://a"] {
             assert_eq!(check(good), Ok(()), "{good}");
         }

@@ -58,6 +58,12 @@ ids! {
     GatewayId;
     /// One invocation, from acceptance to its recorded end; the request id that functions see.
     InvocationId;
+    /// A topic.
+    TopicId;
+    /// A subscription of a topic.
+    SubscriptionId;
+    /// A message that was published to a topic.
+    MessageId;
     /// An API token (the row, never the secret).
     TokenId;
     /// One request to the management API, as in its log line and audit entry.

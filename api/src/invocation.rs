@@ -3,7 +3,7 @@
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
-use crate::{ApiError, ColdPhases, ErrorBody, FunctionName, InvocationId, limits};
+use crate::{ApiError, ColdPhases, ErrorBody, FunctionName, InvocationId, MessageId, limits};
 
 crate::text::words! {
     /// Which door an invocation came through.
@@ -195,6 +195,9 @@ pub struct SentOn {
     /// The invocations that carry it there.
     #[serde(default)]
     pub invocations: Vec<InvocationId>,
+    /// The messages, when it was published to a topic.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub messages: Vec<MessageId>,
     /// Why it could not be handed there.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,

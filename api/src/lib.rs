@@ -3,6 +3,7 @@
 //! Only data and its validation live here. No I/O, no clock, no runtime: a crate that needs these types
 //! must not inherit anything else by naming them.
 
+mod cloud_event;
 mod destination;
 mod digest;
 mod error;
@@ -14,6 +15,7 @@ mod management;
 mod manifest;
 mod name;
 mod page;
+mod pattern;
 mod policy;
 mod route;
 mod schedule;
@@ -21,16 +23,18 @@ mod spec;
 mod template;
 mod text;
 mod token;
+mod topic;
 mod usage;
 mod version;
 
-pub use destination::{Destination, Destinations, Webhook};
+pub use cloud_event::{CloudEvent, EventData};
+pub use destination::{Destination, Destinations, EventMode, Webhook};
 pub use digest::Digest;
 pub use error::{ApiError, ErrorBody, ErrorCode, ErrorSource};
 pub use function::{FunctionDetail, FunctionSummary, InstanceCounts};
 pub use id::{
-    ArtifactUploadId, FunctionId, GatewayId, InstallationId, InstanceId, InvocationId, NamespaceId,
-    RequestId, ScheduleId, TokenId, VersionId,
+    ArtifactUploadId, FunctionId, GatewayId, InstallationId, InstanceId, InvocationId, MessageId,
+    NamespaceId, RequestId, ScheduleId, SubscriptionId, TokenId, TopicId, VersionId,
 };
 pub use instance::{InstanceState, NetworkClass, PoolKey};
 pub use invocation::{
@@ -45,8 +49,10 @@ pub use management::{
 pub use manifest::{Manifest, ManifestError, ManifestRoute, ManifestSchedule};
 pub use name::{
     AliasName, EnvName, FunctionName, NameError, NamePart, NamespaceName, ScheduleName, SecretName,
+    SubscriptionName, TopicName,
 };
 pub use page::Page;
+pub use pattern::Pattern;
 pub use policy::RetryPolicy;
 pub use route::{HostPattern, MethodMatch, PathPattern, PayloadFormat, RouteSpec};
 pub use schedule::{
@@ -55,5 +61,9 @@ pub use schedule::{
 pub use spec::{Access, FunctionKind, RuntimeName, VersionSpec, limits};
 pub use template::Filling;
 pub use token::{NewToken, Role, TokenCreated, TokenView};
+pub use topic::{
+    BatchPublished, COUNTED, DeliverySettings, FunctionSubscription, MessagePosition, NewSubscription,
+    NewTopic, Published, Replay, Replayed, Subscriber, SubscriptionView, TopicDetail, TopicView,
+};
 pub use usage::{ColdPhases, FunctionUsage};
 pub use version::{BuildEvent, VersionState, VersionView};

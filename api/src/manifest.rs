@@ -8,9 +8,9 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Access, Destinations, EnvName, FunctionKind, FunctionName, HostPattern, MethodMatch, MissedPolicy,
-    NamespaceName, NetworkClass, OverlapPolicy, PathPattern, PayloadFormat, RetryPolicy, RouteSpec,
-    RuntimeName, ScheduleName, ScheduleSpec, SecretName, VersionSpec,
+    Access, Destinations, EnvName, FunctionKind, FunctionName, FunctionSubscription, HostPattern,
+    MethodMatch, MissedPolicy, NamespaceName, NetworkClass, OverlapPolicy, PathPattern, PayloadFormat,
+    RetryPolicy, RouteSpec, RuntimeName, ScheduleName, ScheduleSpec, SecretName, VersionSpec,
 };
 
 /// The settings of a davit function, as written in its davit.toml.
@@ -91,6 +91,9 @@ pub struct Manifest {
     /// When the clock calls it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub schedules: Vec<ManifestSchedule>,
+    /// Topics whose messages it gets.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub subscriptions: Vec<FunctionSubscription>,
     /// How often asynchronous invocations are tried.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retry: Option<RetryPolicy>,
@@ -245,6 +248,7 @@ impl Manifest {
             routes: self.routes.iter().map(route).collect(),
             retry: self.retry.unwrap_or(base.retry),
             destinations: self.destinations.clone(),
+            subscriptions: self.subscriptions.clone(),
             ..base
         }
     }

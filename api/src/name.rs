@@ -94,6 +94,10 @@ names! {
     ScheduleName, "schedule name", is_label, LABEL_RULE;
     /// A piece of a name, which a search looks for anywhere in it.
     NamePart, "part of a name", is_part, "use 1 to 63 lower-case letters, digits and hyphens";
+    /// A topic's name within a namespace.
+    TopicName, "topic name", is_label, LABEL_RULE;
+    /// A subscription's name, unique within its topic.
+    SubscriptionName, "subscription name", is_label, LABEL_RULE;
     /// A secret's name within a namespace.
     SecretName, "secret name", is_label, LABEL_RULE;
     /// The name of an environment variable that a user may set.

@@ -7,8 +7,8 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    ApiError, Destinations, EnvName, NetworkClass, PathPattern, PayloadFormat, RetryPolicy, RouteSpec,
-    SecretName,
+    ApiError, Destinations, EnvName, FunctionSubscription, NetworkClass, PathPattern, PayloadFormat,
+    RetryPolicy, RouteSpec, SecretName,
 };
 
 /// Bounds of a version's settings. Where AWS Lambda has a bound its value is taken (Lambda quotas page), so
@@ -60,6 +60,14 @@ pub mod limits {
     pub const UNPACKED_BYTES: u64 = 262_144_000;
     /// Entries of an archive.
     pub const ARCHIVE_ENTRIES: usize = 100_000;
+    /// An event of a topic in its JSON form, in bytes.
+    pub const EVENT_BYTES: usize = 256 * 1024;
+    /// Events in one publication, which together are at most [`ASYNC_PAYLOAD_BYTES`].
+    pub const EVENTS: usize = 100;
+    /// Topics of a namespace.
+    pub const TOPICS: usize = 1_000;
+    /// Subscriptions of a topic, and of a function. With [`EVENT_BYTES`] it bounds what one event becomes.
+    pub const SUBSCRIPTIONS: usize = 100;
     /// Routes of one function.
     pub const ROUTES: usize = 64;
     /// Length of a handler setting, in characters.
@@ -206,6 +214,9 @@ pub struct VersionSpec {
     /// Where the outcomes of asynchronous invocations are sent on to.
     #[serde(default, skip_serializing_if = "Destinations::is_empty")]
     pub destinations: Destinations,
+    /// Topics whose messages it gets.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub subscriptions: Vec<FunctionSubscription>,
 }
 
 /// Left out, so that the specs of versions from before there was a minimum stay as they are.
@@ -237,6 +248,7 @@ impl VersionSpec {
             routes: Vec::new(),
             retry: RetryPolicy::default(),
             destinations: Destinations::default(),
+            subscriptions: Vec::new(),
         }
     }
 
@@ -275,6 +287,7 @@ impl VersionSpec {
         }
         self.retry.check().map_err(|e| ApiError::field("retry", e))?;
         self.destinations.check().map_err(|e| ApiError::field("destinations", e))?;
+        crate::topic::check_subscriptions(&self.subscriptions)?;
         self.check_text()?;
         self.check_env()?;
         self.check_routes()

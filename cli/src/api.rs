@@ -6,9 +6,10 @@ use chrono::{DateTime, SecondsFormat, Utc};
 use davit_api::{
     BatchAccepted, BuildEvent, DeadLetters, Digest, EnqueueAccepted, FireView, FunctionDetail, FunctionName,
     FunctionSummary, Info, InvocationBatch, InvocationId, InvocationSource, InvocationState, InvocationView,
-    InvocationWishes, LiveView, LogLine, NamePart, NamespaceName, NewSchedule, NewToken, NewVersion, Page,
-    Preview, PreviewRequest, Purged, QueueView, Rollback, RuntimeName, ScheduleName, ScheduleView,
-    SecretName, SecretValue, SecretView, TokenCreated, TokenId, TokenView, VersionView,
+    InvocationWishes, LiveView, LogLine, NamePart, NamespaceName, NewSchedule, NewSubscription, NewToken,
+    NewTopic, NewVersion, Page, Preview, PreviewRequest, Published, Purged, QueueView, Replay, Replayed,
+    Rollback, RuntimeName, ScheduleName, ScheduleView, SecretName, SecretValue, SecretView, SubscriptionName,
+    SubscriptionView, TokenCreated, TokenId, TokenView, TopicDetail, TopicName, TopicView, VersionView,
 };
 use reqwest::Method;
 use reqwest::header::HeaderMap;
@@ -39,6 +40,27 @@ impl InvocationQuery {
         let pair =
             |name: &str, value: Option<String>| value.map(|v| format!("&{name}={v}")).unwrap_or_default();
         pair("state", self.state.map(|s| s.to_string())) + &pair("source", self.source.map(|s| s.to_string()))
+    }
+}
+
+/// What is said about plain JSON that is published.
+#[derive(Default)]
+pub(crate) struct PublishQuery {
+    pub(crate) kind: Option<String>,
+    pub(crate) subject: Option<String>,
+    pub(crate) id: Option<String>,
+    pub(crate) source: Option<String>,
+}
+
+impl PublishQuery {
+    /// As the end of a path.
+    fn text(&self) -> Result<String> {
+        let mut url = reqwest::Url::parse("http://davit/").map_err(|e| Failure::while_doing("query", e))?;
+        let pairs =
+            [("type", &self.kind), ("subject", &self.subject), ("id", &self.id), ("source", &self.source)];
+        url.query_pairs_mut()
+            .extend_pairs(pairs.iter().filter_map(|(name, value)| Some((name, value.as_ref()?))));
+        Ok(url.query().unwrap_or_default().to_owned())
     }
 }
 
@@ -282,6 +304,63 @@ impl Api {
         let before = before.map(|at| format!("&before={}", text(at))).unwrap_or_default();
         let rest = format!("/fires?limit={limit}{before}");
         self.management.get(&self.of_schedule(function, schedule, &rest)).await
+    }
+
+    fn of_topic(&self, topic: &TopicName, rest: &str) -> String {
+        self.in_namespace(&format!("topics/{topic}{rest}"))
+    }
+
+    pub(crate) async fn topics(&self) -> Result<Vec<TopicView>> {
+        self.management.get(&self.in_namespace("topics")).await
+    }
+
+    pub(crate) async fn topic(&self, topic: &TopicName) -> Result<TopicDetail> {
+        self.management.get(&self.of_topic(topic, "")).await
+    }
+
+    pub(crate) async fn create_topic(&self, topic: &TopicName) -> Result<TopicView> {
+        self.management.post(&self.in_namespace("topics"), &NewTopic { name: topic.clone() }).await
+    }
+
+    pub(crate) async fn delete_topic(&self, topic: &TopicName) -> Result<()> {
+        self.management.delete(&self.of_topic(topic, "")).await
+    }
+
+    pub(crate) async fn subscribe(
+        &self,
+        topic: &TopicName,
+        new: &NewSubscription,
+    ) -> Result<SubscriptionView> {
+        self.management.post(&self.of_topic(topic, "/subscriptions"), new).await
+    }
+
+    pub(crate) async fn unsubscribe(&self, topic: &TopicName, name: &SubscriptionName) -> Result<()> {
+        self.management.delete(&self.of_topic(topic, &format!("/subscriptions/{name}"))).await
+    }
+
+    /// Delivers messages that are kept once more, a thousand at a time.
+    pub(crate) async fn replay(
+        &self,
+        topic: &TopicName,
+        name: &SubscriptionName,
+        which: &Replay,
+    ) -> Result<Replayed> {
+        self.management.post(&self.of_topic(topic, &format!("/subscriptions/{name}/replay")), which).await
+    }
+
+    /// Publishes JSON, which gets a CloudEvent around it.
+    pub(crate) async fn publish(
+        &self,
+        topic: &TopicName,
+        data: Vec<u8>,
+        query: &PublishQuery,
+    ) -> Result<Published> {
+        let gateway = self.gateway()?;
+        let query = query.text()?;
+        let mark = if query.is_empty() { "" } else { "?" };
+        let path = self.of_topic(topic, &format!("/messages{mark}{query}"));
+        let request = gateway.request(Method::POST, &path);
+        gateway.json(request.header("content-type", "application/json").body(data)).await
     }
 
     pub(crate) async fn set_secret(&self, name: &SecretName, value: &str) -> Result<()> {

@@ -30,6 +30,11 @@ fn what_users_type_is_understood() {
         "schedule history tick nightly --output json",
         "token create --role read --namespace default reader",
         "secret set api-key --file x",
+        "topic publish orders {} --type order.created --id 7",
+        "topic subscribe orders --function billing --ordering subject --max-attempts 5",
+        "topic subscribe orders --webhook https://example.com/ --name partner",
+        "topic replay orders --from 2030-01-01T00:00:00Z --subscription billing",
+        "topic delete orders --yes",
         "rollback hello --version 3",
         "rollback hello --to 3",
         "delete hello --yes",
@@ -46,6 +51,10 @@ fn what_users_type_is_understood() {
     }
     for line in [
         "invoke Hello",
+        "topic subscribe orders",
+        "topic subscribe orders --webhook https://example.com/",
+        "topic subscribe orders --function f --filter {",
+        "topic replay orders --subscription billing",
         "invoke hello {} --file x",
         "invoke hello {} --async --logs",
         "deploy -n v1",

@@ -1,4 +1,4 @@
-//! Collects what nobody wants any more: artifacts, old log lines and invocations, directories without a
+//! Collects what nobody wants any more: artifacts, old log lines, invocations and messages, directories without a
 //! container, the workshop of a build that was killed. Containers are reconcile's.
 
 use std::collections::HashSet;
@@ -56,6 +56,11 @@ async fn collect(world: &World) {
     let fires = Duration::from_secs(u64::from(world.settings.fire_days) * 24 * 3600);
     if let Err(error) = world.registry.prune_fires(fires).await {
         tracing::warn!(%error, "cannot remove old instants of schedules");
+    }
+    match world.registry.keep_messages(world.settings.message_days.get()).await {
+        Ok(done) if done != Retention::default() => tracing::info!(?done, "looked after messages of topics"),
+        Ok(_) => {}
+        Err(error) => tracing::warn!(%error, "cannot look after messages of topics"),
     }
     if let Err(error) = world.registry.prune_route_changes().await {
         tracing::warn!(%error, "cannot remove old notes of changed routes");

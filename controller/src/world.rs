@@ -26,6 +26,8 @@ pub const AUDIT_DAYS: u32 = 400;
 pub const INVOCATION_DAYS: NonZeroU32 = NonZeroU32::new(7).unwrap();
 /// Days that a schedule's instants are on record, unless the operator says otherwise.
 pub const FIRE_DAYS: u32 = 30;
+/// The same for messages of topics.
+pub const MESSAGE_DAYS: NonZeroU32 = NonZeroU32::new(7).unwrap();
 
 /// Settings of the loops.
 #[derive(Debug, Clone)]
@@ -44,6 +46,8 @@ pub struct WorldSettings {
     pub invocation_days: NonZeroU32,
     /// Days that a schedule's instants are on record. The last one is for ever.
     pub fire_days: u32,
+    /// Days that messages of topics are kept.
+    pub message_days: NonZeroU32,
     /// How builds run.
     pub build: BuildSettings,
 }
@@ -61,6 +65,7 @@ impl WorldSettings {
             audit_days: NonZeroU32::new(AUDIT_DAYS),
             invocation_days: INVOCATION_DAYS,
             fire_days: FIRE_DAYS,
+            message_days: MESSAGE_DAYS,
             build,
         }
     }

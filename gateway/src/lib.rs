@@ -6,6 +6,7 @@
 mod account;
 pub mod admit;
 mod call;
+mod cloud_events;
 pub mod config;
 pub mod cron;
 pub mod demand;

@@ -124,7 +124,8 @@ async fn go_live(conn: &mut PgConnection, function: FunctionId, version: Version
     let spec: VersionSpec = json(&row, "spec")?;
     let schedules: Vec<(ScheduleName, ScheduleSpec)> = json(&row, "schedules")?;
     put_routes(conn, function, &spec).await?;
-    put_schedules(conn, function, &schedules).await
+    put_schedules(conn, function, &schedules).await?;
+    crate::topics::put_subscriptions(conn, function, &spec.subscriptions).await
 }
 
 async fn put_routes(conn: &mut PgConnection, function: FunctionId, spec: &VersionSpec) -> Result<()> {

@@ -57,18 +57,21 @@ fn meaning(constraint: &str) -> Option<(ErrorCode, &'static str)> {
         | "functions_name_shape"
         | "aliases_name_shape"
         | "schedules_name_shape"
-        | "secrets_name_shape" => {
+        | "secrets_name_shape"
+        | "topics_name_shape"
+        | "subscriptions_name_shape" => {
             (InvalidRequest, "a name uses 1 to 63 lower-case letters, digits and hyphens")
         }
         "namespaces_name_taken" => (Conflict, "a namespace of that name exists"),
         "functions_name_taken" => (Conflict, "a function of that name exists"),
-        "functions_namespace" | "secrets_namespace" | "tokens_namespace" => {
+        "functions_namespace" | "secrets_namespace" | "tokens_namespace" | "topics_namespace" => {
             (NotFound, "there is no such namespace")
         }
         "versions_function"
         | "schedules_function"
         | "invocations_function"
         | "usage_function"
+        | "subscriptions_function"
         | "routes_function" => (NotFound, "there is no such function"),
         "versions_number_taken" => (Conflict, "another deployment of this function came first; try again"),
         "versions_source_uploaded" => {
@@ -86,6 +89,10 @@ fn meaning(constraint: &str) -> Option<(ErrorCode, &'static str)> {
             (InvalidRequest, "routes: not a valid route")
         }
         "schedules_name_taken" => (Conflict, "a schedule of that name exists"),
+        "topics_name_taken" => (Conflict, "a topic of that name exists"),
+        "subscriptions_name_taken" => (Conflict, "the topic has a subscription of that name"),
+        "subscriptions_topic" => (NotFound, "there is no such topic"),
+        "messages_event_size" => (ErrorCode::TooLarge, "an event is at most 256 KiB in its JSON form"),
         "fires_once" => (Conflict, "this instant was recorded already"),
         "instances_version_once" => (Conflict, "an instance serves one version"),
         "instances_forward" => (Conflict, "an instance never goes back to an earlier state"),

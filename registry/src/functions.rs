@@ -135,6 +135,7 @@ impl Audited {
                     "delete from aliases where function_id = $1",
                     "delete from routes where function_id = $1",
                     "delete from schedules where function_id = $1",
+                    "delete from subscriptions where function_id = $1",
                 ] {
                     sqlx::query(statement).bind(id.0).execute(&mut *conn).await?;
                 }

@@ -10,6 +10,7 @@ mod artifacts;
 mod audit;
 mod builds;
 mod changes;
+mod days;
 mod demand;
 pub mod embedded;
 mod environment;
@@ -30,6 +31,7 @@ mod secrets;
 #[cfg(feature = "testing")]
 pub mod testing;
 mod tokens;
+mod topics;
 mod usage;
 mod versions;
 
@@ -44,6 +46,7 @@ pub use artifacts::{ArtifactReader, GcReport};
 pub use audit::{Act, Audited};
 pub use builds::BuildJob;
 pub use changes::{Changes, Topic};
+pub use days::Retention;
 pub use demand::DemandRow;
 pub use error::RegistryError;
 pub use fires::{Due, Fire, Passed, Rung};
@@ -53,8 +56,7 @@ pub use instances::{InstanceRow, InstanceUpdate};
 pub use lease::Fence;
 pub use logs::{LogFilter, LogRow};
 pub use queue::{
-    ClaimFrom, ClaimedTarget, InvocationFilter, Job, JobTarget, NewInvocation, Retention, Settled,
-    Settlement, Start,
+    ClaimFrom, ClaimedTarget, InvocationFilter, Job, JobTarget, NewInvocation, Settled, Settlement, Start,
 };
 pub use routing::{
     AsRead, Keep, RoutedFunction, RoutingChanges, RoutingNews, RoutingPosition, RoutingSnapshot, TokenHash,
@@ -62,6 +64,7 @@ pub use routing::{
 pub use schedules::{ScheduleRow, SchedulesDue};
 pub use secrets::{MasterKey, SecretRow};
 pub use tokens::{FoundToken, hash_token};
+pub use topics::NewMessage;
 pub use usage::UsageDelta;
 
 /// The result of everything here.

@@ -23,3 +23,4 @@ mod scale_to_zero;
 mod schedule;
 mod streaming;
 mod tokens;
+mod topics;

@@ -188,3 +188,33 @@ proptest! {
         prop_assert_eq!(Manifest::parse(&text), Ok(manifest));
     }
 }
+
+#[test]
+fn a_subscription_says_what_it_wants_and_what_is_wrong_with_it_is_named() {
+    let with = |more: &str| format!("{SMALL}[[subscriptions]]\ntopic = \"orders\"\n{more}");
+    let text = with(
+        "filter = { type = [\"order.created\"], data = { total = [{ numeric = [\">=\", 100] }] } }\nordering = \"subject\"\n",
+    );
+    let spec = Manifest::parse(&text).unwrap().version_spec();
+    let [one] = spec.subscriptions.as_slice() else { panic!("{spec:?}") };
+    assert!(
+        one.filter
+            .as_ref()
+            .unwrap()
+            .matches(&serde_json::json!({"type": "order.created", "data": {"total": 100.5}}))
+    );
+    assert_eq!((one.topic.as_str(), one.ordering.as_deref(), &one.name), ("orders", Some("subject"), &None));
+    let stored = serde_json::to_string(&spec).unwrap();
+    assert_eq!(serde_json::from_str::<VersionSpec>(&stored).unwrap(), spec);
+    for (more, wanted) in [
+        ("filter = { data = { total = 5 } }\n", "filter: data.total: write a list, such as [5]"),
+        ("filter = { Type = [\"x\"] }\n", "subscriptions: orders: filter: Type: no attribute is called so"),
+        ("colour = \"red\"\n", "colour: unknown key"),
+        ("ordering = \"Subject\"\n", "subscriptions: orders: ordering: names an attribute"),
+        ("[[subscriptions]]\ntopic = \"orders\"\n", "subscriptions: orders is listed twice"),
+        ("name = \"Not A Label\"\n", "subscription name \"Not A Label\" is not valid"),
+    ] {
+        let text = error(&with(more));
+        assert!(text.starts_with("davit.toml, line ") && text.contains(wanted), "{more}: {text}");
+    }
+}

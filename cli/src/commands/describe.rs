@@ -83,6 +83,10 @@ fn print(detail: &FunctionDetail, api: &Api) {
         let host = route.host.as_ref().map_or("", |h| h.as_str());
         field("route", &format!("{} {host}{}", route.method, route.path));
     }
+    for one in detail.live.iter().flat_map(|live| &live.spec.subscriptions) {
+        let filter = one.filter.as_ref().map_or("everything".to_owned(), ToString::to_string);
+        field("subscribes", &format!("topic {}: {filter}", one.topic));
+    }
     for schedule in &detail.schedules {
         let none = if schedule.spec.enabled { "none" } else { "paused" };
         let next = schedule.next_due_at.map_or(none.to_owned(), when);

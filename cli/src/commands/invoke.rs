@@ -152,29 +152,11 @@ impl Invoke {
     }
 
     fn payload(&self) -> Result<Vec<u8>> {
-        let read = |path: &std::path::Path| {
-            std::fs::File::open(path)
-                .and_then(bounded)
-                .map_err(|e| Failure::Usage(format!("{}: {e}", path.display())))
-        };
-        let bytes = match (&self.file, self.payload.as_deref()) {
-            (Some(path), _) if path.as_os_str() != "-" => read(path)?,
-            (Some(_), _) | (None, Some("-")) => {
-                bounded(std::io::stdin()).map_err(|e| Failure::while_doing("standard input", e))?
-            }
-            (None, Some(text)) => match text.strip_prefix('@') {
-                Some(path) => read(path.as_ref())?,
-                None => text.as_bytes().to_vec(),
-            },
-            (None, None) => b"{}".to_vec(),
-        };
-        if bytes.len() > limits::PAYLOAD_BYTES {
-            return Err(Failure::Usage(format!("the event is larger than {} bytes", limits::PAYLOAD_BYTES)));
+        match &self.file {
+            Some(path) if path.as_os_str() != "-" => checked(read(path)?),
+            Some(_) => given_json(Some("-")),
+            None => given_json(self.payload.as_deref()),
         }
-        if let Err(error) = serde_json::from_slice::<serde::de::IgnoredAny>(&bytes) {
-            return Err(Failure::Usage(format!("the event is not JSON: {error}")));
-        }
-        Ok(bytes)
     }
 
     /// What the answer's headers tell, as far as it was asked for.
@@ -205,6 +187,35 @@ impl Invoke {
             }
         }
     }
+}
+
+/// An event as it is given on a command line: itself, `@FILE`, `-` for standard input; `{}` when it is not.
+pub(super) fn given_json(text: Option<&str>) -> Result<Vec<u8>> {
+    let bytes = match text {
+        Some("-") => bounded(std::io::stdin()).map_err(|e| Failure::while_doing("standard input", e))?,
+        Some(text) => match text.strip_prefix('@') {
+            Some(path) => read(path.as_ref())?,
+            None => text.as_bytes().to_vec(),
+        },
+        None => b"{}".to_vec(),
+    };
+    checked(bytes)
+}
+
+fn read(path: &Path) -> Result<Vec<u8>> {
+    std::fs::File::open(path)
+        .and_then(bounded)
+        .map_err(|e| Failure::Usage(format!("{}: {e}", path.display())))
+}
+
+fn checked(bytes: Vec<u8>) -> Result<Vec<u8>> {
+    if bytes.len() > limits::PAYLOAD_BYTES {
+        return Err(Failure::Usage(format!("the event is larger than {} bytes", limits::PAYLOAD_BYTES)));
+    }
+    if let Err(error) = serde_json::from_slice::<serde::de::IgnoredAny>(&bytes) {
+        return Err(Failure::Usage(format!("the event is not JSON: {error}")));
+    }
+    Ok(bytes)
 }
 
 /// A row a phase of the cold start, with a bar for its share: `wait=1.5;claim=0.2` as the gateway writes it.

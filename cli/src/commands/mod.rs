@@ -17,6 +17,7 @@ mod schedule;
 mod schema;
 mod secret;
 mod token;
+mod topic;
 mod versions;
 
 use clap::Subcommand;
@@ -42,6 +43,7 @@ pub(crate) enum Command {
     Versions(versions::Versions),
     Rollback(rollback::Rollback),
     Schedule(schedule::Schedule),
+    Topic(topic::Topic),
     Secret(secret::Secret),
     Token(token::Token),
     #[command(visible_alias = "rm")]
@@ -91,6 +93,7 @@ async fn run_client(command: Command, globals: &Globals) -> Result<()> {
         Command::Versions(c) => c.run(globals).await,
         Command::Rollback(c) => c.run(globals).await,
         Command::Schedule(c) => c.run(globals).await,
+        Command::Topic(c) => c.run(globals).await,
         Command::Secret(c) => c.run(globals).await,
         Command::Token(c) => c.run(globals).await,
         Command::Delete(c) => c.run(globals).await,

@@ -13,7 +13,7 @@ use davit_controller::backend::docker::{DockerBackend, DockerSettings};
 use davit_controller::build::BuildSettings;
 use davit_controller::http::{Admin, ApiSettings, ApiState, management_router};
 use davit_controller::world::{
-    AUDIT_DAYS, FIRE_DAYS, INVOCATION_DAYS, Loops, World, WorldSettings, spawn_loops,
+    AUDIT_DAYS, FIRE_DAYS, INVOCATION_DAYS, Loops, MESSAGE_DAYS, World, WorldSettings, spawn_loops,
 };
 use davit_daemon::{Backoff, Drain, Limits, Settings, Tasks, listener};
 use davit_gateway::config::HttpLimits;
@@ -43,6 +43,7 @@ pub(super) struct PartSettings {
     connections: u32,
     audit_days: u32,
     invocation_days: NonZeroU32,
+    message_days: NonZeroU32,
     outbound: Allowed,
     fire_days: u32,
     least_interval: Duration,
@@ -64,6 +65,7 @@ impl PartSettings {
             connections: settings.or("DAVIT_DB_CONNECTIONS", 20),
             audit_days: settings.or("DAVIT_AUDIT_DAYS", AUDIT_DAYS),
             invocation_days: settings.or("DAVIT_INVOCATION_DAYS", INVOCATION_DAYS),
+            message_days: settings.or("DAVIT_MESSAGE_DAYS", MESSAGE_DAYS),
             outbound: settings.or("DAVIT_OUTBOUND_ALLOW", Allowed::default()),
             fire_days: settings.or("DAVIT_FIRE_DAYS", FIRE_DAYS),
             least_interval: settings.duration("DAVIT_SCHEDULE_MIN_INTERVAL", Duration::from_secs(60)),
@@ -95,6 +97,9 @@ impl PartSettings {
         let day = Duration::from_secs(24 * 3600);
         if !(Duration::from_secs(60)..=day).contains(&read.least_interval) {
             settings.problem("DAVIT_SCHEDULE_MIN_INTERVAL", "must be 1m to 24h".into());
+        }
+        if read.message_days.get() > 3_650 {
+            settings.problem("DAVIT_MESSAGE_DAYS", "must be 1 to 3650".into());
         }
         settings.finish().map_err(|e| Failure::Usage(e.to_string()))?;
         Ok(read)
@@ -205,6 +210,7 @@ pub(super) async fn control_plane(
         world_settings.pool.memory_mb = memory_mb / 3;
     }
     world_settings.invocation_days = settings.invocation_days;
+    world_settings.message_days = settings.message_days;
     world_settings.audit_days = NonZeroU32::new(settings.audit_days);
     world_settings.fire_days = settings.fire_days;
     if let Some(base) = settings.pool_base {

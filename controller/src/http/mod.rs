@@ -22,6 +22,7 @@ mod schedules;
 mod secrets;
 mod state;
 mod tokens;
+mod topics;
 mod versions;
 
 #[cfg(test)]
@@ -107,6 +108,14 @@ routes! {
     post "/v1/namespaces/{ns}/invocations/{id}/replay" "invocations.replay" Invoke Namespace invocations::replay;
     post "/v1/namespaces/{ns}/dead-letters/redrive" "dead_letters.redrive" Invoke Namespace dead_letters::redrive;
     post "/v1/namespaces/{ns}/dead-letters/purge" "dead_letters.purge" Deploy Namespace dead_letters::purge;
+
+    get "/v1/namespaces/{ns}/topics" "topics.list" Read Namespace topics::list;
+    post "/v1/namespaces/{ns}/topics" "topics.create" Deploy Namespace topics::create;
+    get "/v1/namespaces/{ns}/topics/{topic}" "topics.get" Read Namespace topics::get;
+    delete "/v1/namespaces/{ns}/topics/{topic}" "topics.delete" Deploy Namespace topics::delete;
+    post "/v1/namespaces/{ns}/topics/{topic}/subscriptions" "topics.subscribe" Deploy Namespace topics::subscribe;
+    delete "/v1/namespaces/{ns}/topics/{topic}/subscriptions/{subscription}" "topics.unsubscribe" Deploy Namespace topics::unsubscribe;
+    post "/v1/namespaces/{ns}/topics/{topic}/subscriptions/{subscription}/replay" "topics.replay" Invoke Namespace topics::replay;
 
     get "/v1/namespaces/{ns}/secrets" "secrets.list" Read Namespace secrets::list;
     put "/v1/namespaces/{ns}/secrets/{secret}" "secrets.set" Deploy Namespace secrets::set;

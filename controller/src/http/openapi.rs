@@ -7,7 +7,7 @@ use utoipa::openapi::{Content, Ref, ResponseBuilder};
 
 use super::{
     artifacts, audit, dead_letters, functions, info, instances, invocations, logs, namespaces, rollback,
-    schedules, secrets, tokens, versions,
+    schedules, secrets, tokens, topics, versions,
 };
 
 #[derive(OpenApi)]
@@ -48,6 +48,13 @@ use super::{
         invocations::replay,
         dead_letters::redrive,
         dead_letters::purge,
+        topics::list,
+        topics::create,
+        topics::get,
+        topics::delete,
+        topics::subscribe,
+        topics::unsubscribe,
+        topics::replay,
         secrets::list,
         secrets::set,
         secrets::remove,

@@ -6,8 +6,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use davit_api::{ApiError, ErrorCode, InvocationId, limits};
-use davit_registry::{NewInvocation, Registry, RegistryError};
+use davit_api::{ApiError, ErrorCode, InvocationId, NamespaceName, Published, TopicName, limits};
+use davit_registry::{NewInvocation, NewMessage, Registry, RegistryError};
 use tokio::sync::{Notify, mpsc, oneshot};
 
 /// How long a client waits for its work to be accepted.
@@ -63,6 +63,20 @@ impl Acceptor {
         let ids = accepting.await.map_err(|_| late())?.map_err(refused)?;
         self.wake.notify_one();
         Ok(ids)
+    }
+
+    /// Publishes all of them or none, with their deliveries. After an error they were almost always not published; a
+    /// second try is safe for events whose id was not made here.
+    pub async fn publish(
+        &self,
+        namespace: &NamespaceName,
+        topic: &TopicName,
+        messages: Vec<NewMessage>,
+    ) -> Result<Vec<Published>, ApiError> {
+        let publishing = tokio::time::timeout(PATIENCE, self.registry.publish(namespace, topic, messages));
+        let published = publishing.await.map_err(|_| late())?.map_err(refused)?;
+        self.wake.notify_one();
+        Ok(published)
     }
 }
 

@@ -286,7 +286,8 @@ async fn a_failure_is_sent_on_to_its_webhook_by_the_queue_itself() {
     let gateway = world.gateway(script(&[Some(Err(ErrorCode::TooLarge))])).await;
     let acceptor = Acceptor::spawn(world.registry().clone(), gateway.wake.clone());
     let mut new = world.new_invocation(world.policy);
-    new.destinations.on_failure = Some(Destination::Webhook(Webhook { url, secret: None }));
+    new.destinations.on_failure =
+        Some(Destination::Webhook(Webhook { url, secret: None, mode: Default::default() }));
     let id = acceptor.accept(new).await.unwrap();
     let (mut stream, _) =
         tokio::time::timeout(Duration::from_secs(20), listener.accept()).await.unwrap().unwrap();

@@ -9,7 +9,7 @@ mod headers;
 mod payload_v1;
 mod payload_v2;
 mod prelude;
-mod query;
+pub(crate) mod query;
 mod response;
 #[cfg(test)]
 mod tests;

@@ -1,7 +1,7 @@
 //! The query string as pairs.
 
 /// Decoded pairs in order; a name without `=` has an empty value. What does not decode to UTF-8 is replaced.
-pub(super) fn pairs(query: &str) -> Vec<(String, String)> {
+pub(crate) fn pairs(query: &str) -> Vec<(String, String)> {
     query
         .split('&')
         .filter(|part| !part.is_empty())

@@ -1,10 +1,11 @@
-//! The invoke API: call a function with an event, now or later, and look at what became of it.
+//! The gateway's own API: call a function with an event, now or later, look at what became of it, publish to a topic.
 //!
 //! ```text
 //! POST /v1/namespaces/{namespace}/functions/{function}/invocations
 //! POST /v1/namespaces/{namespace}/functions/{function}/invocations/batch
 //! GET  /v1/namespaces/{namespace}/functions/{function}/live
 //! GET  /v1/namespaces/{namespace}/invocations/{id}
+//! POST /v1/namespaces/{namespace}/topics/{topic}/messages
 //! ```
 
 use std::sync::Arc;
@@ -51,13 +52,17 @@ impl Public {
             (&Method::GET, ["v1", "namespaces", namespace, "functions", function, "live"]) => {
                 self.live(&arrived, &namespace.parse()?, function)
             }
-            (_, ["v1", "namespaces", _, "functions", _, "invocations"])
+            (&Method::POST, ["v1", "namespaces", namespace, "topics", topic, "messages"]) => {
+                self.publish(arrived, &namespace.parse()?, &topic.parse()?).await
+            }
+            (_, ["v1", "namespaces", _, "topics", _, "messages"])
+            | (_, ["v1", "namespaces", _, "functions", _, "invocations"])
             | (_, ["v1", "namespaces", _, "functions", _, "invocations", "batch"]) => Ok(only("POST")),
             (_, ["v1", "namespaces", _, "functions", _, "live"]) => Ok(only("GET")),
             (_, ["v1", "namespaces", _, "invocations", _]) => Ok(only("GET")),
             _ => Err(ApiError::new(
                 ErrorCode::NotFound,
-                "the gateway serves invocations under /v1; the rest of the API is the controller's",
+                "the gateway serves invocations and topics' messages under /v1; the rest of the API is the controller's",
             )),
         }
     }

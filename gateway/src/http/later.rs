@@ -64,7 +64,7 @@ impl Public {
     }
 }
 
-fn accepted(body: &impl Serialize) -> Response<Body> {
+pub(super) fn accepted(body: &impl Serialize) -> Response<Body> {
     let mut response = Response::new(Body::full(serde_json::to_vec(body).unwrap_or_default()));
     *response.status_mut() = StatusCode::ACCEPTED;
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));

@@ -9,6 +9,7 @@ mod error;
 mod express;
 mod invocations;
 mod later;
+mod publish;
 mod reply;
 mod rewound;
 mod stall;

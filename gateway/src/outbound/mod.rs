@@ -9,12 +9,14 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use bytes::Bytes;
-use davit_api::{ApiError, ErrorCode, NamespaceName, SecretName, Webhook};
+use davit_api::{ApiError, ErrorCode, EventMode, NamespaceName, SecretName, Webhook};
 use davit_registry::{Job, MasterKey, Registry};
+use http::header::{CONTENT_TYPE, HeaderMap, HeaderValue};
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use reqwest::redirect::{Action, Attempt, Policy};
 use reqwest::{Response, StatusCode, Url};
 
+use crate::cloud_events;
 use crate::dispatch::Failed;
 use crate::invoke::CallError;
 
@@ -63,18 +65,19 @@ impl Sender {
             hook.url.parse().map_err(|e| refused(format!("the webhook's url is not valid: {e}")))?;
         self.check(&url)?;
         let (id, at) = (job.id.to_string(), chrono::Utc::now().timestamp());
+        let Sent { headers, body } = sent(hook.mode, &job.payload);
         let mut request = self
             .http()?
             .post(url)
-            .header("content-type", content_type(&job.payload))
+            .headers(headers)
             .header("webhook-id", &id)
             .header("webhook-timestamp", at)
             .header("x-davit-attempt", job.attempt);
         if let Some(name) = &hook.secret {
             let secret = self.secret(&job.namespace, name).await?;
-            request = request.header("webhook-signature", sign::signature(&secret, &id, at, &job.payload));
+            request = request.header("webhook-signature", sign::signature(&secret, &id, at, &body));
         }
-        let answer = request.body(job.payload.clone()).send().await.map_err(|e| unsent(&e))?;
+        let answer = request.body(body).send().await.map_err(|e| unsent(&e))?;
         judge(answer).await
     }
 
@@ -157,6 +160,23 @@ fn redirect(allowed: &Allowed, attempt: Attempt<'_>) -> Action {
         Some(ip) if !allowed.lets(ip) => attempt.error(Closed(closed(ip))),
         _ => attempt.follow(),
     }
+}
+
+/// An event as it is sent.
+struct Sent {
+    headers: HeaderMap,
+    body: Bytes,
+}
+
+/// What is no CloudEvent has no attributes that could be headers, and goes as it is.
+fn sent(mode: EventMode, payload: &[u8]) -> Sent {
+    if mode == EventMode::Binary
+        && let Some((headers, body)) = cloud_events::as_binary(payload)
+    {
+        return Sent { headers, body };
+    }
+    let kind = HeaderValue::from_static(content_type(payload));
+    Sent { headers: HeaderMap::from_iter([(CONTENT_TYPE, kind)]), body: Bytes::copy_from_slice(payload) }
 }
 
 /// JSON is called so; a CloudEvent in structured form has a name of its own.

@@ -1,6 +1,6 @@
 //! Deliveries to a real listener on this machine, which the guard must be told to allow.
 
-use davit_api::{InvocationId, InvocationSource, RetryPolicy};
+use davit_api::{EventMode, InvocationId, InvocationSource, RetryPolicy};
 use davit_registry::ClaimedTarget;
 use davit_registry::testing::TestDatabase;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -70,7 +70,11 @@ impl World {
 
     async fn send(&self, allowed: &str, url: &str, secret: Option<&str>) -> Result<Bytes, Failed> {
         let sender = Sender::new(allowed.parse().unwrap(), self.db.registry().clone(), self.key.clone());
-        let hook = Webhook { url: url.into(), secret: secret.map(|s| s.parse().unwrap()) };
+        let hook = Webhook {
+            url: url.into(),
+            secret: secret.map(|s| s.parse().unwrap()),
+            mode: EventMode::default(),
+        };
         sender.send(&hook, &job(&hook)).await
     }
 }
@@ -157,4 +161,28 @@ fn cloud_events_are_called_so() {
     assert!(content_type(br#"{"specversion":"1.0","id":"1"}"#).starts_with("application/cloudevents+json"));
     assert_eq!(content_type(br#"{"n":1}"#), "application/json");
     assert_eq!(content_type(b"not json"), "application/json");
+}
+
+#[tokio::test]
+async fn a_cloud_event_in_binary_mode_has_its_attributes_as_headers() {
+    let world = World::new().await;
+    let (port, receiver) = receiver(vec![answer("200 OK")]).await;
+    let hook = Webhook { url: format!("http://127.0.0.1:{port}/"), secret: None, mode: EventMode::Binary };
+    let event = r#"{"specversion":"1.0","id":"1","source":"/shop","type":"order","subject":"50% é","tenant":7,
+        "datacontenttype":"application/json","data":{"n":1}}"#;
+    let job = Job { payload: event.into(), ..job(&hook) };
+    let sender = Sender::new("127.0.0.1".parse().unwrap(), world.db.registry().clone(), world.key.clone());
+    sender.send(&hook, &job).await.unwrap_or_else(|failed| panic!("{:?}", failed.error.error));
+    let seen = receiver.await.unwrap().remove(0);
+    for header in [
+        "ce-specversion: 1.0",
+        "ce-id: 1",
+        "ce-source: /shop",
+        "ce-subject: 50%25%20%c3%a9",
+        "ce-tenant: 7",
+        "content-type: application/json",
+    ] {
+        assert!(seen.contains(&format!("{header}\r\n")), "{header} in {seen}");
+    }
+    assert!(!seen.contains("ce-datacontenttype") && seen.ends_with("\r\n\r\n{\"n\":1}"), "{seen}");
 }

@@ -8,6 +8,7 @@ mod server;
 mod stream;
 #[path = "../support/mod.rs"]
 mod support;
+mod topics;
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -52,6 +53,15 @@ async fn door_with(
     change: impl FnOnce(&mut HttpLimits),
     tls: Option<Tls>,
 ) -> Door {
+    door_over(no_registry().await, versions, change, tls).await
+}
+
+async fn door_over(
+    registry: Registry,
+    versions: &[Arc<LiveVersion>],
+    change: impl FnOnce(&mut HttpLimits),
+    tls: Option<Tls>,
+) -> Door {
     let world = World::new(|_| {});
     let routes = Routes::empty();
     let token = |namespace: &str| TokenEntry {
@@ -65,7 +75,6 @@ async fn door_with(
     routes.store(Table::build(versions.to_vec(), tokens));
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
-    let registry = no_registry().await;
     let public = Public::new(Parts {
         routes,
         corridor: world.corridor.clone(),

@@ -61,6 +61,20 @@ async fn accept_all(conn: &mut PgConnection, new: &[NewInvocation]) -> Result<Ve
     Ok(ids)
 }
 
+/// Accepts within a transaction those whose function is there, in as few statements as it can be; answers how many. For
+/// what nobody waits for one by one, and without idempotency keys: those are looked up by [`accept_one`].
+pub(crate) async fn accept_present(conn: &mut PgConnection, new: &[NewInvocation]) -> Result<usize> {
+    turn::lock(conn, new.iter().filter_map(|n| Some((function(n)?, n.ordering_key.as_deref()?)))).await?;
+    let ids = ids_for(new);
+    let accepted = insert(&mut *conn, &ids, new).await?;
+    let keyed = ids.iter().zip(new).filter(|(id, n)| n.ordering_key.is_some() && accepted.contains(&id.0));
+    let keyed: Vec<Uuid> = keyed.map(|(id, _)| id.0).collect();
+    if !keyed.is_empty() {
+        turn::line_up_all(conn, &keyed).await?;
+    }
+    Ok(accepted.len())
+}
+
 /// Accepts one within a transaction.
 pub(crate) async fn accept_one(conn: &mut PgConnection, new: &NewInvocation) -> Result<InvocationId> {
     let id = InvocationId::new();
@@ -131,13 +145,13 @@ async fn insert(
     }
     let accepted: Vec<Uuid> = sqlx::query_scalar(
         "insert into invocations (id, namespace_id, function_id, webhook, source, payload, policy, destinations, priority,
-            ordering_key, replay_of, hops, run_at, due_at)
+            ordering_key, replay_of, hops, subscription_id, run_at, due_at)
          select g.id, n.id, f.id, g.webhook, g.source, g.payload, g.policy, g.destinations, g.priority, g.ordering_key, g.replay_of, g.hops,
-            d.at, d.at
+            g.subscription_id, d.at, d.at
          from unnest($1::uuid[], $2::text[], $3::uuid[], $4::jsonb[], $5::text[], $6::bytea[], $7::jsonb[], $8::jsonb[],
-                $9::smallint[], $10::text[], $11::uuid[], $12::smallint[], $13::timestamptz[], $14::float8[])
+                $9::smallint[], $10::text[], $11::uuid[], $12::smallint[], $13::uuid[], $14::timestamptz[], $15::float8[])
             with ordinality as g(id, namespace, function_id, webhook, source, payload, policy, destinations, priority, ordering_key,
-                replay_of, hops, run_at, delay, n)
+                replay_of, hops, subscription_id, run_at, delay, n)
          join namespaces n on n.name = g.namespace
          cross join lateral (select coalesce(g.run_at, clock_timestamp() + make_interval(secs => g.delay), clock_timestamp()) as at) d
          left join functions f on f.id = g.function_id and f.namespace_id = n.id and f.deleted_at is null
@@ -156,6 +170,7 @@ async fn insert(
     .bind(new.iter().map(|n| n.ordering_key.as_deref()).collect::<Vec<_>>())
     .bind(new.iter().map(|n| n.replay_of.map(|id| id.0)).collect::<Vec<_>>())
     .bind(new.iter().map(|n| i16::from(n.hops)).collect::<Vec<_>>())
+    .bind(new.iter().map(|n| n.subscription.map(|id| id.0)).collect::<Vec<_>>())
     .bind(new.iter().map(|n| if let Start::At(at) = n.start { Some(at) } else { None }).collect::<Vec<_>>())
     .bind(new.iter().map(|n| if let Start::After(d) = n.start { Some(d.as_secs_f64()) } else { None }).collect::<Vec<_>>())
     .fetch_all(conn)

@@ -125,11 +125,14 @@ async fn repeat(conn: &mut PgConnection, ids: &[Uuid]) -> Result<Vec<(Uuid, Invo
     let new: Vec<Uuid> = ids.iter().map(|_| InvocationId::new().0).collect();
     let made: Vec<(Uuid, Uuid)> = sqlx::query_as(
         "insert into invocations (id, namespace_id, function_id, webhook, source, payload, policy, destinations, priority, ordering_key,
-            replay_of, run_at)
-         select g.new, e.namespace_id, e.function_id, e.webhook, e.source, e.payload, coalesce(v.spec->'retry', e.policy),
-            case when v.id is null then e.destinations else v.spec->'destinations' end, e.priority, e.ordering_key, e.id, clock_timestamp()
+            replay_of, subscription_id, run_at)
+         select g.new, e.namespace_id, e.function_id, e.webhook, e.source, e.payload, coalesce(s.settings->'retry', v.spec->'retry', e.policy),
+            case when s.settings ? 'destinations' or v.id is null then coalesce(s.settings->'destinations', e.destinations)
+                else v.spec->'destinations' end,
+            e.priority, e.ordering_key, e.id, e.subscription_id, clock_timestamp()
          from unnest($1::uuid[], $2::uuid[]) with ordinality as g(old, new, n) join ended_invocations e on e.id = g.old
          left join functions f on f.id = e.function_id and f.deleted_at is null
+         left join subscriptions s on s.id = e.subscription_id
          left join aliases a on a.function_id = f.id and a.name = 'live' left join versions v on v.id = a.version_id
          where e.webhook is not null or v.id is not null
          order by g.n returning replay_of, id",

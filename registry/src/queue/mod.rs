@@ -22,14 +22,13 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use davit_api::{
     Destinations, ErrorBody, FunctionId, FunctionName, InvocationId, InvocationSource, NamespaceName,
-    Priority, RetryPolicy, Webhook,
+    Priority, RetryPolicy, SubscriptionId, Webhook,
 };
 
 pub use claim::ClaimFrom;
 pub use read::InvocationFilter;
-pub use retention::Retention;
 
-pub(crate) use accept::accept_one;
+pub(crate) use accept::{accept_one, accept_present};
 pub(crate) use cancel::cancel_all;
 pub(crate) use end::end_queued_of;
 pub(crate) use lapse::free_jobs;
@@ -82,6 +81,8 @@ pub struct NewInvocation {
     pub idempotency_key: Option<String>,
     /// Which ended invocation it repeats.
     pub replay_of: Option<InvocationId>,
+    /// To which subscription of a topic it delivers.
+    pub subscription: Option<SubscriptionId>,
     /// How many outcomes were sent on from one to the next until this one.
     pub hops: u8,
 }
@@ -107,6 +108,7 @@ impl NewInvocation {
             ordering_key: None,
             idempotency_key: None,
             replay_of: None,
+            subscription: None,
             hops: 0,
         }
     }

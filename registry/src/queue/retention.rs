@@ -1,123 +1,23 @@
-//! Days of ended invocations: made ahead, dropped as wholes when they are over.
+//! Days of ended invocations, and clients' keys that are out of date.
 
-use chrono::{DateTime, Days, NaiveDate, Utc};
-use sqlx::postgres::PgConnection;
-use sqlx::{AssertSqlSafe, Row};
+use crate::days::{AT_ONCE, Daily, Retention};
+use crate::{Registry, Result};
 
-use crate::{Registry, RegistryError, Result};
-
-/// Days ahead that have a partition: a controller that is away for a day or two is not missed.
-const AHEAD: u64 = 3;
-/// Rows that one statement removes from the partition for the days without one of their own.
-const AT_ONCE: i64 = 5_000;
-const PREFIX: &str = "ended_invocations_d";
-
-/// What one round did.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Retention {
-    /// Partitions made.
-    pub made: u32,
-    /// Partitions dropped.
-    pub dropped: u32,
-    /// Rows deleted one by one: those whose days had no partition, keys of clients that are out of date.
-    pub deleted: u64,
-}
+const ENDED: Daily = Daily { table: "ended_invocations", by: "ended_at" };
 
 impl Registry {
     /// Makes partitions for the coming days and drops those of days that ended more than `days` days ago. A partition
     /// that somebody is reading, a backup perhaps, waits for the next round rather than everybody behind it.
     pub async fn keep_invocations(&self, days: u32) -> Result<Retention> {
-        let mut done = Retention::default();
-        let today: DateTime<Utc> =
-            sqlx::query_scalar("select clock_timestamp()").fetch_one(&self.pool).await?;
-        let today = today.date_naive();
-        let there = self.partitions().await?;
-        let coming = (0..=AHEAD).filter_map(|n| today.checked_add_days(Days::new(n)));
-        for day in coming.filter(|day| !there.contains(day)) {
-            done.made += u32::from(self.briefly(move |conn| Box::pin(make(conn, day))).await?);
-        }
-        let oldest = today.checked_sub_days(Days::new(days.max(1).into())).unwrap_or(today);
-        for day in there.into_iter().filter(|day| *day < oldest) {
-            done.dropped += u32::from(self.briefly(move |conn| Box::pin(drop_day(conn, day))).await?);
-        }
-        for statement in [
-            "delete from ended_invocations_rest where id in (select id from ended_invocations_rest
-                where ended_at < clock_timestamp() - make_interval(days => $1) limit $2)",
+        let mut done = self.keep_days(ENDED, days).await?;
+        let gone = sqlx::query(
             "delete from idempotency_keys where (function_id, key) in (select function_id, key from idempotency_keys
-                where created_at < clock_timestamp() - interval '24 hours' and $1 > 0 order by created_at limit $2)",
-        ] {
-            let days = i32::try_from(days.max(1)).unwrap_or(i32::MAX);
-            let gone = sqlx::query(statement).bind(days).bind(AT_ONCE).execute(&self.pool).await?;
-            done.deleted += gone.rows_affected();
-        }
+                where created_at < clock_timestamp() - interval '24 hours' order by created_at limit $1)",
+        )
+        .bind(AT_ONCE)
+        .execute(&self.pool)
+        .await?;
+        done.deleted += gone.rows_affected();
         Ok(done)
     }
-
-    /// Days that have a partition.
-    async fn partitions(&self) -> Result<Vec<NaiveDate>> {
-        let rows = sqlx::query(
-            "select c.relname from pg_inherits h join pg_class c on c.oid = h.inhrelid
-             where h.inhparent = 'ended_invocations'::regclass",
-        )
-        .fetch_all(&self.pool)
-        .await?;
-        let mut days = Vec::with_capacity(rows.len());
-        for row in &rows {
-            let name: String = row.try_get("relname")?;
-            days.extend(name.strip_prefix(PREFIX).and_then(|d| NaiveDate::parse_from_str(d, "%Y%m%d").ok()));
-        }
-        Ok(days)
-    }
-
-    /// Runs a change of the tables themselves, which must not keep anybody waiting. `false`: not now.
-    async fn briefly<F>(&self, work: F) -> Result<bool>
-    where
-        F: for<'c> FnOnce(&'c mut PgConnection) -> futures_util::future::BoxFuture<'c, Result<()>>
-            + Send
-            + 'static,
-    {
-        let done = self
-            .transact(move |conn| {
-                Box::pin(async move {
-                    sqlx::query("set local lock_timeout = '1s'").execute(&mut *conn).await?;
-                    work(conn).await
-                })
-            })
-            .await;
-        match done {
-            Ok(()) => Ok(true),
-            Err(RegistryError::Unavailable(why)) => {
-                tracing::debug!(why, "a day of ended invocations is in use; later");
-                Ok(false)
-            }
-            Err(error) => Err(error),
-        }
-    }
-}
-
-fn name(day: NaiveDate) -> String {
-    format!("{PREFIX}{}", day.format("%Y%m%d"))
-}
-
-/// Made beside and attached, which locks the whole only against other such changes. What was put with the rest
-/// while the day had no partition moves into it.
-async fn make(conn: &mut PgConnection, day: NaiveDate) -> Result<()> {
-    let (name, next) = (name(day), day.succ_opt().unwrap_or(day));
-    let (from, to) = (format!("{day} 00:00:00+00"), format!("{next} 00:00:00+00"));
-    for statement in [
-        format!("create table {name} (like ended_invocations including defaults including constraints)"),
-        format!(
-            "with moved as (delete from ended_invocations_rest where ended_at >= '{from}' and ended_at < '{to}' returning *)
-             insert into {name} select * from moved"
-        ),
-        format!("alter table ended_invocations attach partition {name} for values from ('{from}') to ('{to}')"),
-    ] {
-        sqlx::query(AssertSqlSafe(statement)).execute(&mut *conn).await?;
-    }
-    Ok(())
-}
-
-async fn drop_day(conn: &mut PgConnection, day: NaiveDate) -> Result<()> {
-    sqlx::query(AssertSqlSafe(format!("drop table {}", name(day)))).execute(conn).await?;
-    Ok(())
 }

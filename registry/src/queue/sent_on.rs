@@ -3,11 +3,14 @@
 //! The record has the shape that AWS Lambda sends to destinations (developer guide, "Retaining records of
 //! asynchronous invocations"), so handlers written for it read ours.
 
+use std::collections::BTreeMap;
+
 use chrono::{SecondsFormat, Utc};
 use davit_api::{
-    Destination, Destinations, FunctionId, InvocationId, InvocationSource, InvocationState, NamespaceName,
-    RetryPolicy, SentOn, limits,
+    CloudEvent, Destination, Destinations, EventData, FunctionId, InvocationId, InvocationSource,
+    InvocationState, NamespaceName, RetryPolicy, SentOn, limits,
 };
+use serde_json::value::RawValue;
 use serde_json::{Value, json};
 use sqlx::Row;
 use sqlx::postgres::{PgConnection, PgRow};
@@ -15,11 +18,16 @@ use uuid::Uuid;
 
 use super::end::Ending;
 use super::{JobTarget, NewInvocation, accept_one};
-use crate::Result;
 use crate::rows::{count32, json, json_opt, parsed, to_json};
+use crate::topics::{NewMessage, publish_within};
+use crate::{RegistryError, Result};
 
 /// Longest chain of outcomes that cause outcomes: a function that is its own destination must not go on for ever.
 const MOST_HOPS: i16 = 8;
+/// Levels of an event or result in a record; what reads JSON here takes 128 in all.
+const DEPTH: usize = 100;
+/// Room for the attributes of an event around a record.
+const ATTRIBUTES_BYTES: usize = 2_048;
 
 /// Sends on what has a destination; answers a note for each ending, in order.
 pub(super) async fn send_all(conn: &mut PgConnection, endings: &[Ending]) -> Result<Vec<Option<Value>>> {
@@ -62,13 +70,19 @@ async fn send(
     attempt: u32,
     destination: &Destination,
 ) -> Result<SentOn> {
-    let mut note = SentOn { destination: destination.to_string(), invocations: Vec::new(), error: None };
+    let mut note = SentOn {
+        destination: destination.to_string(),
+        invocations: Vec::new(),
+        messages: Vec::new(),
+        error: None,
+    };
     let hops: i16 = row.try_get("hops")?;
     if hops >= MOST_HOPS {
         note.error = Some(format!("not sent: it is the end of a chain of {MOST_HOPS} destinations"));
         return Ok(note);
     }
     let namespace: NamespaceName = parsed(row, "namespace")?;
+    let next = u8::try_from(hops + 1).unwrap_or(u8::MAX);
     let (target, policy, destinations) = match destination {
         Destination::Function(name) => {
             let Some(found) = live(conn, &namespace, name.as_str()).await? else {
@@ -80,12 +94,23 @@ async fn send(
         Destination::Webhook(hook) => {
             (JobTarget::Webhook(hook.clone()), RetryPolicy::default(), Destinations::default())
         }
+        // Deliveries in an order take their keys' locks here, with rows locked already: should that ever make a ring, the
+        // database breaks it, and whoever settles tries again.
+        Destination::Topic(topic) => {
+            let event = event(row, ending, attempt, &namespace)?;
+            let message = NewMessage { event, fresh: true };
+            match publish_within(conn, &namespace, topic, &[message], next).await? {
+                Some(published) => note.messages.extend(published.iter().map(|one| one.message_id)),
+                None => note.error = Some("not sent: there is no such topic".into()),
+            }
+            return Ok(note);
+        }
     };
-    let record = record(row, ending, attempt, &namespace)?;
+    let record = record(row, ending, attempt, &namespace, limits::ASYNC_PAYLOAD_BYTES)?;
     let new = NewInvocation {
         target,
         destinations,
-        hops: u8::try_from(hops + 1).unwrap_or(u8::MAX),
+        hops: next,
         ..NewInvocation::new(namespace, FunctionId::default(), InvocationSource::Destination, record, policy)
     };
     note.invocations.push(accept_one(conn, &new).await?);
@@ -113,8 +138,41 @@ async fn live(
     Ok(Some((FunctionId(row.try_get("id")?), json(&row, "policy")?, destinations)))
 }
 
-/// The record. What does not fit into one event is left out, the answer first, and the record says so.
-fn record(row: &PgRow, ending: &Ending, attempt: u32, namespace: &NamespaceName) -> Result<Vec<u8>> {
+/// The record as an event of a topic.
+fn event(row: &PgRow, ending: &Ending, attempt: u32, namespace: &NamespaceName) -> Result<CloudEvent> {
+    let function: Option<&str> = row.try_get("function")?;
+    let kind = if ending.state == InvocationState::Dead { "failed" } else { "succeeded" };
+    let source = match function {
+        Some(function) => format!("/namespaces/{namespace}/functions/{function}"),
+        None => format!("/namespaces/{namespace}"),
+    };
+    let mut attributes: BTreeMap<String, Value> = BTreeMap::from([
+        ("specversion".into(), CloudEvent::VERSION.into()),
+        // An invocation ends once.
+        ("id".into(), InvocationId(row.try_get("id")?).to_string().into()),
+        ("source".into(), source.into()),
+        ("type".into(), format!("davit.invocation.{kind}").into()),
+        ("time".into(), Utc::now().to_rfc3339_opts(SecondsFormat::Millis, true).into()),
+        ("datacontenttype".into(), "application/json".into()),
+    ]);
+    if let Some(function) = function {
+        attributes.insert("subject".into(), function.into());
+    }
+    let damaged = |e: String| RegistryError::damaged("record", e);
+    let record = record(row, ending, attempt, namespace, limits::EVENT_BYTES - ATTRIBUTES_BYTES)?;
+    let record = String::from_utf8(record).map_err(|e| damaged(e.to_string()))?;
+    let data = RawValue::from_string(record).map_err(|e| damaged(e.to_string()))?;
+    CloudEvent::new(attributes, EventData::Json(data)).map_err(damaged)
+}
+
+/// The record. What does not fit into `most` bytes is left out, the answer first, and the record says so.
+fn record(
+    row: &PgRow,
+    ending: &Ending,
+    attempt: u32,
+    namespace: &NamespaceName,
+    most: usize,
+) -> Result<Vec<u8>> {
     let function: Option<&str> = row.try_get("function")?;
     let failed = ending.state == InvocationState::Dead;
     let mut record = json!({
@@ -139,7 +197,7 @@ fn record(row: &PgRow, ending: &Ending, attempt: u32, namespace: &NamespaceName)
     }
     for part in ["responsePayload", "requestPayload", "davitError"] {
         let bytes = record.to_string().into_bytes();
-        if bytes.len() <= limits::ASYNC_PAYLOAD_BYTES {
+        if bytes.len() <= most {
             return Ok(bytes);
         }
         record[part] = Value::Null;
@@ -148,7 +206,18 @@ fn record(row: &PgRow, ending: &Ending, attempt: u32, namespace: &NamespaceName)
     Ok(record.to_string().into_bytes())
 }
 
-/// An event or result as part of a JSON document: as it is, or as a string when it is no JSON.
+/// An event or result as part of a JSON document: as it is, or as a string when it is no JSON, or is so deep that the
+/// document around it could not be read any more.
 fn as_json(bytes: &[u8]) -> Value {
-    serde_json::from_slice(bytes).unwrap_or_else(|_| String::from_utf8_lossy(bytes).into())
+    let read: Option<Value> = serde_json::from_slice(bytes).ok();
+    read.filter(|value| depth(value) <= DEPTH).unwrap_or_else(|| String::from_utf8_lossy(bytes).into())
+}
+
+/// Levels of lists and objects in each other; parsing has bounded them.
+fn depth(value: &Value) -> usize {
+    match value {
+        Value::Array(items) => 1 + items.iter().map(depth).max().unwrap_or(0),
+        Value::Object(fields) => 1 + fields.values().map(depth).max().unwrap_or(0),
+        _ => 0,
+    }
 }

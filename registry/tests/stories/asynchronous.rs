@@ -269,7 +269,7 @@ async fn dead_letters_are_listed_made_again_once_and_purged() {
 async fn outcomes_are_sent_on_in_the_same_transaction_and_never_for_ever() {
     let db = fresh().await;
     let registry = db.registry();
-    let hook = Webhook { url: "https://example.com/hook".into(), secret: None };
+    let hook = Webhook { url: "https://example.com/hook".into(), secret: None, mode: Default::default() };
     let circle = VersionSpec {
         destinations: Destinations {
             on_success: Some(Destination::Function(name("f"))),

@@ -8,3 +8,4 @@ mod keeps;
 mod queues;
 mod schedules;
 mod support;
+mod topics;

@@ -90,6 +90,57 @@ async fn names_in_paths_are_checked_before_anything_else() {
 }
 
 #[tokio::test]
+async fn subscriptions_that_could_not_work_are_refused_with_the_place_of_the_mistake() {
+    let (api, admin) = api_and_admin().await;
+    let topics = "/v1/namespaces/own/topics";
+    assert_eq!(
+        api.json(&admin, "post", topics, &json!({"name": "orders"})).await.status,
+        StatusCode::CREATED
+    );
+    assert_eq!(
+        api.json(&admin, "post", topics, &json!({"name": "orders"})).await.error().code,
+        ErrorCode::Conflict
+    );
+    let subscriptions = format!("{topics}/orders/subscriptions");
+    let hook = json!({"webhook": {"url": "https://example.com/"}});
+    for (to, settings, wanted) in [
+        (json!({"function": "nothing"}), json!({}), "there is no function own/nothing"),
+        (json!({"webhook": {"url": "ftp://x"}}), json!({}), "to: a webhook's url"),
+        (json!({"queue": "x"}), json!({}), "body: unknown variant `queue`"),
+        (hook.clone(), json!({"filter": {"data": {"sum": 5}}}), "body: data.sum: write a list"),
+        (hook.clone(), json!({"filter": {"Type": ["x"]}}), "filter: Type: no attribute is called so"),
+        (hook.clone(), json!({"ordering": "subject"}), "ordering: is for functions only"),
+        (hook.clone(), json!({"retry": {"max_attempts": 0}}), "retry: max_attempts must be 1 to 100"),
+        (hook.clone(), json!({"colour": "red"}), "body: unknown field `colour`"),
+    ] {
+        let body = json!({"name": "s", "to": to, "settings": settings});
+        let answer = api.json(&admin, "post", &subscriptions, &body).await;
+        assert!(answer.status.is_client_error(), "{body}: {answer:?}");
+        assert!(answer.error().message.starts_with(wanted), "{body}: {}", answer.error().message);
+    }
+    let good = json!({"name": "s", "to": hook});
+    assert_eq!(api.json(&admin, "post", &subscriptions, &good).await.status, StatusCode::CREATED);
+    assert_eq!(api.json(&admin, "post", &subscriptions, &good).await.error().code, ErrorCode::Conflict);
+    let replay = format!("{subscriptions}/s/replay");
+    let backwards = json!({"from": "2030-01-02T00:00:00Z", "to": "2030-01-01T00:00:00Z"});
+    assert_eq!(api.json(&admin, "post", &replay, &backwards).await.error().code, ErrorCode::InvalidRequest);
+    let detail = api.call(&admin, "get", &format!("{topics}/orders"), "").await.json();
+    assert_eq!(detail["subscribers"][0]["to"], hook);
+    assert_eq!(
+        api.call(&admin, "delete", &format!("{subscriptions}/s"), "").await.status,
+        StatusCode::NO_CONTENT
+    );
+    assert_eq!(
+        api.call(&admin, "delete", &format!("{topics}/orders"), "").await.status,
+        StatusCode::NO_CONTENT
+    );
+    assert_eq!(
+        api.call(&admin, "get", &format!("{topics}/orders"), "").await.error().code,
+        ErrorCode::NotFound
+    );
+}
+
+#[tokio::test]
 async fn bodies_are_bounded_typed_and_strict() {
     let (api, admin) = api_and_admin().await;
     let post = |body: Body, kind: &str| {

@@ -18,6 +18,8 @@ fn path(route: &Route) -> String {
         .replace("{digest}", &format!("sha256:{}", "0".repeat(64)))
         .replace("{schedule}", "s")
         .replace("{secret}", "s")
+        .replace("{topic}", "made")
+        .replace("{subscription}", "s")
         .replace("{id}", "01890000-0000-7000-8000-000000000000")
 }
 
@@ -29,6 +31,9 @@ fn body(route: &Route) -> Value {
         "tokens.create" => json!({"description": "made", "role": "read", "namespace": "own"}),
         "schedules.preview" => json!({"cron": "* * * * *"}),
         "schedules.add" => json!({"name": "s", "spec": {"cron": "* * * * *"}}),
+        "topics.create" => json!({"name": "made"}),
+        "topics.subscribe" => json!({"name": "s", "to": {"webhook": {"url": "https://example.com/"}}}),
+        "topics.replay" => json!({"from": "2020-01-01T00:00:00Z"}),
         _ => json!({}),
     }
 }
@@ -40,7 +45,8 @@ async fn world(api: &Api) -> Value {
     let tokens = api.registry.list_tokens(None).await.unwrap();
     let revoked = tokens.iter().filter(|t| t.revoked_at.is_some()).count();
     let functions = api.registry.list_functions(&own, &Default::default(), 100).await.unwrap().items.len();
-    json!([api.registry.list_namespaces().await.unwrap(), secrets, tokens.len(), revoked, functions])
+    let topics = api.registry.list_topics(&own).await.unwrap();
+    json!([api.registry.list_namespaces().await.unwrap(), secrets, tokens.len(), revoked, functions, topics])
 }
 
 #[tokio::test]
