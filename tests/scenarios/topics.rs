@@ -87,7 +87,7 @@ async fn answered(davit: &Davit, function: &str, how_many: usize) -> BTreeMap<St
     let path = format!("/v1/namespaces/default/functions/{function}/invocations?limit=1000&source=topic");
     eventually_within(Duration::from_secs(120), "every delivery to end", async || {
         let list = davit.api().get(&path).await;
-        let all = list.body.as_array().cloned().unwrap_or_default();
+        let all = list.body["items"].as_array().cloned().unwrap_or_default();
         if all.len() != how_many || all.iter().any(|view| view["state"] != "succeeded") {
             return Err(list);
         }
@@ -200,7 +200,7 @@ async fn the_example_hears_of_the_orders_it_asked_for() {
     ];
     assert_eq!(cli.json(&large).await["deliveries"], 1);
     let list = davit.api().get("/v1/namespaces/default/invocations?source=topic").await.body;
-    let ended = davit.api().succeeded(list[0]["id"].as_str().unwrap()).await;
+    let ended = davit.api().succeeded(list["items"][0]["id"].as_str().unwrap()).await;
     assert_eq!(ended["result"], r#"{"notice": "order 7: 250.00 from Ada"}"#);
     assert_eq!(ended["ordering_key"], "order 7");
 }
