@@ -52,6 +52,8 @@ ids! {
     VersionId;
     /// One schedule of a function.
     ScheduleId;
+    /// One event source of a namespace.
+    SourceId;
     /// One container, from the decision to start it until it is gone.
     InstanceId;
     /// One gateway process, new at each start.

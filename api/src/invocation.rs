@@ -20,6 +20,8 @@ crate::text::words! {
         Topic = "topic",
         /// The outcome of another invocation.
         Destination = "destination",
+        /// An event of a source outside.
+        EventSource = "event_source",
     }
 }
 

@@ -19,6 +19,7 @@ mod pattern;
 mod policy;
 mod route;
 mod schedule;
+mod source;
 mod spec;
 mod template;
 mod text;
@@ -34,7 +35,7 @@ pub use error::{ApiError, ErrorBody, ErrorCode, ErrorSource};
 pub use function::{FunctionDetail, FunctionSummary, InstanceCounts};
 pub use id::{
     ArtifactUploadId, FunctionId, GatewayId, InstallationId, InstanceId, InvocationId, MessageId,
-    NamespaceId, RequestId, ScheduleId, SubscriptionId, TokenId, TopicId, VersionId,
+    NamespaceId, RequestId, ScheduleId, SourceId, SubscriptionId, TokenId, TopicId, VersionId,
 };
 pub use instance::{InstanceState, NetworkClass, PoolKey};
 pub use invocation::{
@@ -49,7 +50,7 @@ pub use management::{
 pub use manifest::{Manifest, ManifestError, ManifestRoute, ManifestSchedule};
 pub use name::{
     AliasName, EnvName, FunctionName, NameError, NamePart, NamespaceName, ScheduleName, SecretName,
-    SubscriptionName, TopicName,
+    SourceName, SubscriptionName, TopicName,
 };
 pub use page::Page;
 pub use pattern::Pattern;
@@ -58,6 +59,7 @@ pub use route::{HostPattern, MethodMatch, PathPattern, PayloadFormat, RouteSpec}
 pub use schedule::{
     FireOutcome, FireView, MissedPolicy, OverlapPolicy, ScheduleSpec, ScheduleView, SkipReason, TIMING_FIELDS,
 };
+pub use source::{NewSource, SourceSpec, SourceView, Verification, WebhookSource};
 pub use spec::{Access, FunctionKind, RuntimeName, VersionSpec, limits};
 pub use template::Filling;
 pub use token::{NewToken, Role, TokenCreated, TokenView};

@@ -100,6 +100,8 @@ names! {
     SubscriptionName, "subscription name", is_label, LABEL_RULE;
     /// A secret's name within a namespace.
     SecretName, "secret name", is_label, LABEL_RULE;
+    /// An event source's name within a namespace.
+    SourceName, "source name", is_label, LABEL_RULE;
     /// The name of an environment variable that a user may set.
     EnvName, "environment variable", is_env, "use letters, digits and underscores, not starting with a digit, at most 128 characters; names that the platform or the loader reads (AWS_LAMBDA_*, DAVIT_*, LD_*, PATH and the like) are reserved";
 }

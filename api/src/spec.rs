@@ -54,6 +54,12 @@ pub mod limits {
     pub const MISSED_RUNS: u32 = 100;
     /// Schedules of one function, those of its `davit.toml` included.
     pub const SCHEDULES: u32 = 1_000;
+    /// Event sources of one namespace: gateways hold all of them in memory.
+    pub const SOURCES: u32 = 200;
+    /// How far a sender's signed time may lie from the gateway's, in seconds.
+    pub const TOLERANCE_SECONDS: std::ops::RangeInclusive<u32> = 1..=3_600;
+    /// Longest id of a delivery that a sender may give, in characters. Of longer ones the digest is taken.
+    pub const DELIVERY_ID_CHARS: usize = 128;
     /// A source archive as uploaded (compressed), in bytes.
     pub const SOURCE_BYTES: usize = 64 * 1024 * 1024;
     /// A source archive or bundle unpacked, in bytes: as at AWS.

@@ -6,10 +6,11 @@ use chrono::{DateTime, SecondsFormat, Utc};
 use davit_api::{
     BatchAccepted, BuildEvent, DeadLetters, Digest, EnqueueAccepted, FireView, FunctionDetail, FunctionName,
     FunctionSummary, Info, InvocationBatch, InvocationId, InvocationSource, InvocationState, InvocationView,
-    InvocationWishes, LiveView, LogLine, NamePart, NamespaceName, NewSchedule, NewSubscription, NewToken,
-    NewTopic, NewVersion, Page, Preview, PreviewRequest, Published, Purged, QueueView, Replay, Replayed,
-    Rollback, RuntimeName, ScheduleName, ScheduleView, SecretName, SecretValue, SecretView, SubscriptionName,
-    SubscriptionView, TokenCreated, TokenId, TokenView, TopicDetail, TopicName, TopicView, VersionView,
+    InvocationWishes, LiveView, LogLine, NamePart, NamespaceName, NewSchedule, NewSource, NewSubscription,
+    NewToken, NewTopic, NewVersion, Page, Preview, PreviewRequest, Published, Purged, QueueView, Replay,
+    Replayed, Rollback, RuntimeName, ScheduleName, ScheduleView, SecretName, SecretValue, SecretView,
+    SourceName, SourceView, SubscriptionName, SubscriptionView, TokenCreated, TokenId, TokenView,
+    TopicDetail, TopicName, TopicView, VersionView,
 };
 use reqwest::Method;
 use reqwest::header::HeaderMap;
@@ -376,6 +377,27 @@ impl Api {
 
     pub(crate) async fn remove_secret(&self, name: &SecretName) -> Result<()> {
         self.management.delete(&self.in_namespace(&format!("secrets/{name}"))).await
+    }
+
+    pub(crate) async fn create_source(&self, new: &NewSource) -> Result<SourceView> {
+        self.management.post(&self.in_namespace("sources"), new).await
+    }
+
+    pub(crate) async fn sources(&self) -> Result<Vec<SourceView>> {
+        self.management.get(&self.in_namespace("sources")).await
+    }
+
+    pub(crate) async fn source(&self, source: &SourceName) -> Result<SourceView> {
+        self.management.get(&self.in_namespace(&format!("sources/{source}"))).await
+    }
+
+    /// `verb` is `pause` or `resume`.
+    pub(crate) async fn switch_source(&self, source: &SourceName, verb: &str) -> Result<SourceView> {
+        self.management.post(&self.in_namespace(&format!("sources/{source}/{verb}")), &json!({})).await
+    }
+
+    pub(crate) async fn remove_source(&self, source: &SourceName) -> Result<()> {
+        self.management.delete(&self.in_namespace(&format!("sources/{source}"))).await
     }
 
     pub(crate) async fn create_token(&self, new: &NewToken) -> Result<TokenCreated> {

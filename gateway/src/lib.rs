@@ -25,6 +25,7 @@ pub mod outbound;
 pub mod outcome;
 pub mod record;
 pub mod routes;
+mod sources;
 mod stream;
 pub mod usage;
 pub mod version;

@@ -58,17 +58,21 @@ fn meaning(constraint: &str) -> Option<(ErrorCode, &'static str)> {
         | "aliases_name_shape"
         | "schedules_name_shape"
         | "secrets_name_shape"
+        | "sources_name_shape"
         | "topics_name_shape"
         | "subscriptions_name_shape" => {
             (InvalidRequest, "a name uses 1 to 63 lower-case letters, digits and hyphens")
         }
         "namespaces_name_taken" => (Conflict, "a namespace of that name exists"),
         "functions_name_taken" => (Conflict, "a function of that name exists"),
-        "functions_namespace" | "secrets_namespace" | "tokens_namespace" | "topics_namespace" => {
-            (NotFound, "there is no such namespace")
-        }
+        "functions_namespace"
+        | "secrets_namespace"
+        | "tokens_namespace"
+        | "sources_namespace"
+        | "topics_namespace" => (NotFound, "there is no such namespace"),
         "versions_function"
         | "schedules_function"
+        | "sources_function"
         | "invocations_function"
         | "usage_function"
         | "subscriptions_function"
@@ -93,6 +97,9 @@ fn meaning(constraint: &str) -> Option<(ErrorCode, &'static str)> {
         "subscriptions_name_taken" => (Conflict, "the topic has a subscription of that name"),
         "subscriptions_topic" => (NotFound, "there is no such topic"),
         "messages_event_size" => (ErrorCode::TooLarge, "an event is at most 256 KiB in its JSON form"),
+        "sources_name_taken" => (Conflict, "a source of that name exists"),
+        "sources_kind" => (InvalidRequest, "spec: a source has a kind"),
+        "sources_verified" => (InvalidRequest, "secret: only verify = none goes without one"),
         "fires_once" => (Conflict, "this instant was recorded already"),
         "instances_version_once" => (Conflict, "an instance serves one version"),
         "instances_forward" => (Conflict, "an instance never goes back to an earlier state"),

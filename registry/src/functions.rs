@@ -122,7 +122,7 @@ impl Registry {
 }
 
 impl Audited {
-    /// Takes a function out of service: its address, routes and schedules are gone at once, its name is free,
+    /// Takes a function out of service: its address, routes, schedules and sources are gone at once, its name is free,
     /// and what it had queued ends as dead. Rows and artifacts stay until they are collected.
     pub async fn delete_function(&self, namespace: &NamespaceName, name: &FunctionName) -> Result<()> {
         let (namespace, name) = (namespace.clone(), name.clone());
@@ -136,6 +136,7 @@ impl Audited {
                     "delete from routes where function_id = $1",
                     "delete from schedules where function_id = $1",
                     "delete from subscriptions where function_id = $1",
+                    "delete from sources where function_id = $1",
                 ] {
                     sqlx::query(statement).bind(id.0).execute(&mut *conn).await?;
                 }

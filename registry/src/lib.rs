@@ -28,6 +28,7 @@ mod routing;
 mod rows;
 mod schedules;
 mod secrets;
+mod sources;
 #[cfg(feature = "testing")]
 pub mod testing;
 mod tokens;
@@ -63,6 +64,7 @@ pub use routing::{
 };
 pub use schedules::{ScheduleRow, SchedulesDue};
 pub use secrets::{MasterKey, SecretRow};
+pub use sources::SourceRow;
 pub use tokens::{FoundToken, hash_token};
 pub use topics::NewMessage;
 pub use usage::UsageDelta;

@@ -12,7 +12,7 @@ use davit_api::{
 };
 use sqlx::Row;
 
-use crate::{MasterKey, Registry, Result};
+use crate::{MasterKey, Registry, Result, SourceRow, sources};
 
 /// Notes of changes are kept this long; whoever read before that reads everything again.
 const NOTES_KEPT: Duration = Duration::from_secs(3_600);
@@ -70,13 +70,15 @@ pub struct TokenHash {
     pub expires_at: Option<DateTime<Utc>>,
 }
 
-/// Routes and tokens of one instant.
+/// Routes, tokens and sources of one instant.
 #[derive(Debug, Clone, PartialEq)]
 pub struct RoutingSnapshot<T = RoutedFunction> {
     /// Every function with a live version.
     pub functions: Vec<T>,
     /// Every token that is not revoked or expired.
     pub tokens: Vec<TokenHash>,
+    /// Every event source.
+    pub sources: Vec<SourceRow>,
     /// The instant.
     pub position: RoutingPosition,
 }
@@ -90,6 +92,8 @@ pub struct RoutingChanges<T = RoutedFunction> {
     pub touched: Vec<FunctionId>,
     /// Every token that is not revoked or expired.
     pub tokens: Vec<TokenHash>,
+    /// Every event source.
+    pub sources: Vec<SourceRow>,
     /// The instant.
     pub position: RoutingPosition,
 }
@@ -149,7 +153,8 @@ impl Registry {
                 let position = read::begin(conn).await?;
                 let functions = read::functions(conn, &key, &keep, None).await?;
                 let tokens = read::tokens(conn).await?;
-                Ok(RoutingSnapshot { functions, tokens, position })
+                let sources = sources::all(conn, &key).await?;
+                Ok(RoutingSnapshot { functions, tokens, sources, position })
             })
         })
         .await
@@ -187,7 +192,8 @@ impl Registry {
                 };
                 let functions = read::functions(conn, &key, &keep, Some(&touched)).await?;
                 let tokens = read::tokens(conn).await?;
-                Ok(RoutingNews::Changes(RoutingChanges { functions, touched, tokens, position }))
+                let sources = sources::all(conn, &key).await?;
+                Ok(RoutingNews::Changes(RoutingChanges { functions, touched, tokens, sources, position }))
             })
         })
         .await

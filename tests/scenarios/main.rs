@@ -21,6 +21,7 @@ mod rootless;
 mod runtimes;
 mod scale_to_zero;
 mod schedule;
+mod sources;
 mod streaming;
 mod tokens;
 mod topics;

@@ -16,6 +16,7 @@ mod rollback;
 mod schedule;
 mod schema;
 mod secret;
+mod source;
 mod token;
 mod topic;
 mod versions;
@@ -45,6 +46,7 @@ pub(crate) enum Command {
     Schedule(schedule::Schedule),
     Topic(topic::Topic),
     Secret(secret::Secret),
+    Source(source::Source),
     Token(token::Token),
     #[command(visible_alias = "rm")]
     Delete(delete::Delete),
@@ -95,6 +97,7 @@ async fn run_client(command: Command, globals: &Globals) -> Result<()> {
         Command::Schedule(c) => c.run(globals).await,
         Command::Topic(c) => c.run(globals).await,
         Command::Secret(c) => c.run(globals).await,
+        Command::Source(c) => c.run(globals).await,
         Command::Token(c) => c.run(globals).await,
         Command::Delete(c) => c.run(globals).await,
         Command::Doctor(c) => c.run(globals).await,

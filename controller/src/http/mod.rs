@@ -20,6 +20,7 @@ mod poll;
 mod rollback;
 mod schedules;
 mod secrets;
+mod sources;
 mod state;
 mod tokens;
 mod topics;
@@ -120,6 +121,13 @@ routes! {
     get "/v1/namespaces/{ns}/secrets" "secrets.list" Read Namespace secrets::list;
     put "/v1/namespaces/{ns}/secrets/{secret}" "secrets.set" Deploy Namespace secrets::set;
     delete "/v1/namespaces/{ns}/secrets/{secret}" "secrets.remove" Deploy Namespace secrets::remove;
+
+    get "/v1/namespaces/{ns}/sources" "sources.list" Read Namespace sources::list;
+    post "/v1/namespaces/{ns}/sources" "sources.create" Deploy Namespace sources::create;
+    get "/v1/namespaces/{ns}/sources/{source}" "sources.get" Read Namespace sources::get;
+    delete "/v1/namespaces/{ns}/sources/{source}" "sources.remove" Deploy Namespace sources::remove;
+    post "/v1/namespaces/{ns}/sources/{source}/pause" "sources.pause" Deploy Namespace sources::pause;
+    post "/v1/namespaces/{ns}/sources/{source}/resume" "sources.resume" Deploy Namespace sources::resume;
 
     get "/v1/tokens" "tokens.list" Admin Own tokens::list;
     post "/v1/tokens" "tokens.create" Admin Own tokens::create;

@@ -7,7 +7,7 @@ use utoipa::openapi::{Content, Ref, ResponseBuilder};
 
 use super::{
     artifacts, audit, dead_letters, functions, info, instances, invocations, logs, namespaces, rollback,
-    schedules, secrets, tokens, topics, versions,
+    schedules, secrets, sources, tokens, topics, versions,
 };
 
 #[derive(OpenApi)]
@@ -58,6 +58,12 @@ use super::{
         secrets::list,
         secrets::set,
         secrets::remove,
+        sources::list,
+        sources::create,
+        sources::get,
+        sources::remove,
+        sources::pause,
+        sources::resume,
         tokens::list,
         tokens::create,
         tokens::revoke,

@@ -7,6 +7,8 @@
 //! GET  /v1/namespaces/{namespace}/invocations/{id}
 //! POST /v1/namespaces/{namespace}/topics/{topic}/messages
 //! ```
+//!
+//! Deliveries of webhook sources come by the same prefix, because no namespace can take it: `hook.rs`.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -52,10 +54,14 @@ impl Public {
             (&Method::GET, ["v1", "namespaces", namespace, "functions", function, "live"]) => {
                 self.live(&arrived, &namespace.parse()?, function)
             }
+            (&Method::POST, ["v1", "namespaces", namespace, "sources", source, "hook"]) => {
+                self.hook(arrived, namespace, source).await
+            }
             (&Method::POST, ["v1", "namespaces", namespace, "topics", topic, "messages"]) => {
                 self.publish(arrived, &namespace.parse()?, &topic.parse()?).await
             }
             (_, ["v1", "namespaces", _, "topics", _, "messages"])
+            | (_, ["v1", "namespaces", _, "sources", _, "hook"])
             | (_, ["v1", "namespaces", _, "functions", _, "invocations"])
             | (_, ["v1", "namespaces", _, "functions", _, "invocations", "batch"]) => Ok(only("POST")),
             (_, ["v1", "namespaces", _, "functions", _, "live"]) => Ok(only("GET")),

@@ -7,6 +7,7 @@ mod body;
 mod check;
 mod error;
 mod express;
+mod hook;
 mod invocations;
 mod later;
 mod publish;
@@ -28,6 +29,7 @@ use crate::dispatch::Acceptor;
 use crate::invoke::Corridor;
 use crate::metrics::Metrics;
 use crate::routes::{Routes, Table};
+use crate::sources::Intake;
 
 pub use accept::{Door, serve};
 pub use body::{Body, BodyError, CollectError, Guard, collect, receive};
@@ -41,6 +43,7 @@ pub struct Public {
     /// Only for showing what became of asynchronous calls.
     registry: Registry,
     acceptor: Acceptor,
+    intake: Intake,
     metrics: Arc<Metrics>,
     parked: Parked,
     /// The port that functions are told.
@@ -107,7 +110,9 @@ impl Public {
     pub fn new(parts: Parts) -> Self {
         let Parts { routes, corridor, registry, acceptor, metrics, parked_bytes, port } = parts;
         let port = Port { number: port, value: HeaderValue::from(port) };
-        Self { routes, corridor, registry, acceptor, metrics, parked: Parked::new(parked_bytes), port }
+        let intake = Intake::new(registry.clone(), acceptor.clone());
+        let parked = Parked::new(parked_bytes);
+        Self { routes, corridor, registry, acceptor, intake, metrics, parked, port }
     }
 
     /// Counters.

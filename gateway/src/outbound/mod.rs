@@ -20,6 +20,8 @@ use crate::cloud_events;
 use crate::dispatch::Failed;
 use crate::invoke::CallError;
 
+pub(crate) use sign::key;
+
 pub use guard::Allowed;
 
 /// Time to connect, TLS included.

@@ -10,15 +10,19 @@ use sha2::Sha256;
 ///
 /// A secret that starts with `whsec_` is the base64 text that the specification describes; any other is taken as it is.
 pub(super) fn signature(secret: &str, id: &str, unix_seconds: i64, body: &[u8]) -> String {
-    let decoded = secret.strip_prefix("whsec_").and_then(|text| STANDARD.decode(text).ok());
-    let key = decoded.as_deref().unwrap_or(secret.as_bytes());
-    let Ok(mut mac) = Hmac::<Sha256>::new_from_slice(key) else {
+    let Ok(mut mac) = Hmac::<Sha256>::new_from_slice(&key(secret)) else {
         // HMAC takes keys of every length.
         return String::new();
     };
     mac.update(format!("{id}.{unix_seconds}.").as_bytes());
     mac.update(body);
     format!("v1,{}", STANDARD.encode(mac.finalize().into_bytes()))
+}
+
+/// The key that a secret stands for; also for checking what others sign.
+pub(crate) fn key(secret: &str) -> Vec<u8> {
+    let decoded = secret.strip_prefix("whsec_").and_then(|text| STANDARD.decode(text).ok());
+    decoded.unwrap_or_else(|| secret.as_bytes().to_vec())
 }
 
 #[cfg(test)]

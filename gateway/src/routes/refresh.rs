@@ -75,7 +75,7 @@ impl Refresh {
         }
         let snapshot = self.registry.routing_snapshot(&self.key, &keeper).await?;
         self.seen = Some(Seen { position: snapshot.position.clone(), all_read: Instant::now() });
-        // The same functions and tokens would make the same table.
+        // The same functions, tokens and sources would make the same table.
         if !same(&self.routes.current(), &snapshot) {
             self.routes.store(whole(snapshot));
         }
@@ -86,7 +86,7 @@ impl Refresh {
 
 /// The lookup structure of everything that was read.
 fn whole(snapshot: RoutingSnapshot<Arc<LiveVersion>>) -> Table {
-    Table::build(snapshot.functions, entries(snapshot.tokens))
+    Table::build(snapshot.functions, entries(snapshot.tokens)).with_sources(snapshot.sources)
 }
 
 fn same(table: &Table, snapshot: &RoutingSnapshot<Arc<LiveVersion>>) -> bool {
@@ -94,6 +94,8 @@ fn same(table: &Table, snapshot: &RoutingSnapshot<Arc<LiveVersion>>) -> bool {
     table.versions().count() == snapshot.functions.len()
         && snapshot.functions.iter().all(known)
         && *table.tokens() == entries(snapshot.tokens.clone())
+        && table.sources().count() == snapshot.sources.len()
+        && snapshot.sources.iter().all(|s| table.source(s.namespace.as_str(), s.name.as_str()) == Some(s))
 }
 
 /// The structure with what has changed.
@@ -101,6 +103,7 @@ fn changed(previous: &Table, changes: RoutingChanges<Arc<LiveVersion>>) -> Table
     let touched: HashSet<FunctionId> = changes.touched.into_iter().collect();
     let untouched = previous.versions().filter(|v| !touched.contains(&v.function_id)).cloned();
     Table::build(untouched.chain(changes.functions).collect(), entries(changes.tokens))
+        .with_sources(changes.sources)
 }
 
 fn entries(tokens: Vec<TokenHash>) -> HashMap<[u8; 32], TokenEntry> {

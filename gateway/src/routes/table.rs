@@ -6,7 +6,8 @@ use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
-use davit_api::{FunctionId, NamespaceName, PayloadFormat, Role, RouteSpec, TokenId};
+use davit_api::{FunctionId, NamespaceName, PayloadFormat, Role, RouteSpec, SourceName, TokenId};
+use davit_registry::SourceRow;
 
 use crate::routes::path;
 use crate::version::LiveVersion;
@@ -24,7 +25,7 @@ pub struct TokenEntry {
     pub expires_at: Option<DateTime<Utc>>,
 }
 
-/// Routes, live versions and tokens of one moment.
+/// Routes, live versions, tokens and event sources of one moment.
 #[derive(Default)]
 pub struct Table {
     namespaces: HashMap<NamespaceName, HashSet<ByName>>,
@@ -34,6 +35,7 @@ pub struct Table {
     wildcard_hosts: Vec<(String, Paths)>,
     any_host: Paths,
     tokens: HashMap<[u8; 32], TokenEntry>,
+    sources: HashMap<NamespaceName, HashMap<SourceName, SourceRow>>,
 }
 
 /// A version that is found by its function's name, which it holds itself.
@@ -167,6 +169,16 @@ impl Table {
         table
     }
 
+    /// With event sources.
+    #[must_use]
+    pub fn with_sources(mut self, sources: Vec<SourceRow>) -> Self {
+        for source in sources {
+            let of = self.sources.entry(source.namespace.clone()).or_default();
+            of.insert(source.name.clone(), source);
+        }
+        self
+    }
+
     /// A route without a host must not catch what lies under another tenant's path addresses.
     fn belongs_to_another(&self, pattern: &str, own: &NamespaceName) -> bool {
         let first = pattern[1..].split('/').next().unwrap_or_default();
@@ -221,6 +233,16 @@ impl Table {
     /// Every live version.
     pub fn versions(&self) -> impl Iterator<Item = &Arc<LiveVersion>> {
         self.by_id.iter().map(|found| &found.0)
+    }
+
+    /// An event source by its names.
+    pub fn source(&self, namespace: &str, name: &str) -> Option<&SourceRow> {
+        self.sources.get(namespace)?.get(name)
+    }
+
+    /// Every event source.
+    pub fn sources(&self) -> impl Iterator<Item = &SourceRow> {
+        self.sources.values().flat_map(HashMap::values)
     }
 
     /// Every token by its hash.

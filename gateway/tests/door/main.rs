@@ -5,6 +5,7 @@ mod express;
 mod overload;
 mod protocols;
 mod server;
+mod sources;
 mod stream;
 #[path = "../support/mod.rs"]
 mod support;
@@ -34,6 +35,7 @@ use tokio_util::sync::CancellationToken;
 
 struct Door {
     world: World,
+    routes: Routes,
     address: SocketAddr,
 }
 
@@ -76,7 +78,7 @@ async fn door_over(
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let public = Public::new(Parts {
-        routes,
+        routes: routes.clone(),
         corridor: world.corridor.clone(),
         acceptor: Acceptor::spawn(registry.clone(), Arc::default()),
         registry,
@@ -90,7 +92,7 @@ async fn door_over(
     let hard = CancellationToken::new();
     let stop = world.stop.clone();
     tokio::spawn(serve(listener, OpenDoor { public: Arc::new(public), limits, tls, stop, hard }, lanes));
-    Door { world, address }
+    Door { world, routes, address }
 }
 
 impl Door {

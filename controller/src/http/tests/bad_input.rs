@@ -373,6 +373,47 @@ async fn uploads_are_checked_whole_before_they_are_stored() {
 }
 
 #[tokio::test]
+async fn a_source_must_be_sound_and_what_it_names_must_be_there() {
+    let (api, admin) = api_and_admin().await;
+    let create = async |new: Value| api.json(&admin, "post", "/v1/namespaces/own/sources", &new).await;
+    let with = |spec: Value| json!({"name": "orders", "function": "f", "spec": spec});
+    for (spec, field) in [
+        (json!({"kind": "webhook", "verify": "github"}), "secret: "),
+        (json!({"kind": "webhook", "verify": "none", "secret": "s"}), "secret: "),
+        (json!({"kind": "webhook", "verify": "github", "secret": "s", "header": "x"}), "header: "),
+        (json!({"kind": "webhook", "verify": "hmac", "secret": "s", "header": "a b"}), "header: "),
+        (
+            json!({"kind": "webhook", "verify": "stripe", "secret": "s", "tolerance_seconds": 0}),
+            "tolerance_seconds: ",
+        ),
+        (
+            json!({"kind": "webhook", "verify": "github", "secret": "s", "delivery_header": "x"}),
+            "delivery_header: ",
+        ),
+        (json!({"kind": "webhook", "verify": "sha1"}), ""),
+        (json!({"kind": "kafka"}), ""),
+        (json!({"verify": "none"}), ""),
+        (json!({"kind": "webhook", "verify": "none", "unknown": 1}), ""),
+    ] {
+        let error = create(with(spec.clone())).await.error();
+        assert_eq!(error.code, ErrorCode::InvalidRequest, "{spec}");
+        assert!(error.message.starts_with(field), "{spec}: {}", error.message);
+    }
+    let good = json!({"kind": "webhook", "verify": "none"});
+    assert_eq!(create(with(good.clone())).await.error().code, ErrorCode::NotFound, "there is no function f");
+    let named = json!({"name": "No", "function": "f", "spec": good});
+    assert_eq!(create(named).await.error().code, ErrorCode::InvalidRequest);
+    for (verb, path) in [("get", ""), ("delete", ""), ("post", "/pause"), ("post", "/resume")] {
+        let path = format!("/v1/namespaces/own/sources/orders{path}");
+        assert_eq!(
+            api.call(&admin, verb, &path, "").await.error().code,
+            ErrorCode::NotFound,
+            "{verb} {path}"
+        );
+    }
+}
+
+#[tokio::test]
 async fn queries_are_strict_and_bounded() {
     let (api, admin) = api_and_admin().await;
     for path in [

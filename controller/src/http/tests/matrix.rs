@@ -20,6 +20,7 @@ fn path(route: &Route) -> String {
         .replace("{secret}", "s")
         .replace("{topic}", "made")
         .replace("{subscription}", "s")
+        .replace("{source}", "s")
         .replace("{id}", "01890000-0000-7000-8000-000000000000")
 }
 
@@ -29,6 +30,9 @@ fn body(route: &Route) -> Value {
         "namespaces.create" => json!({"name": "made"}),
         "secrets.set" => json!({"value": "x"}),
         "tokens.create" => json!({"description": "made", "role": "read", "namespace": "own"}),
+        "sources.create" => {
+            json!({"name": "s", "function": "f", "spec": {"kind": "webhook", "verify": "none"}})
+        }
         "schedules.preview" => json!({"cron": "* * * * *"}),
         "schedules.add" => json!({"name": "s", "spec": {"cron": "* * * * *"}}),
         "topics.create" => json!({"name": "made"}),
