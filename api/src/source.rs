@@ -207,7 +207,8 @@ mod tests {
         for verify in Verification::ALL {
             assert_eq!(checked(|_| {}, *verify), Ok(()), "{verify}");
         }
-        let refused: [(Verification, fn(&mut WebhookSource), &str); 8] = [
+        type Change = fn(&mut WebhookSource);
+        let refused: [(Verification, Change, &str); 8] = [
             (Verification::Github, |w| w.secret = None, "secret: verify = github needs one"),
             (Verification::None, |w| w.secret = Some("s".parse().unwrap()), "secret: "),
             (Verification::Github, |w| w.header = Some("x".into()), "header: only"),

@@ -69,10 +69,12 @@ fn content<'a>(headers: &HeaderMap, body: &'a [u8]) -> (Content<'a>, &'static st
     let kind = headers.get(header::CONTENT_TYPE).map(|v| v.as_bytes().to_ascii_lowercase());
     let says_json = kind.is_none_or(|kind| kind.windows(4).any(|word| word == b"json"));
     // Checked as events are: what is nested too deeply for languages' parsers stays text.
-    if says_json && !text.trim().is_empty() && event::json(Bytes::copy_from_slice(body)).is_ok() {
-        if let Ok(json) = serde_json::from_str(text) {
-            return (Content::Json(json), "json");
-        }
+    if says_json
+        && !text.trim().is_empty()
+        && event::json(Bytes::copy_from_slice(body)).is_ok()
+        && let Ok(json) = serde_json::from_str(text)
+    {
+        return (Content::Json(json), "json");
     }
     (Content::Text(text.into()), "text")
 }
