@@ -1,7 +1,7 @@
 # What can be done here. `make help` lists it.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help demo stop check test bench images clean
+.PHONY: help demo stop check test campaign bench images clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -17,6 +17,9 @@ check: ## the fast part of the tests: format, lints, unit tests
 
 test: ## every test, on real Docker and real Postgres
 	@scripts/test.sh
+
+campaign: ## 100,000 jobs, 1,000 schedules, 500 kills, and what davit kept of its promises (an hour and more)
+	@scripts/campaign.sh
 
 bench: ## measure davit beside nginx and plain Docker in one run; SCENARIO=cold-python for one scenario
 	@scripts/bench.sh $(SCENARIO)

@@ -9,11 +9,26 @@ pub struct Chance(u64);
 impl Chance {
     /// From `DAVIT_E2E_SEED`, else from the clock; prints the seed.
     pub fn new() -> Self {
-        let given = std::env::var("DAVIT_E2E_SEED").ok().and_then(|text| text.parse().ok());
-        let clock = || SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_millis() as u64);
-        let seed = given.unwrap_or_else(clock);
+        let seed = Self::seed();
         eprintln!("seed: DAVIT_E2E_SEED={seed}");
         Self(seed)
+    }
+
+    /// `DAVIT_E2E_SEED`, else one from the clock.
+    pub fn seed() -> u64 {
+        let given = std::env::var("DAVIT_E2E_SEED").ok().and_then(|text| text.parse().ok());
+        let clock = || SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_millis() as u64);
+        given.unwrap_or_else(clock)
+    }
+
+    /// From a seed that the caller prints.
+    pub fn of(seed: u64) -> Self {
+        Self(seed)
+    }
+
+    /// True so many times in a hundred.
+    pub fn percent(&mut self, share: u64) -> bool {
+        self.below(100) < share
     }
 
     /// A number below `bound`.

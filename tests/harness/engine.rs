@@ -4,10 +4,13 @@
 //! nothing, and the end of the namespaces' first process ends the engine and every container with it.
 
 use std::fs::File;
+use std::net::TcpListener;
+use std::os::fd::AsFd;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 
 use rustix::process::{Pid, Signal, kill_process};
+use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
 use crate::process::state_dir;
 use crate::{eventually, is_root};
@@ -97,6 +100,18 @@ impl Engine {
         let mut command = Command::new("docker");
         command.args(["--host", &self.host()]);
         command
+    }
+
+    /// A listener in the engine's own network, on all its addresses: what containers reach at their bridge's address.
+    pub fn listen(&self, port: u16) -> TcpListener {
+        let network = format!("/proc/{}/ns/net", self.inner().expect("the namespaces live"));
+        // Only a thread enters the network, and it ends; a socket stays where it was made.
+        let bound = std::thread::spawn(move || {
+            let network = File::open(network)?;
+            move_into_link_name_space(network.as_fd(), Some(LinkNameSpaceType::Network))?;
+            TcpListener::bind(("0.0.0.0", port))
+        });
+        bound.join().expect("the thread ends").expect("a listener in the engine's network")
     }
 
     /// Starts the engine, again or for the first time, and waits until it answers.

@@ -28,7 +28,7 @@ pub use docker::{containers_in_role, containers_of, networks_of};
 pub use engine::Engine;
 pub use gate::Gate;
 pub use postgres::Postgres;
-pub use roles::Roles;
+pub use roles::{Roles, Who};
 pub use steady::{Steady, Tally};
 pub use syscalls::SystemCalls;
 pub use wait::{eventually, eventually_within};
@@ -36,6 +36,11 @@ pub use wait::{eventually, eventually_within};
 /// Where the repository's examples are.
 pub fn examples() -> std::path::PathBuf {
     std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples")
+}
+
+/// The binary under test.
+pub fn binary_path() -> std::path::PathBuf {
+    process::binary()
 }
 
 /// Whether the tests run as root. What needs root says that it was skipped otherwise.

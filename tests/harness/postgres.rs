@@ -63,9 +63,23 @@ impl Postgres {
         format!("postgres://davit@localhost/davit?host={}", self.socket().display())
     }
 
-    /// Starts it again and waits until it answers.
+    /// Starts it again and waits until it answers. Right after a kill the old server's processes may still be there,
+    /// which a new one refuses to work beside; then it is started once more.
     pub async fn start(&mut self) {
         assert!(self.child.is_none(), "it runs already");
+        let socket = self.socket();
+        eventually("Postgres to answer", async || {
+            let ended = self.child.as_mut().is_none_or(|child| child.try_wait().is_ok_and(|e| e.is_some()));
+            if ended {
+                self.child = Some(self.spawn());
+            }
+            let output = psql(&socket, "postgres", "select 1");
+            if output.status.success() { Ok(()) } else { Err(output) }
+        })
+        .await;
+    }
+
+    fn spawn(&self) -> Child {
         let log = File::options().create(true).append(true).open(self.dir.path().join("log"));
         let log = log.expect("a log file");
         let socket = format!("unix_socket_directories={}", self.socket().display());
@@ -76,13 +90,7 @@ impl Postgres {
             command.arg("-c").arg(setting);
         }
         command.stdout(log.try_clone().expect("a second handle")).stderr(log);
-        self.child = Some(command.spawn().expect("postgres starts"));
-        let socket = self.socket();
-        eventually("Postgres to answer", async || {
-            let output = psql(&socket, "postgres", "select 1");
-            if output.status.success() { Ok(()) } else { Err(output) }
-        })
-        .await;
+        command.spawn().expect("postgres starts")
     }
 
     /// Kills the server's first process; its others notice and end.
@@ -90,6 +98,17 @@ impl Postgres {
         let mut child = self.child.take().expect("it runs");
         child.kill().expect("the kill is delivered");
         child.wait().expect("the process is reaped");
+    }
+
+    /// Whether it was started and not killed since.
+    pub fn runs(&self) -> bool {
+        self.child.is_some()
+    }
+
+    /// Ends every session of davit's database but the one that asks. Answers how many there were.
+    pub fn cut_sessions(&self) -> usize {
+        let all = "select pg_terminate_backend(pid) from pg_stat_activity where datname = 'davit' and pid <> pg_backend_pid()";
+        self.ask(all).len()
     }
 
     /// What it answers, line by line.

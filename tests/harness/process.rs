@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
@@ -74,6 +74,23 @@ impl Process {
         Pid::from_child(self.child.as_ref().expect("it runs"))
     }
 
+    /// Whether it was started and neither killed nor stopped since; it may have ended by itself.
+    pub(crate) fn started(&self) -> bool {
+        self.child.is_some()
+    }
+
+    /// How it ended, if it has by itself. It can be started again then.
+    pub(crate) fn ended(&mut self) -> Option<ExitStatus> {
+        let status = self.child.as_mut()?.try_wait().ok().flatten()?;
+        self.child = None;
+        Some(status)
+    }
+
+    /// Sends it a signal.
+    pub(crate) fn signal(&self, signal: Signal) {
+        kill_process(self.pid(), signal).expect("the signal is delivered");
+    }
+
     /// Ends it at once, as a crash would.
     pub(crate) fn kill(&mut self) {
         let mut child = self.child.take().expect("it runs");
@@ -85,6 +102,8 @@ impl Process {
     pub(crate) fn stop(&mut self) {
         let Some(mut child) = self.child.take() else { return };
         let _ = kill_process(Pid::from_child(&child), Signal::TERM);
+        // A story may have frozen it; then it would not hear.
+        let _ = kill_process(Pid::from_child(&child), Signal::CONT);
         let start = Instant::now();
         while start.elapsed() < Duration::from_secs(45) {
             if matches!(child.try_wait(), Ok(Some(_))) {

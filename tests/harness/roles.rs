@@ -3,8 +3,10 @@
 
 use std::net::TcpListener;
 use std::path::Path;
+use std::process::ExitStatus;
 use std::sync::atomic::{AtomicU16, Ordering};
 
+use rustix::process::Signal;
 use serde_json::Value;
 
 use crate::process::{Process, binary, http_client, state_dir};
@@ -22,6 +24,16 @@ fn free_port() -> u16 {
             return port;
         }
     }
+}
+
+/// Which process of [`Roles`]. Controller 1 is the standby; a story that uses [`Roles::lose_controller`] finds the two
+/// exchanged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Who {
+    /// A gateway.
+    Gateway(usize),
+    /// A controller.
+    Controller(usize),
 }
 
 /// A process of one role, with the addresses it was given.
@@ -50,11 +62,20 @@ pub struct Roles {
 impl Roles {
     /// Starts a controller and so many gateways, and waits until all are ready.
     pub async fn start(gateways: usize) -> Self {
+        Self::start_with(gateways, |_, _| Vec::new()).await
+    }
+
+    /// The same with more settings of each process; they are given the state directory.
+    pub async fn start_with(gateways: usize, settings: impl Fn(Who, &Path) -> Vec<(String, String)>) -> Self {
         let (postgres, state) = (Postgres::start_new().await, state_dir());
-        let gateways: Vec<Part> =
-            (0..gateways).map(|number| part("gateway", number, 0, &postgres, state.path())).collect();
-        let controller = part("controller", 0, gateways[0].public, &postgres, state.path());
-        let standby = part("controller", 1, gateways[0].public, &postgres, state.path());
+        let make = |who: Who, gateway: u16| {
+            let mut part = part(who, gateway, &postgres, state.path());
+            part.process.settings.extend(settings(who, state.path()));
+            part
+        };
+        let gateways: Vec<Part> = (0..gateways).map(|number| make(Who::Gateway(number), 0)).collect();
+        let controller = make(Who::Controller(0), gateways[0].public);
+        let standby = make(Who::Controller(1), gateways[0].public);
         let mut roles = Self { gateways, controller, standby, postgres, state, http: http_client() };
         roles.start_controller().await;
         for number in 0..roles.gateways.len() {
@@ -144,14 +165,62 @@ impl Roles {
         self.gateways[number].process.kill();
     }
 
-    fn log(&self) -> String {
+    fn part(&mut self, who: Who) -> &mut Process {
+        match who {
+            Who::Gateway(number) => &mut self.gateways[number].process,
+            Who::Controller(0) => &mut self.controller.process,
+            Who::Controller(_) => &mut self.standby.process,
+        }
+    }
+
+    /// Starts a process and waits for nothing: what it needs may be away.
+    pub fn launch(&mut self, who: Who) {
+        self.part(who).start();
+    }
+
+    /// Ends a process at once, as a crash would.
+    pub fn crash(&mut self, who: Who) {
+        self.part(who).kill();
+    }
+
+    /// Whether a process was started, and neither crashed nor was found ended since.
+    pub fn started(&mut self, who: Who) -> bool {
+        self.part(who).started()
+    }
+
+    /// How a process ended, if it has by itself; it may be launched again.
+    pub fn ended(&mut self, who: Who) -> Option<ExitStatus> {
+        self.part(who).ended()
+    }
+
+    /// Stops a process where it is, or lets it go on.
+    pub fn freeze(&mut self, who: Who, frozen: bool) {
+        self.part(who).signal(if frozen { Signal::STOP } else { Signal::CONT });
+    }
+
+    /// Where a process is spoken to: its public or management address.
+    pub fn address(&self, who: Who) -> String {
+        let part = match who {
+            Who::Gateway(number) => &self.gateways[number],
+            Who::Controller(0) => &self.controller,
+            Who::Controller(_) => &self.standby,
+        };
+        format!("http://127.0.0.1:{}", part.public)
+    }
+
+    /// Everything that all processes have printed.
+    pub fn log(&self) -> String {
         let parts = self.gateways.iter().chain([&self.controller, &self.standby]);
         parts.map(|p| format!("--- {:?} ---\n{}", p.process.log, p.process.log())).collect()
     }
 }
 
 /// A process that is not started yet.
-fn part(role: &str, number: usize, gateway: u16, postgres: &Postgres, state: &Path) -> Part {
+fn part(who: Who, gateway: u16, postgres: &Postgres, state: &Path) -> Part {
+    let (role, number) = match who {
+        Who::Gateway(number) => ("gateway", number),
+        Who::Controller(number) => ("controller", number),
+    };
     let (public, admin) = (free_port(), free_port());
     let mut settings = vec![
         ("DAVIT_STATE_DIR".to_owned(), state.display().to_string()),

@@ -157,6 +157,13 @@ impl Public {
         if path == "/healthz" {
             return Response::new(Body::full("ok\n"));
         }
+        // Or a client would be told that its function does not exist, or that its token is bad.
+        if !self.routes.load().is_read() {
+            return error::refuse(&ApiError::new(
+                ErrorCode::Unavailable,
+                "this gateway has not read its routes yet",
+            ));
+        }
         let own = path == "/v1" || path.starts_with("/v1/");
         let arrived = Arrived { request, host, peer, at };
         let answered = if own { self.api(arrived).await } else { self.address(arrived).await };

@@ -22,7 +22,7 @@ pub struct Routes {
 }
 
 impl Routes {
-    /// Starts with no function and no token: everything is refused until the first snapshot has been read.
+    /// Starts with no function and no token: everything is refused as unavailable until the first snapshot has been read.
     pub fn empty() -> Self {
         Self { current: Arc::new(ArcSwap::from_pointee(Table::default())) }
     }

@@ -28,6 +28,8 @@ pub struct TokenEntry {
 /// Routes, live versions, tokens and event sources of one moment.
 #[derive(Default)]
 pub struct Table {
+    /// It was read, however little there was.
+    read: bool,
     namespaces: HashMap<NamespaceName, HashSet<ByName>>,
     by_id: HashSet<ById>,
     exact_hosts: HashMap<String, Paths>,
@@ -129,7 +131,7 @@ impl Table {
     /// first; the registry's constraints refuse them before they get here.
     pub fn build(mut versions: Vec<Arc<LiveVersion>>, tokens: HashMap<[u8; 32], TokenEntry>) -> Self {
         versions.sort_by_key(|v| v.function_id);
-        let mut table = Self { tokens, ..Self::default() };
+        let mut table = Self { read: true, tokens, ..Self::default() };
         for version in &versions {
             match table.namespaces.get_mut(version.namespace.as_str()) {
                 Some(names) => drop(names.replace(ByName(version.clone()))),
@@ -243,6 +245,11 @@ impl Table {
     /// Every event source.
     pub fn sources(&self) -> impl Iterator<Item = &SourceRow> {
         self.sources.values().flat_map(HashMap::values)
+    }
+
+    /// Whether it says anything: before the first one was read nothing is known, of functions or of tokens.
+    pub fn is_read(&self) -> bool {
+        self.read
     }
 
     /// Every token by its hash.

@@ -75,6 +75,17 @@ async fn door_over(
     let tokens =
         HashMap::from([(hash_token("dvt_shop"), token("shop")), (hash_token("dvt_other"), token("other"))]);
     routes.store(Table::build(versions.to_vec(), tokens));
+    open(registry, world, routes, change, tls).await
+}
+
+/// A door to these routes.
+async fn open(
+    registry: Registry,
+    world: World,
+    routes: Routes,
+    change: impl FnOnce(&mut HttpLimits),
+    tls: Option<Tls>,
+) -> Door {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let public = Public::new(Parts {
@@ -168,6 +179,20 @@ async fn bad_requests_get_a_clean_refusal_and_reach_nobody() {
         assert!(statuses.contains(&status(&answer)), "{shown:?} got {:?}", answer.lines().next());
     }
     assert_eq!((seen.inits.load(SeqCst), seen.invokes.load(SeqCst)), (0, 0));
+}
+
+#[tokio::test]
+async fn before_its_first_look_at_the_routes_a_gateway_says_so_and_denies_nothing() {
+    let door = open(no_registry().await, World::new(|_| {}), Routes::empty(), |_| {}, None).await;
+    let token = "authorization: Bearer dvt_shop\r\n";
+    let accept = "/v1/namespaces/shop/functions/orders/invocations";
+    for (path, headers) in [("/shop/orders", ""), (accept, token), ("/shop/orders", token)] {
+        let answer = door.get(path, headers).await;
+        // Neither 404 nor 401: a client would believe that there is no such function, or that its token is bad.
+        assert_eq!((status(&answer), &body(&answer)["code"]), (503, &json!("unavailable")), "{answer}");
+        assert_eq!(body(&answer)["retryable"], true);
+    }
+    assert_eq!(status(&door.get("/healthz", "").await), 200);
 }
 
 #[tokio::test]

@@ -7,6 +7,8 @@
 
 #![expect(clippy::unwrap_used, reason = "a test ends where it cannot go on")]
 
+// Left out when the rules are compiled alone, optimised and without dependencies, to live a million lives.
+#[cfg(feature = "testing")]
 mod against_postgres;
 mod chance;
 mod life;
