@@ -85,6 +85,9 @@ async fn put_back(conn: &mut PgConnection, rows: &[PgRow]) -> Result<()> {
     if !endings.is_empty() {
         end_all(conn, &endings).await?;
     }
+    if again.is_empty() {
+        return Ok(());
+    }
     // Sorted and passed over where locked: two gateways that look at once must not wait for each other.
     sqlx::query(
         "with free as (
