@@ -114,9 +114,9 @@ impl<'w> Breaker<'w> {
                 Some(vec![self.crash(who)])
             }
             Kind::AllGateways => {
-                let all = (0..self.size.gateways).map(Who::Gateway);
-                let all: Vec<Who> = all.filter(|who| self.runs(*who)).collect();
-                (!all.is_empty()).then(|| all.into_iter().map(|who| self.crash(who)).collect())
+                let all: Vec<Who> = (0..self.size.gateways).map(Who::Gateway).collect();
+                self.forget(&all);
+                Some(all.into_iter().map(|who| self.crash(who)).collect())
             }
             Kind::ShortFreeze | Kind::LongFreeze => {
                 let who = self.choose(planned)?;
@@ -144,6 +144,19 @@ impl<'w> Breaker<'w> {
                     self.world.engine.kill_containers();
                 }
                 Some(vec![Broken::Engine])
+            }
+        }
+    }
+
+    /// What was wrong with these is over, because something worse comes: nobody starts them before that is mended.
+    fn forget(&mut self, all: &[Who]) {
+        for (_, _, fault) in self.broken.extract_if(.., |(_, broken, _)| match broken {
+            Broken::Dead(who) => all.contains(who),
+            Broken::Frozen(number) => all.contains(&Who::Gateway(*number)),
+            _ => false,
+        }) {
+            if let Some(fault) = fault {
+                self.faults[fault].until = now();
             }
         }
     }
