@@ -36,22 +36,22 @@ pub(crate) struct Breaker<'w> {
     broken: Vec<(Instant, Broken, Option<usize>)>,
     /// What was broken; the end of what still is lies in the future.
     pub(crate) faults: Vec<Fault>,
-    /// Planned faults that found nothing left to break.
-    pub(crate) skipped: u64,
     /// Processes that ended without having been killed, and how.
     pub(crate) fell: Vec<String>,
 }
 
 impl<'w> Breaker<'w> {
     pub(crate) fn new(world: &'w mut World, size: Size, start: Instant) -> Self {
-        Self { world, size, start, broken: Vec::new(), faults: Vec::new(), skipped: 0, fell: Vec::new() }
+        Self { world, size, start, broken: Vec::new(), faults: Vec::new(), fell: Vec::new() }
     }
 
     /// Carries the plan out; returns when everything runs again.
     pub(crate) async fn run(&mut self, plan: &[Planned]) {
         for planned in plan {
-            if !self.break_one(planned) {
-                self.skipped += 1;
+            // What is broken already cannot be broken; something is mended sooner or later.
+            while !self.break_one(planned) {
+                let next = self.broken.iter().map(|(at, ..)| *at).min();
+                self.wait(next.unwrap_or_else(Instant::now).max(Instant::now() + LOOK)).await;
             }
             self.wait(Instant::now() + planned.pause).await;
         }

@@ -99,7 +99,7 @@ async fn campaign(size: Size) {
     let _loading = Background::of(&loading);
     let mut breaker = Breaker::new(&mut world, size, start);
     breaker.run(&plan).await;
-    eprintln!("no more faults; {} were skipped, because nothing was left to break", breaker.skipped);
+    eprintln!("{} faults, and no more", breaker.faults.len());
     mind(&mut breaker, async { loading.await.unwrap() }).await;
     mind(&mut breaker, drained(&reader)).await;
     let mut history = History { until: now() / MINUTE * MINUTE, ..History::default() };
@@ -219,9 +219,6 @@ fn notes(breaker: &Breaker<'_>) -> Vec<String> {
     let mut notes = Vec::new();
     if !world::clocks_can_be_moved() {
         notes.push("clocks were not moved: libfaketime is not installed".to_owned());
-    }
-    if breaker.skipped > 0 {
-        notes.push(format!("{} faults found nothing left to break", breaker.skipped));
     }
     if !breaker.fell.is_empty() {
         notes.push(format!("ended by themselves and started again: {}", breaker.fell.join(", ")));

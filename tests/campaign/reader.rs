@@ -116,7 +116,7 @@ impl Reader {
             let path =
                 format!("/v1/namespaces/default/functions/{function}/invocations?limit=1&state={state}");
             let answer = self.doors.get(&path).await;
-            if answer.status != 200 || answer.body.as_array().is_none_or(|list| !list.is_empty()) {
+            if answer.status != 200 || answer.body["items"].as_array().is_none_or(|items| !items.is_empty()) {
                 return false;
             }
         }
@@ -126,23 +126,19 @@ impl Reader {
     /// Reads a function's whole list, page by page; answers the ids that stood in it more than once.
     pub(crate) async fn list(&self, function: &str) -> Vec<String> {
         let (mut seen, mut twice) = (BTreeSet::new(), Vec::new());
-        let mut before = String::new();
+        let mut after = String::new();
         loop {
-            let path =
-                format!("/v1/namespaces/default/functions/{function}/invocations?limit={PAGE}{before}");
+            let path = format!("/v1/namespaces/default/functions/{function}/invocations?limit={PAGE}{after}");
             let page = self.must_get(&path).await;
-            let page = page.as_array().cloned().unwrap_or_default();
-            for view in &page {
+            for view in page["items"].as_array().expect("a page") {
                 self.note(view);
-                let id = view["id"].as_str().unwrap_or_default().to_owned();
-                before = format!("&before={id}");
+                let id = view["id"].as_str().expect("an id").to_owned();
                 if !seen.insert(id.clone()) {
                     twice.push(id);
                 }
             }
-            if page.len() < PAGE {
-                return twice;
-            }
+            let Some(next) = page["next"].as_str() else { return twice };
+            after = format!("&after={next}");
         }
     }
 

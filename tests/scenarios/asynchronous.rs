@@ -148,3 +148,36 @@ async fn outcomes_are_sent_on_to_another_function() {
     let view = state(&davit, answer.body["invocation_id"].as_str().unwrap(), "succeeded").await;
     assert_eq!(view["source"], "http");
 }
+
+#[tokio::test]
+#[ignore = "what found the line full is counted as an attempt"]
+async fn having_no_place_to_run_costs_no_attempt() {
+    let davit = Davit::up().await;
+    let cli = davit.cli();
+    let code = "
+import time
+def handler(event, context):
+    print('ran', context.aws_request_id)
+    time.sleep(0.05)
+    raise ValueError('as asked')
+";
+    let settings = "max_instances = 1\n[retry]\nmax_attempts = 2\nbase_delay_seconds = 0";
+    cli.deploy_python("noter", settings, code).await;
+    // More than one instance and its line of 64 can take.
+    let items: Vec<Value> = (0..150).map(|n| json!({"payload": {"n": n}})).collect();
+    let url = format!("{}/v1/namespaces/default/functions/noter/invocations/batch", davit.api().gateway);
+    let request = davit.api().http.post(url).body(json!({ "invocations": items }).to_string());
+    let accepted = davit.api().send(request).await;
+    assert_eq!(accepted.status, 202, "{accepted:?}");
+    let ids: Vec<String> = serde_json::from_value(accepted.body["invocation_ids"].clone()).unwrap();
+    for id in &ids {
+        state(&davit, id, "dead").await;
+    }
+    eventually("two lines of each", async || {
+        let log = cli.run(&["logs", "noter", "--lines", "1000"]).await.stdout;
+        let ran = |id: &String| log.matches(&format!("ran {id}")).count();
+        let too_few: Vec<_> = ids.iter().filter(|id| ran(id) != 2).collect();
+        if too_few.is_empty() { Ok(()) } else { Err(format!("{} of {}", too_few.len(), ids.len())) }
+    })
+    .await;
+}

@@ -67,6 +67,7 @@ fn counts(history: &History) -> Vec<(&'static str, u64)> {
         ("instants fired", fires().filter(|fire| fire.invocation.is_some()).count() as u64),
         ("instants recorded as missed", fires().filter(|fire| fire.invocation.is_none()).count() as u64),
         ("faults", history.faults.len() as u64),
+        ("of those, kills", history.faults.iter().filter(|f| f.kind.ends_with("killed")).count() as u64),
     ]
 }
 
