@@ -70,7 +70,7 @@ impl Drop for Background {
 }
 
 async fn campaign(size: Size) {
-    let (began, start) = (chrono::Utc::now(), Instant::now());
+    let (began, start, versions) = (chrono::Utc::now(), Instant::now(), report::versions());
     let Some(mut world) = World::start(size).await else {
         eprintln!("skipped: an engine of its own needs root");
         return;
@@ -113,7 +113,7 @@ async fn campaign(size: Size) {
     (history.jobs, history.runs, history.reads) = (load.jobs(), recorder.runs(), reader.reads());
     history.schedules = schedules.into_iter().map(|(_, schedule)| schedule).collect();
     let refusals = load.refusals.lock().unwrap().clone().into_iter().collect();
-    let head = Head { size, began, seconds: start.elapsed().as_secs(), notes, refusals };
+    let head = Head { size, began, seconds: start.elapsed().as_secs(), versions, notes, refusals };
     conclude(&head, &history, &world);
 }
 

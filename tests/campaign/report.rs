@@ -15,6 +15,8 @@ pub(crate) struct Head {
     pub(crate) size: Size,
     pub(crate) began: chrono::DateTime<chrono::Utc>,
     pub(crate) seconds: u64,
+    /// What it ran on, as it was at the start.
+    pub(crate) versions: Vec<String>,
     /// Things that a reader must know: what was not tried, what ended by itself.
     pub(crate) notes: Vec<String>,
     pub(crate) refusals: Vec<(String, u64)>,
@@ -30,7 +32,7 @@ pub(crate) fn text(head: &Head, verdict: &Verdict, figures: &Figures) -> String 
         head.began.format("%Y-%m-%d %H:%M UTC"),
         head.seconds,
         size.seed,
-        versions().join("; "),
+        head.versions.join("; "),
         size.gateways,
         size.jobs,
         size.schedules,
@@ -82,7 +84,7 @@ fn json(head: &Head, verdict: &Verdict, figures: &Figures) -> Value {
     };
     let size = head.size;
     json!({
-        "began": head.began.to_rfc3339(), "seconds": head.seconds, "seed": size.seed, "versions": versions(),
+        "began": head.began.to_rfc3339(), "seconds": head.seconds, "seed": size.seed, "versions": head.versions,
         "gateways": size.gateways, "jobs": size.jobs, "schedules": size.schedules, "kills": size.kills,
         "notes": head.notes,
         "broken": Promise::ALL.iter().map(|p| (p.broken(), verdict.count(*p))).collect::<std::collections::BTreeMap<_, _>>(),
@@ -96,7 +98,7 @@ fn json(head: &Head, verdict: &Verdict, figures: &Figures) -> Value {
 }
 
 /// What it ran on.
-fn versions() -> Vec<String> {
+pub(crate) fn versions() -> Vec<String> {
     let first = |program: &str, args: &[&str]| {
         let output = Command::new(program).args(args).output().ok()?;
         Some(String::from_utf8_lossy(&output.stdout).lines().next()?.trim().to_owned())
