@@ -69,6 +69,8 @@ alter table invocations
     -- False while an earlier one of the same function and ordering key has not ended.
     add column in_turn boolean not null default true,
     add column cancel_requested boolean not null default false,
+    -- Attempts that found no place to run: they are told apart like all others, but do not count against the promise.
+    add column excused integer not null default 0,
     add column replay_of uuid,
     -- How many outcomes were sent on from one to the next until this one.
     add column hops smallint not null default 0,
@@ -78,6 +80,7 @@ alter table invocations
     add constraint invocations_namespace foreign key (namespace_id) references namespaces (id),
     add constraint invocations_priority check (priority between 0 and 2),
     add constraint invocations_ordering_key check (length(ordering_key) between 1 and 128),
+    add constraint invocations_excused check (excused between 0 and attempt),
     add constraint invocations_runs_in_turn check (state = 'queued' or in_turn),
     -- Every row is updated once and deleted: what that leaves behind is to be swept away all the time.
     set (fillfactor = 90, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 1000,

@@ -82,7 +82,8 @@ fn decide(job: &Job, started: Instant, outcome: Result<Bytes, Failed>) -> Settle
         Err(failed) => failed,
     };
     let ended = Attempt {
-        number: job.attempt,
+        number: job.attempt.saturating_sub(job.excused),
+        excused: job.excused,
         age: job.age + started.elapsed(),
         error: Some(failed.error.error.code),
         retry_after: failed.retry_after,
@@ -90,7 +91,7 @@ fn decide(job: &Job, started: Instant, outcome: Result<Bytes, Failed>) -> Settle
     };
     let error = failed.error.body(job.id);
     match classify(ended, &job.policy) {
-        Verdict::Retry(delay) => Settlement::RetryAt { delay, error },
+        Verdict::Retry { delay, counts } => Settlement::RetryAt { delay, error, counts },
         Verdict::Dead | Verdict::Done => Settlement::Dead { error },
     }
 }

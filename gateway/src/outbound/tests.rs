@@ -39,6 +39,7 @@ fn job(hook: &Webhook) -> Job {
     Job {
         id: InvocationId::new(),
         attempt: 1,
+        excused: 0,
         namespace: "shop".parse().unwrap(),
         target: ClaimedTarget::Webhook(hook.clone()),
         payload: b"{\"n\":1}".to_vec(),

@@ -46,7 +46,7 @@ impl Registry {
 }
 
 /// Whether no attempt is left, by number or by age.
-const OVER: &str = "(attempt >= coalesce((policy->>'max_attempts')::int, 1) or clock_timestamp()
+const OVER: &str = "(attempt - excused >= coalesce((policy->>'max_attempts')::int, 1) or clock_timestamp()
     > greatest(accepted_at, due_at) + make_interval(secs => coalesce((policy->>'max_age_seconds')::int, 0)))";
 
 /// Puts what a gateway holds back into the queue. The attempt stays counted: it may have run.

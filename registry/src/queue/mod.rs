@@ -135,6 +135,8 @@ pub struct Job {
     pub id: InvocationId,
     /// Number of this attempt, from 1.
     pub attempt: u32,
+    /// How many of those before it found no place to run.
+    pub excused: u32,
     /// Its namespace.
     pub namespace: NamespaceName,
     /// Where it goes.
@@ -167,6 +169,8 @@ pub enum Settlement {
         delay: Duration,
         /// What went wrong.
         error: ErrorBody,
+        /// Whether it was one of the attempts that were promised; one that found no place to run was not.
+        counts: bool,
     },
     /// With an error, and none follows.
     Dead {

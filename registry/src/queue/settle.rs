@@ -1,6 +1,7 @@
 //! Settling: how attempts ended, with the receipts of their claims.
 
 use std::collections::HashSet;
+use std::time::Duration;
 
 use davit_api::{ErrorBody, InvocationId, InvocationState};
 use serde_json::Value;
@@ -10,6 +11,15 @@ use super::end::{Ending, end_all, end_plain};
 use super::{Settled, Settlement};
 use crate::rows::{int, to_json};
 use crate::{Registry, Result, Topic};
+
+/// An attempt that another one follows.
+struct Again {
+    id: InvocationId,
+    attempt: u32,
+    delay: Duration,
+    error: Value,
+    counts: bool,
+}
 
 impl Registry {
     /// Records how one attempt ended. `false`: too late, the receipt is no longer good and nothing changed.
@@ -24,8 +34,9 @@ impl Registry {
         let (mut plain, mut with_consequences, mut again) = (Vec::new(), Vec::new(), Vec::new());
         for one in settled {
             let (state, result, error) = match one.settlement {
-                Settlement::RetryAt { delay, error } => {
-                    again.push((one.id, one.attempt, delay.as_secs_f64(), storable(&error)?));
+                Settlement::RetryAt { delay, error, counts } => {
+                    let error = storable(&error)?;
+                    again.push(Again { id: one.id, attempt: one.attempt, delay, error, counts });
                     continue;
                 }
                 Settlement::Succeeded { result } => (InvocationState::Succeeded, Some(result), None),
@@ -52,17 +63,18 @@ impl Registry {
         Ok(recorded.into_iter().map(InvocationId).collect())
     }
 
-    async fn queue_again(&self, again: &[(InvocationId, u32, f64, Value)]) -> Result<Vec<Uuid>> {
+    async fn queue_again(&self, again: &[Again]) -> Result<Vec<Uuid>> {
         Ok(sqlx::query_scalar(
             "update invocations i set state = 'queued', error = g.error, gateway_id = null, lease_until = null,
-                run_at = clock_timestamp() + make_interval(secs => g.delay)
-             from unnest($1::uuid[], $2::int[], $3::float8[], $4::jsonb[]) as g(id, attempt, delay, error)
+                run_at = clock_timestamp() + make_interval(secs => g.delay), excused = i.excused + g.excused
+             from unnest($1::uuid[], $2::int[], $3::float8[], $4::jsonb[], $5::int[]) as g(id, attempt, delay, error, excused)
              where i.id = g.id and i.attempt = g.attempt and i.state = 'running' returning i.id",
         )
-        .bind(again.iter().map(|a| a.0.0).collect::<Vec<_>>())
-        .bind(again.iter().map(|a| int(a.1)).collect::<Vec<_>>())
-        .bind(again.iter().map(|a| a.2).collect::<Vec<_>>())
-        .bind(again.iter().map(|a| &a.3).collect::<Vec<_>>())
+        .bind(again.iter().map(|a| a.id.0).collect::<Vec<_>>())
+        .bind(again.iter().map(|a| int(a.attempt)).collect::<Vec<_>>())
+        .bind(again.iter().map(|a| a.delay.as_secs_f64()).collect::<Vec<_>>())
+        .bind(again.iter().map(|a| &a.error).collect::<Vec<_>>())
+        .bind(again.iter().map(|a| i32::from(!a.counts)).collect::<Vec<_>>())
         .fetch_all(&self.pool)
         .await?)
     }

@@ -147,7 +147,8 @@ impl Both {
             1 => (Outcome::End(End::Cancelled), Settlement::Cancelled),
             2 => {
                 let delay = 10 + STEP * self.chance.below(3);
-                let again = Settlement::RetryAt { delay: Duration::from_secs(delay), error: error() };
+                let again =
+                    Settlement::RetryAt { delay: Duration::from_secs(delay), error: error(), counts: true };
                 (Outcome::Again(delay), again)
             }
             _ => (Outcome::End(End::Succeeded), Settlement::Succeeded { result: b"1".to_vec() }),

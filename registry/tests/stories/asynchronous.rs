@@ -57,7 +57,7 @@ async fn one_key_runs_one_after_the_other_in_order_of_acceptance_and_others_do_n
             if job.attempt == 1 && order.is_empty() {
                 // A failed attempt keeps its turn: what comes later must not overtake it.
                 let error = ApiError::new(ErrorCode::FunctionError, "boom").body();
-                let again = Settlement::RetryAt { delay: Duration::ZERO, error };
+                let again = Settlement::RetryAt { delay: Duration::ZERO, error, counts: true };
                 assert!(registry.settle(job.id, 1, again).await.unwrap());
                 let retried = claim(registry, gateway, 10).await.remove(0);
                 assert_eq!((retried.id, retried.attempt), (job.id, 2));

@@ -51,7 +51,7 @@ async fn a_late_worker_cannot_settle_what_another_took_over() {
     assert!(registry.heartbeat_jobs(zombie, &[(id, 1)]).await.unwrap().is_empty());
     let late = Settlement::Succeeded { result: b"late".to_vec() };
     assert!(!registry.settle(id, 1, late.clone()).await.unwrap());
-    let retry = Settlement::RetryAt { delay: Duration::from_secs(3600), error: failure() };
+    let retry = Settlement::RetryAt { delay: Duration::from_secs(3600), error: failure(), counts: true };
     assert!(registry.settle(id, 2, retry).await.unwrap());
     let waiting = registry.invocation(&ns(), id).await.unwrap();
     assert_eq!((waiting.state, waiting.attempt), (InvocationState::Queued, 2));
