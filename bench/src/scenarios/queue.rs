@@ -69,17 +69,18 @@ async fn davit(platform: &Platform) -> crate::Result<f64> {
     let path = "/v1/namespaces/default/functions/queue/invocations?async=true";
     let request = Request::post(platform.gateway()?, path, &[("Authorization", &bearer)], "{}");
     load::closed_loop(&request, CLIENTS, JOBS).await?;
-    let of_this_run = format!("from invocations where accepted_at >= '{since}'");
+    let of_this_run = format!("where accepted_at >= '{since}'");
     for _ in 0..600 {
-        let open = format!("select count(*) {of_this_run} and ended_at is null");
+        let open = format!("select count(*) from invocations {of_this_run}");
         if platform.sql.run(&open)? == "0" {
-            let wrong =
-                platform.sql.run(&format!("select count(*) {of_this_run} and state <> 'succeeded'"))?;
+            let failed =
+                format!("select count(*) from ended_invocations {of_this_run} and state <> 'succeeded'");
+            let wrong = platform.sql.run(&failed)?;
             if wrong != "0" {
                 return Err(format!("{wrong} jobs failed").into());
             }
             let rate = format!(
-                "select count(*) / extract(epoch from max(ended_at) - min(accepted_at)) {of_this_run}"
+                "select count(*) / extract(epoch from max(ended_at) - min(accepted_at)) from ended_invocations {of_this_run}"
             );
             return Ok(platform.sql.run(&rate)?.parse()?);
         }
