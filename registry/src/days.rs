@@ -11,7 +11,10 @@ use crate::{Registry, RegistryError, Result};
 const AHEAD: u64 = 3;
 /// Rows that one statement removes from the partition for the days without one of their own, or from what else is
 /// kept for some days.
-pub(crate) const AT_ONCE: i64 = 5_000;
+const AT_ONCE: i64 = 5_000;
+
+/// For so long what a client calls its event stands for one invocation or message.
+pub(crate) const IDEMPOTENT_FOR: &str = "24 hours";
 
 /// What one round did.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -62,6 +65,18 @@ impl Registry {
         .await?;
         done.deleted = gone.rows_affected();
         Ok(done)
+    }
+
+    /// Removes what clients called their events once it is out of date. Tables and columns are literals of this crate.
+    pub(crate) async fn forget_keys(&self, table: &str, owner: &str, since: &str) -> Result<u64> {
+        let gone = sqlx::query(AssertSqlSafe(format!(
+            "delete from {table} where ({owner}, key) in (select {owner}, key from {table}
+                where {since} < clock_timestamp() - interval '{IDEMPOTENT_FOR}' order by {since} limit $1)"
+        )))
+        .bind(AT_ONCE)
+        .execute(&self.pool)
+        .await?;
+        Ok(gone.rows_affected())
     }
 
     /// Days that have a partition.

@@ -6,7 +6,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use davit_api::{ApiError, ErrorCode, InvocationId, NamespaceName, Published, TopicName, limits};
+use davit_api::{ApiError, ErrorCode, InvocationId, NamespaceName, Published, TopicName};
 use davit_registry::{NewInvocation, NewMessage, Registry, RegistryError};
 use tokio::sync::{Notify, mpsc, oneshot};
 
@@ -41,10 +41,9 @@ impl Acceptor {
     /// accepted; should the commit have succeeded and only its answer be lost, a second try runs it twice, unless
     /// it has an idempotency key.
     pub async fn accept(&self, new: NewInvocation) -> Answer {
-        check_size(&new)?;
-        let plain = new.ordering_key.is_none() && new.idempotency_key.is_none();
+        new.check_size()?;
         let accepting = async {
-            if !plain {
+            if !new.is_plain() {
                 let accepted = self.registry.enqueue(new).await.map_err(refused);
                 self.wake.notify_one();
                 return accepted;
@@ -58,7 +57,7 @@ impl Acceptor {
 
     /// Accepts all of them or none; the ids are in order.
     pub async fn accept_all(&self, new: Vec<NewInvocation>) -> Result<Vec<InvocationId>, ApiError> {
-        new.iter().try_for_each(check_size)?;
+        new.iter().try_for_each(NewInvocation::check_size)?;
         let accepting = tokio::time::timeout(PATIENCE, self.registry.enqueue_all(new));
         let ids = accepting.await.map_err(|_| late())?.map_err(refused)?;
         self.wake.notify_one();
@@ -78,14 +77,6 @@ impl Acceptor {
         self.wake.notify_one();
         Ok(published)
     }
-}
-
-fn check_size(new: &NewInvocation) -> Result<(), ApiError> {
-    if new.payload.len() <= limits::ASYNC_PAYLOAD_BYTES {
-        return Ok(());
-    }
-    let text = format!("the event of an asynchronous call is at most {} bytes", limits::ASYNC_PAYLOAD_BYTES);
-    Err(ApiError::new(ErrorCode::TooLarge, text))
 }
 
 fn late() -> ApiError {

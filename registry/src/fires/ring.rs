@@ -143,7 +143,7 @@ async fn accept(conn: &mut PgConnection, fires: &[Accept]) -> Result<()> {
     }
     let queued: Vec<Uuid> = fires.iter().filter(|fire| fire.queued).map(|fire| fire.id).collect();
     if !queued.is_empty() {
-        queue::line_up_all(conn, &queued).await?;
+        queue::line_up(conn, &queued).await?;
     }
     Ok(())
 }

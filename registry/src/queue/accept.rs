@@ -2,18 +2,16 @@
 
 use std::collections::HashSet;
 
-use davit_api::{ApiError, ErrorCode, InvocationId, limits};
+use davit_api::InvocationId;
 use sha2::{Digest as _, Sha256};
 use sqlx::Row;
 use sqlx::postgres::{PgConnection, PgExecutor};
 use uuid::Uuid;
 
 use super::{JobTarget, NewInvocation, Start, rank, turn};
+use crate::days::IDEMPOTENT_FOR;
 use crate::rows::to_json;
 use crate::{Registry, RegistryError, Result, Topic};
-
-/// For so long a client's key stands for one invocation.
-const IDEMPOTENT_FOR: &str = "24 hours";
 
 impl Registry {
     /// Accepts an invocation. When this has returned, it will not be lost.
@@ -45,7 +43,7 @@ impl Registry {
 
 /// Accepts within a transaction; all or nothing.
 async fn accept_all(conn: &mut PgConnection, new: &[NewInvocation]) -> Result<Vec<InvocationId>> {
-    if new.iter().all(is_plain) {
+    if new.iter().all(NewInvocation::is_plain) {
         let ids = ids_for(new);
         let accepted = insert(conn, &ids, new).await?;
         return match ids.iter().zip(new).find(|(id, _)| !accepted.contains(&id.0)) {
@@ -70,7 +68,7 @@ pub(crate) async fn accept_present(conn: &mut PgConnection, new: &[NewInvocation
     let keyed = ids.iter().zip(new).filter(|(id, n)| n.ordering_key.is_some() && accepted.contains(&id.0));
     let keyed: Vec<Uuid> = keyed.map(|(id, _)| id.0).collect();
     if !keyed.is_empty() {
-        turn::line_up_all(conn, &keyed).await?;
+        turn::line_up(conn, &keyed).await?;
     }
     Ok(accepted.len())
 }
@@ -90,15 +88,10 @@ pub(crate) async fn accept_one(conn: &mut PgConnection, new: &NewInvocation) -> 
     if insert(&mut *conn, &[id], std::slice::from_ref(new)).await?.is_empty() {
         return Err(missing(new));
     }
-    if let (Some(function), Some(key)) = (function, &new.ordering_key) {
-        turn::line_up(conn, function, key, id).await?;
+    if function.is_some() && new.ordering_key.is_some() {
+        turn::line_up(conn, &[id.0]).await?;
     }
     Ok(id)
-}
-
-/// Whether one statement can accept it together with others.
-fn is_plain(new: &NewInvocation) -> bool {
-    new.ordering_key.is_none() && new.idempotency_key.is_none()
 }
 
 fn function(new: &NewInvocation) -> Option<Uuid> {
@@ -129,13 +122,7 @@ async fn insert(
     let mut policies = Vec::with_capacity(new.len());
     let mut destinations = Vec::with_capacity(new.len());
     for one in new {
-        if one.payload.len() > limits::ASYNC_PAYLOAD_BYTES {
-            return Err(ApiError::new(
-                ErrorCode::TooLarge,
-                format!("the event of an asynchronous call is at most {} bytes", limits::ASYNC_PAYLOAD_BYTES),
-            )
-            .into());
-        }
+        one.check_size()?;
         webhooks.push(match &one.target {
             JobTarget::Webhook(hook) => Some(to_json(hook)?),
             JobTarget::Function(_) => None,

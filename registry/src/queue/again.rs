@@ -1,7 +1,6 @@
 //! Once more: an ended invocation is accepted again as a new one, and dead ones are taken out of the list of dead letters.
 
 use davit_api::{FunctionName, InvocationId, NamespaceName};
-use sqlx::Row;
 use sqlx::postgres::PgConnection;
 use uuid::Uuid;
 
@@ -111,17 +110,13 @@ async fn dead(
 /// Accepts the events of ended invocations once more, in their order; answers old and new ids. Those whose function
 /// has gone are left out.
 async fn repeat(conn: &mut PgConnection, ids: &[Uuid]) -> Result<Vec<(Uuid, InvocationId)>> {
-    let rows = sqlx::query(
-        "select e.id, e.function_id, e.ordering_key from ended_invocations e where e.id = any($1) and e.ordering_key is not null",
+    let keyed = sqlx::query(
+        "select e.function_id, e.ordering_key from ended_invocations e where e.id = any($1) and e.ordering_key is not null",
     )
     .bind(ids)
     .fetch_all(&mut *conn)
     .await?;
-    let mut keys: Vec<(Uuid, String)> = Vec::new();
-    for row in &rows {
-        keys.push((row.try_get("function_id")?, row.try_get("ordering_key")?));
-    }
-    turn::lock(conn, keys.iter().map(|(f, k)| (*f, k.as_str()))).await?;
+    let keys = turn::lock_those_of(conn, &keyed).await?;
     let new: Vec<Uuid> = ids.iter().map(|_| InvocationId::new().0).collect();
     let made: Vec<(Uuid, Uuid)> = sqlx::query_as(
         "insert into invocations (id, namespace_id, function_id, webhook, source, payload, policy, destinations, priority, ordering_key,
@@ -141,11 +136,8 @@ async fn repeat(conn: &mut PgConnection, ids: &[Uuid]) -> Result<Vec<(Uuid, Invo
     .bind(&new)
     .fetch_all(&mut *conn)
     .await?;
-    for (old, new) in &made {
-        if let Some(row) = rows.iter().find(|row| row.try_get::<Uuid, _>("id").is_ok_and(|id| id == *old)) {
-            let key: String = row.try_get("ordering_key")?;
-            turn::line_up(conn, row.try_get("function_id")?, &key, InvocationId(*new)).await?;
-        }
+    if !keys.is_empty() {
+        turn::line_up(conn, &new).await?;
     }
     Ok(made.into_iter().map(|(old, new)| (old, InvocationId(new))).collect())
 }

@@ -3,7 +3,6 @@
 
 use davit_api::{InvocationId, InvocationState};
 use serde_json::{Value, json};
-use sqlx::Row;
 use sqlx::postgres::{PgConnection, PgExecutor};
 use uuid::Uuid;
 
@@ -40,11 +39,7 @@ pub(super) async fn end_all(conn: &mut PgConnection, endings: &[Ending]) -> Resu
     .bind(&ids)
     .fetch_all(&mut *conn)
     .await?;
-    let mut keys: Vec<(Uuid, String)> = Vec::with_capacity(keyed.len());
-    for row in &keyed {
-        keys.push((row.try_get("function_id")?, row.try_get("ordering_key")?));
-    }
-    turn::lock(conn, keys.iter().map(|(function, key)| (*function, key.as_str()))).await?;
+    let keys = turn::lock_those_of(conn, &keyed).await?;
     let sent = sent_on::send_all(conn, endings).await?;
     let ended = move_over(&mut *conn, endings, sent).await?;
     if !keys.is_empty() {

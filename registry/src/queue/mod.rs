@@ -21,8 +21,8 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use davit_api::{
-    Destinations, ErrorBody, FunctionId, FunctionName, InvocationId, InvocationSource, NamespaceName,
-    Priority, RetryPolicy, SubscriptionId, Webhook,
+    ApiError, Destinations, ErrorBody, ErrorCode, FunctionId, FunctionName, InvocationId, InvocationSource,
+    NamespaceName, Priority, RetryPolicy, SubscriptionId, Webhook, limits,
 };
 
 pub use claim::ClaimFrom;
@@ -32,7 +32,7 @@ pub(crate) use accept::{accept_one, accept_present};
 pub(crate) use cancel::cancel_all;
 pub(crate) use end::end_queued_of;
 pub(crate) use lapse::free_jobs;
-pub(crate) use turn::{line_up_all, lock as lock_keys};
+pub(crate) use turn::{line_up, lock as lock_keys};
 
 /// When an invocation may first run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -111,6 +111,21 @@ impl NewInvocation {
             subscription: None,
             hops: 0,
         }
+    }
+
+    /// Whether one statement can accept it together with others.
+    pub fn is_plain(&self) -> bool {
+        self.ordering_key.is_none() && self.idempotency_key.is_none()
+    }
+
+    /// Refuses an event that is too large, before anything is sent to the database.
+    pub fn check_size(&self) -> Result<(), ApiError> {
+        if self.payload.len() <= limits::ASYNC_PAYLOAD_BYTES {
+            return Ok(());
+        }
+        let text =
+            format!("the event of an asynchronous call is at most {} bytes", limits::ASYNC_PAYLOAD_BYTES);
+        Err(ApiError::new(ErrorCode::TooLarge, text))
     }
 }
 

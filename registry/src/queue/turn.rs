@@ -4,8 +4,8 @@
 //! Whoever lines one up and whoever ends one first take the key's lock, which lasts until their transaction's end:
 //! each sees what the other has done, and no turn is lost between them.
 
-use davit_api::InvocationId;
-use sqlx::postgres::PgConnection;
+use sqlx::Row;
+use sqlx::postgres::{PgConnection, PgRow};
 use uuid::Uuid;
 
 use crate::Result;
@@ -32,27 +32,18 @@ pub(crate) async fn lock<'k>(
     Ok(())
 }
 
-/// Puts a new one behind those of its key that have not ended.
-pub(super) async fn line_up(
-    conn: &mut PgConnection,
-    function: Uuid,
-    key: &str,
-    id: InvocationId,
-) -> Result<()> {
-    sqlx::query(
-        "update invocations i set in_turn = false where i.id = $3 and exists (select from invocations e
-            where e.function_id = $1 and e.ordering_key = $2 and e.position < i.position)",
-    )
-    .bind(function)
-    .bind(key)
-    .bind(id.0)
-    .execute(conn)
-    .await?;
-    Ok(())
+/// Takes the locks of the keys that these rows name, and answers the keys.
+pub(super) async fn lock_those_of(conn: &mut PgConnection, rows: &[PgRow]) -> Result<Vec<(Uuid, String)>> {
+    let mut keys: Vec<(Uuid, String)> = Vec::with_capacity(rows.len());
+    for row in rows {
+        keys.push((row.try_get("function_id")?, row.try_get("ordering_key")?));
+    }
+    lock(conn, keys.iter().map(|(function, key)| (*function, key.as_str()))).await?;
+    Ok(keys)
 }
 
-/// The same for several, each with the key that it has.
-pub(crate) async fn line_up_all(conn: &mut PgConnection, ids: &[Uuid]) -> Result<()> {
+/// Puts new ones behind those of their keys that have not ended; without a key there is nobody to wait for.
+pub(crate) async fn line_up(conn: &mut PgConnection, ids: &[Uuid]) -> Result<()> {
     sqlx::query(
         "update invocations i set in_turn = false where i.id = any($1) and exists (select from invocations e
             where e.function_id = i.function_id and e.ordering_key = i.ordering_key and e.position < i.position)",

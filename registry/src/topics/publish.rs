@@ -11,10 +11,8 @@ use uuid::Uuid;
 
 use super::deliver::{Outgoing, deliver, routes};
 use super::missing;
+use crate::days::IDEMPOTENT_FOR;
 use crate::{Registry, Result, Topic};
-
-/// For so long an event's source and id stand for one message.
-const IDEMPOTENT_FOR: &str = "24 hours";
 
 /// An event to publish.
 #[derive(Debug, Clone)]
