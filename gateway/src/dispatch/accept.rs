@@ -12,7 +12,7 @@ use tokio::sync::{Notify, mpsc, oneshot};
 
 /// How long a client waits for its work to be accepted.
 const PATIENCE: Duration = Duration::from_secs(5);
-/// Clients that may wait; with [`limits::ASYNC_PAYLOAD_BYTES`] each, a bound on memory, too.
+/// Clients that may wait; with [`davit_api::limits::ASYNC_PAYLOAD_BYTES`] each, a bound on memory, too.
 const WAITING: usize = 256;
 /// Of one statement.
 const MOST: usize = 128;
