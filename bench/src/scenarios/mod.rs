@@ -19,6 +19,7 @@ mod node_start;
 mod overload;
 mod python_start;
 mod queue;
+mod queue_depth;
 mod thaw;
 mod warm;
 
@@ -51,6 +52,7 @@ pub(crate) static ALL: &[Scenario] = &[
     native_start::SCENARIO,
     deploy::SCENARIO,
     queue::SCENARIO,
+    queue_depth::SCENARIO,
     overload::SCENARIO,
     many_functions::SCENARIO,
     idle_memory::SCENARIO,
