@@ -137,6 +137,9 @@ pub struct NewSubscription {
     /// Which messages, and how.
     #[serde(default)]
     pub settings: DeliverySettings,
+    /// Takes the place of the one of that name, if there is one; what is queued for that stays so.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub replace: bool,
 }
 
 impl NewSubscription {

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use davit_api::{ColdPhases, ErrorCode};
+use davit_api::{ColdPhases, ErrorCode, Published};
 
 /// A number that is only read for display.
 #[derive(Debug, Default)]
@@ -146,6 +146,28 @@ impl Jobs {
     }
 }
 
+/// What this gateway took in for topics.
+#[derive(Debug, Default)]
+pub struct Topics {
+    /// Messages kept.
+    pub messages: Number,
+    /// Messages that had been published before.
+    pub duplicates: Number,
+    /// Deliveries handed to the queue for them.
+    pub deliveries: Number,
+}
+
+impl Topics {
+    /// Notes what was published.
+    pub fn note(&self, published: &[Published]) {
+        let duplicates = published.iter().filter(|one| one.duplicate).count() as u64;
+        self.duplicates.add(duplicates);
+        self.messages.add(published.len() as u64 - duplicates);
+        let fresh = published.iter().filter(|one| !one.duplicate);
+        self.deliveries.add(fresh.map(|one| u64::from(one.deliveries)).sum());
+    }
+}
+
 /// Everything the data plane counts.
 #[derive(Debug, Default)]
 pub struct Metrics {
@@ -171,6 +193,8 @@ pub struct Metrics {
     pub freezes: Number,
     /// The queue's jobs.
     pub jobs: Jobs,
+    /// Messages of topics.
+    pub topics: Topics,
     /// Idle instances let go because a waiting call needed their memory.
     pub given_up: Number,
     /// Bytes of event bodies held now.
@@ -245,6 +269,20 @@ impl Metrics {
             self.given_up.get(),
         );
         line("davit_freezes_total", "counter", "Instances frozen.", self.freezes.get());
+        let topics = &self.topics;
+        line("davit_topic_messages_total", "counter", "Messages published and kept.", topics.messages.get());
+        line(
+            "davit_topic_duplicates_total",
+            "counter",
+            "Messages that had been published before.",
+            topics.duplicates.get(),
+        );
+        line(
+            "davit_topic_deliveries_total",
+            "counter",
+            "Deliveries of messages handed to the queue.",
+            topics.deliveries.get(),
+        );
         line("davit_parked_bytes", "gauge", "Bytes of event bodies held now.", self.parked_bytes.get());
         line("davit_upgrades_open", "gauge", "Upgraded connections open now.", self.upgrades_open.get());
         let _ = writeln!(

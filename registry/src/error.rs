@@ -94,7 +94,10 @@ fn meaning(constraint: &str) -> Option<(ErrorCode, &'static str)> {
         }
         "schedules_name_taken" => (Conflict, "a schedule of that name exists"),
         "topics_name_taken" => (Conflict, "a topic of that name exists"),
-        "subscriptions_name_taken" => (Conflict, "the topic has a subscription of that name"),
+        "subscriptions_name_taken" => (
+            Conflict,
+            "the topic has a subscription of that name; one added by hand can be replaced, one of a manifest is changed there",
+        ),
         "subscriptions_topic" => (NotFound, "there is no such topic"),
         "messages_event_size" => (ErrorCode::TooLarge, "an event is at most 256 KiB in its JSON form"),
         "sources_name_taken" => (Conflict, "a source of that name exists"),

@@ -50,6 +50,10 @@ enum Verb {
     /// Publish a message; when the answer is there, it will be delivered
     Publish(Publish),
     /// Let a function or an address get the messages
+    #[command(after_help = "\
+Examples:
+  davit topic subscribe orders --function billing --filter '{\"type\": [\"order.created\"]}'
+  davit topic subscribe orders --name partner --webhook https://example.com/hook --secret partner-key")]
     Subscribe(Box<Subscribe>),
     /// Remove a subscription; what was accepted for delivery is delivered
     Unsubscribe {
@@ -112,6 +116,9 @@ struct Subscribe {
     /// Call this function with the record of a delivery that failed for good
     #[arg(long, value_name = "FUNCTION")]
     on_failure: Option<FunctionName>,
+    /// Change the subscription of that name, if there is one; what it has queued stays
+    #[arg(long)]
+    replace: bool,
 }
 
 #[derive(Args)]
@@ -232,7 +239,7 @@ impl Subscribe {
             ordering: self.ordering,
             priority: self.priority,
         };
-        let new = NewSubscription { name, to, settings };
+        let new = NewSubscription { name, to, settings, replace: self.replace };
         new.check().map_err(|e| Failure::Usage(e.to_string()))?;
         Ok(new)
     }

@@ -9,6 +9,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::Dispatch;
 use super::classify::{Attempt, Verdict, classify, too_old};
+use super::room::Room;
 use super::settle::Settler;
 use crate::invoke::{Answer, Call, CallError, Payload, Target};
 use crate::metrics::Number;
@@ -28,7 +29,13 @@ impl From<CallError> for Failed {
 }
 
 /// Runs one attempt and records what became of it. `cancel`: somebody wishes it to end.
-pub(super) async fn run(dispatch: &Dispatch, settler: &Settler, job: Job, cancel: &CancellationToken) {
+pub(super) async fn run(
+    dispatch: &Dispatch,
+    settler: &Settler,
+    room: &Room,
+    job: Job,
+    cancel: &CancellationToken,
+) {
     let started = Instant::now();
     let jobs = &dispatch.metrics.jobs;
     if job.attempt == 1 {
@@ -49,6 +56,7 @@ pub(super) async fn run(dispatch: &Dispatch, settler: &Settler, job: Job, cancel
         };
         ended.map_or(Settlement::Cancelled, |outcome| decide(&job, started, outcome))
     };
+    let no_place = matches!(settlement, Settlement::RetryAt { counts: false, .. });
     let (id, attempt, has_consequences) = (job.id, job.attempt, job.has_consequences);
     let ok = matches!(settlement, Settlement::Succeeded { .. });
     let counted = match &settlement {
@@ -64,6 +72,10 @@ pub(super) async fn run(dispatch: &Dispatch, settler: &Settler, job: Job, cancel
         jobs.late.add(1);
         // The lease lapsed and somebody else took over; what they record is what counts.
         tracing::warn!(invocation = %id, attempt, "settled too late; another attempt took over");
+    }
+    // Only now: what was put back must be in the queue before it can be called in.
+    if let ClaimedTarget::Function { id, .. } = job.target {
+        if no_place { room.put_back(id) } else { room.left(id) }
     }
 }
 

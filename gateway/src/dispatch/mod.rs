@@ -7,6 +7,7 @@ mod accept;
 pub mod classify;
 mod held;
 mod job;
+mod room;
 mod settle;
 #[cfg(test)]
 pub(crate) mod stories;
@@ -30,6 +31,7 @@ pub use accept::Acceptor;
 pub(crate) use job::Failed;
 
 use held::Held;
+use room::Room;
 use settle::Settler;
 
 /// Jobs at a time in one gateway. Each holds at most 1 MiB of payload and one waiting place of its function.
@@ -81,6 +83,9 @@ pub async fn run(dispatch: Dispatch, changes: Changes, stop: CancellationToken) 
     let held = Held::default();
     let care = held.clone().look_after(dispatch.registry.clone(), dispatch.gateway, changes.clone());
     let care = AbortOnDropHandle::new(tokio::spawn(care));
+    let room = Room::default();
+    let calling = room.clone().look_after(dispatch.registry.clone(), dispatch.wake.clone());
+    let _calling = AbortOnDropHandle::new(tokio::spawn(calling));
     let mut worker = Worker {
         settler: Settler::spawn(dispatch.registry.clone(), SLOTS),
         slots: Arc::new(Semaphore::new(SLOTS)),
@@ -89,6 +94,7 @@ pub async fn run(dispatch: Dispatch, changes: Changes, stop: CancellationToken) 
         reclaimed: None,
         dispatch,
         held,
+        room,
     };
     let wake = worker.dispatch.wake.clone();
     let mut queue = changes.subscribe(Topic::Queue);
@@ -123,6 +129,7 @@ struct Worker {
     settler: Settler,
     slots: Arc<Semaphore>,
     held: Held,
+    room: Room,
     jobs: TaskTracker,
     from: ClaimFrom,
     /// When lapsed leases were last looked for.
@@ -158,10 +165,10 @@ impl Worker {
             // There is one: only this loop takes slots. Should that change, the job waits for one under its lease.
             let slot = self.slots.clone().try_acquire_owned().ok();
             let hold = self.held.hold(claim.id, claim.attempt);
-            let (dispatch, settler) = (self.dispatch.clone(), self.settler.clone());
+            let (dispatch, settler, room) = (self.dispatch.clone(), self.settler.clone(), self.room.clone());
             self.jobs.spawn(async move {
                 let _slot = slot;
-                job::run(&dispatch, &settler, claim, &hold.cancel).await;
+                job::run(&dispatch, &settler, &room, claim, &hold.cancel).await;
             });
         }
         count

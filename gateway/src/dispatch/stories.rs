@@ -11,7 +11,7 @@ use davit_api::{
     RetryPolicy, VersionSpec, Webhook,
 };
 use davit_registry::testing::TestDatabase;
-use davit_registry::{Changes, MasterKey, NewInvocation, Registry, Settlement};
+use davit_registry::{Changes, ClaimFrom, MasterKey, NewInvocation, Registry, Settlement};
 use futures_util::future::BoxFuture;
 use parking_lot::Mutex;
 use sha2::Digest as _;
@@ -262,6 +262,27 @@ async fn without_the_registry_nothing_is_accepted_and_it_says_so() {
     new.payload.truncate(1);
     let refused = acceptor.accept(new).await.unwrap_err();
     assert_eq!((refused.code, refused.code.status()), (ErrorCode::Unavailable, 503));
+}
+
+#[tokio::test]
+async fn calls_that_found_no_place_are_called_in_when_one_is_left() {
+    let world = World::new().await;
+    // One that another gateway put back, and whose next look is an hour away.
+    let (other, patient) = (GatewayId::new(), world.accept(world.policy, &Arc::default()).await);
+    world.registry().register_gateway(other, "http://other").await.unwrap();
+    let job = world.registry().claim(other, 1, &mut ClaimFrom::default()).await.unwrap().remove(0);
+    let error = ApiError::new(ErrorCode::TooManyRequests, "full").body();
+    let again = Settlement::RetryAt { delay: Duration::from_secs(3_600), error, counts: false };
+    assert!(world.registry().settle(job.id, job.attempt, again).await.unwrap());
+    // One that this gateway has to put back, and one that leaves its place.
+    let gateway = world.gateway(script(&[Some(Err(ErrorCode::TooManyRequests))])).await;
+    let refused = world.accept(world.policy, &gateway.wake).await;
+    eventually(async || world.view(refused).await.error).await;
+    let leaves = world.accept(world.policy, &gateway.wake).await;
+    for (id, attempt) in [(leaves, 1), (refused, 2), (patient, 2)] {
+        let view = world.ended(id).await;
+        assert_eq!((view.state, view.attempt), (InvocationState::Succeeded, attempt));
+    }
 }
 
 #[tokio::test]

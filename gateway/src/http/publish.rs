@@ -8,7 +8,8 @@
 use std::time::Duration;
 
 use chrono::Utc;
-use davit_api::{ApiError, BatchPublished, NamespaceName, Role, TopicName, limits};
+use davit_api::{ApiError, BatchPublished, NamespaceName, Published, Role, TopicName, limits};
+use davit_registry::NewMessage;
 use http::Response;
 
 use super::address::read;
@@ -36,16 +37,27 @@ impl Public {
             cloud_events::read(Place { namespace, topic }, &parts.headers, query, &body, Utc::now())?;
         match incoming {
             Incoming::One(message) => {
-                let published = self.acceptor.publish(namespace, topic, vec![message]).await?;
+                let published = self.publish_all(namespace, topic, vec![message]).await?;
                 published
                     .first()
                     .map(accepted)
                     .ok_or_else(|| ApiError::new(davit_api::ErrorCode::Internal, "nothing was published"))
             }
             Incoming::Batch(messages) => {
-                let messages = self.acceptor.publish(namespace, topic, messages).await?;
+                let messages = self.publish_all(namespace, topic, messages).await?;
                 Ok(accepted(&BatchPublished { messages }))
             }
         }
+    }
+
+    async fn publish_all(
+        &self,
+        namespace: &NamespaceName,
+        topic: &TopicName,
+        messages: Vec<NewMessage>,
+    ) -> Result<Vec<Published>, ApiError> {
+        let published = self.acceptor.publish(namespace, topic, messages).await?;
+        self.metrics.topics.note(&published);
+        Ok(published)
     }
 }

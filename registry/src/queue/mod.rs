@@ -13,6 +13,7 @@ mod end;
 mod lapse;
 mod read;
 mod retention;
+mod room;
 mod sent_on;
 mod settle;
 mod turn;

@@ -47,7 +47,8 @@ pub(super) async fn list(conn: &mut PgConnection, topic: TopicId) -> Result<Vec<
 }
 
 impl Audited {
-    /// Adds a subscription by hand; it stays over deployments.
+    /// Adds a subscription by hand, or, if that is asked for, changes the one of its name, unless a manifest has it. It
+    /// stays over deployments.
     pub async fn subscribe(
         &self,
         namespace: &NamespaceName,
@@ -62,19 +63,21 @@ impl Audited {
                     Subscriber::Function(name) => (Some(function_of(conn, &namespace, name).await?.1), None),
                     Subscriber::Webhook(hook) => (None, Some(to_json(hook)?)),
                 };
-                room(conn, topic_id, &topic).await?;
-                sqlx::query(
-                    "insert into subscriptions (id, topic_id, name, function_id, webhook, settings, from_manifest)
-                     values ($1, $2, $3, $4, $5, $6, false)",
-                )
-                .bind(SubscriptionId::new().0)
-                .bind(topic_id.0)
-                .bind(new.name.as_str())
-                .bind(function.map(|id| id.0))
-                .bind(webhook)
-                .bind(to_json(&new.settings)?)
-                .execute(&mut *conn)
-                .await?;
+                if !(new.replace && change(conn, topic_id, &new, function, webhook.as_ref()).await?) {
+                    room(conn, topic_id, &topic).await?;
+                    sqlx::query(
+                        "insert into subscriptions (id, topic_id, name, function_id, webhook, settings, from_manifest)
+                         values ($1, $2, $3, $4, $5, $6, false)",
+                    )
+                    .bind(SubscriptionId::new().0)
+                    .bind(topic_id.0)
+                    .bind(new.name.as_str())
+                    .bind(function.map(|id| id.0))
+                    .bind(webhook)
+                    .bind(to_json(&new.settings)?)
+                    .execute(&mut *conn)
+                    .await?;
+                }
                 let row = sqlx::query(sqlx::AssertSqlSafe(format!("{VIEW} where s.topic_id = $1 and s.name = $3")))
                     .bind(topic_id.0)
                     .bind(i64::from(COUNTED))
@@ -111,6 +114,28 @@ impl Audited {
         })
         .await
     }
+}
+
+/// Changes the subscription of that name that was added by hand; false when there is none. The topic is locked.
+async fn change(
+    conn: &mut PgConnection,
+    topic: TopicId,
+    new: &NewSubscription,
+    function: Option<FunctionId>,
+    webhook: Option<&serde_json::Value>,
+) -> Result<bool> {
+    let changed = sqlx::query(
+        "update subscriptions set function_id = $3, webhook = $4, settings = $5
+         where topic_id = $1 and name = $2 and not from_manifest",
+    )
+    .bind(topic.0)
+    .bind(new.name.as_str())
+    .bind(function.map(|id| id.0))
+    .bind(webhook)
+    .bind(to_json(&new.settings)?)
+    .execute(conn)
+    .await?;
+    Ok(changed.rows_affected() == 1)
 }
 
 /// Refuses one too many. The topic is locked.

@@ -87,8 +87,11 @@ async fn a_message_goes_to_every_subscription_that_wants_it() {
     subscribe(registry, subscription("never", "never", json!({"filter": {"type": ["refund"]}}))).await;
     let hook = Webhook { url: "https://example.com/hook".into(), secret: None, mode: Default::default() };
     let to = Subscriber::Webhook(hook.clone());
-    subscribe(registry, NewSubscription { name: "hook".parse().unwrap(), to, settings: Default::default() })
-        .await;
+    subscribe(
+        registry,
+        NewSubscription { name: "hook".parse().unwrap(), to, settings: Default::default(), replace: false },
+    )
+    .await;
 
     let small = publish(registry, event("1", json!({"data": {"sum": 5}}))).await;
     let big = publish(registry, event("2", json!({"data": {"sum": 100}}))).await;
@@ -155,6 +158,33 @@ async fn published_twice_is_delivered_once() {
     assert!(!news.duplicate && news.message_id != first.message_id);
     assert_eq!(registry.keep_messages(7).await.unwrap().deleted, 3, "keys of a day ago");
     assert_eq!(registry.topic_detail(&ns(), &topic()).await.unwrap().messages, 5);
+}
+
+#[tokio::test]
+async fn a_subscription_can_be_changed_in_place_and_keeps_what_it_has_queued() {
+    let db = fresh().await;
+    let registry = db.registry();
+    deployed(registry, "f", &spec(), b"a").await;
+    make(registry, "orders").await;
+    subscribe(registry, subscription("s", "f", json!({}))).await;
+    publish(registry, event("before", json!({"type": "odd"}))).await;
+    let mut changed = subscription("s", "f", json!({"filter": {"type": ["even"]}}));
+    let davit = registry.as_davit("test");
+    let refused = davit.subscribe(&ns(), &topic(), &changed).await.unwrap_err();
+    assert_eq!(refused.into_api().code, ErrorCode::Conflict);
+    changed.replace = true;
+    assert_eq!(davit.subscribe(&ns(), &topic(), &changed).await.unwrap().queued, 1);
+    for kind in ["odd", "even"] {
+        publish(registry, event(kind, json!({ "type": kind }))).await;
+    }
+    let jobs = claim(registry, GatewayId::new(), 10).await;
+    assert_eq!(seen(&jobs), ["f before", "f even"]);
+
+    let own: FunctionSubscription = serde_json::from_value(json!({"topic": "orders"})).unwrap();
+    deployed(registry, "listed", &VersionSpec { subscriptions: vec![own], ..spec() }, b"b").await;
+    let by_hand = NewSubscription { replace: true, ..subscription("listed", "f", json!({})) };
+    let refused = davit.subscribe(&ns(), &topic(), &by_hand).await.unwrap_err().to_string();
+    assert!(refused.contains("manifest"), "{refused}");
 }
 
 #[tokio::test]
