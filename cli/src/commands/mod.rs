@@ -6,6 +6,7 @@ mod delete;
 mod deploy;
 mod describe;
 mod doctor;
+mod event;
 mod init;
 mod invocation;
 mod invoke;
@@ -34,6 +35,7 @@ pub(crate) enum Command {
     Init(init::Init),
     Deploy(deploy::Deploy),
     Invoke(invoke::Invoke),
+    Event(event::Event),
     Invocation(invocation::Invocation),
     DeadLetter(dead_letter::DeadLetter),
     Queue(queue::Queue),
@@ -66,6 +68,7 @@ pub(crate) enum Command {
 pub(crate) fn run(command: Command, globals: Globals) -> Result<()> {
     match command {
         Command::Init(c) => c.run(),
+        Command::Event(c) => c.run(),
         Command::Completion(c) => c.run(),
         Command::Schema(c) => c.run(),
         #[cfg(feature = "server")]
