@@ -28,8 +28,10 @@ const REQUESTS: usize = 1_000;
 const CONTROL: &str = "import os, sys
 sys.path[:0] = ['/opt/davit/runtime', '/s']
 import bootstrap, app
-bootstrap.serve(os.environ['AWS_LAMBDA_RUNTIME_API'], app.handler, {
-    'function_name': 'handler', 'version': '1', 'memory_mb': 256, 'log_group': 'group', 'log_stream': 'stream', 'arn': 'arn'})
+client = bootstrap.RuntimeClient(os.environ['AWS_LAMBDA_RUNTIME_API'])
+function = {'function_name': 'handler', 'version': '1', 'memory_mb': 256, 'log_group': 'group', 'log_stream': 'stream', 'arn': 'arn'}
+while True:
+    bootstrap.invoke_once(client, app.handler, function)
 ";
 const EVENT: &str = r#"{"version":"2.0","routeKey":"$default","rawPath":"/","rawQueryString":"","headers":{"host":"localhost","x-forwarded-for":"127.0.0.1","x-forwarded-port":"80","x-forwarded-proto":"http"},"requestContext":{"accountId":"default","apiId":"handler","domainName":"localhost","domainPrefix":"localhost","http":{"method":"GET","path":"/","protocol":"HTTP/1.1","sourceIp":"127.0.0.1","userAgent":""},"requestId":"8476a536-e9f4-11e8-9739-2dfe598c3fcd","routeKey":"$default","stage":"$default","time":"24/Nov/2026:00:00:00 +0000","timeEpoch":1795478400000},"isBase64Encoded":false}"#;
 
