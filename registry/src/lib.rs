@@ -43,7 +43,7 @@ use davit_api::InstallationId;
 use futures_util::future::BoxFuture;
 use sqlx::postgres::{PgConnectOptions, PgConnection, PgPool, PgPoolOptions};
 
-pub use artifacts::{ArtifactReader, GcReport};
+pub use artifacts::{ArtifactReader, ContentStore, GcReport};
 pub use audit::{Act, Audited};
 pub use builds::BuildJob;
 pub use changes::{Changes, Topic};
@@ -97,6 +97,8 @@ impl ConnectSettings {
 pub struct Registry {
     pool: PgPool,
     poker: Arc<poke::Poker>,
+    /// Where new content of artifacts goes; none: Postgres.
+    store: Option<ContentStore>,
 }
 
 impl Registry {
@@ -120,7 +122,12 @@ impl Registry {
             .connect_with(options)
             .await?;
         let poker = Arc::new(poke::Poker::start(pool.clone()));
-        Ok(Self { pool, poker })
+        Ok(Self { pool, poker, store: None })
+    }
+
+    /// The same registry, with the content of artifacts in an object store.
+    pub fn with_content_in(self, store: ContentStore) -> Self {
+        Self { store: Some(store), ..self }
     }
 
     /// Brings the schema up to date. Several processes may do so at once: one works, the others wait.

@@ -20,7 +20,7 @@ use davit_gateway::config::HttpLimits;
 use davit_gateway::http::TlsFiles;
 use davit_gateway::outbound::Allowed;
 use davit_gateway::{Config as GatewayConfig, Deps, Gateway};
-use davit_registry::{Changes, ConnectSettings, MasterKey, Registry};
+use davit_registry::{Changes, ConnectSettings, ContentStore, MasterKey, Registry};
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -41,6 +41,7 @@ pub(super) struct PartSettings {
     pool_base: Option<u32>,
     memory_mb: Option<u64>,
     connections: u32,
+    artifacts: Option<ContentStore>,
     audit_days: u32,
     invocation_days: NonZeroU32,
     message_days: NonZeroU32,
@@ -63,6 +64,7 @@ impl PartSettings {
             pool_base: settings.optional("DAVIT_POOL_BASE"),
             memory_mb: settings.optional("DAVIT_MEMORY_MB"),
             connections: settings.or("DAVIT_DB_CONNECTIONS", 20),
+            artifacts: settings.optional("DAVIT_ARTIFACTS_URL"),
             audit_days: settings.or("DAVIT_AUDIT_DAYS", AUDIT_DAYS),
             invocation_days: settings.or("DAVIT_INVOCATION_DAYS", INVOCATION_DAYS),
             message_days: settings.or("DAVIT_MESSAGE_DAYS", MESSAGE_DAYS),
@@ -165,6 +167,13 @@ pub(super) async fn store(url: &str, state_dir: &Path, settings: &PartSettings) 
         backoff.wait().await;
     };
     let failed = |e| Failure::while_doing("registry", e);
+    let registry = match settings.artifacts.clone() {
+        None => registry,
+        Some(content) => {
+            content.probe().await.map_err(|e| Failure::while_doing("DAVIT_ARTIFACTS_URL", e))?;
+            registry.with_content_in(content)
+        }
+    };
     registry.migrate().await.map_err(failed)?;
     let default = "default".parse().map_err(|e| Failure::Failed(format!("{e}")))?;
     if !registry.list_namespaces().await.map_err(failed)?.contains(&default) {

@@ -5,6 +5,7 @@
 mod asynchronous;
 mod deploys;
 mod keeps;
+mod object_store;
 mod queues;
 mod schedules;
 mod support;
