@@ -26,6 +26,7 @@ fn what_users_type_is_understood() {
         "invoke hello -",
         "event http --method POST --path /x?y=1 --body {}",
         "event sqs --body a --body b",
+        "images save some.tar node20 provided --force",
         "invoke hello --file x.json",
         "deploy examples/user-auth -n shop --no-wait",
         "schedule add tick nightly '30 2 * * *' --timezone Europe/Berlin",

@@ -7,6 +7,8 @@ mod deploy;
 mod describe;
 mod doctor;
 mod event;
+#[cfg(feature = "server")]
+mod images;
 mod init;
 mod invocation;
 mod invoke;
@@ -58,6 +60,8 @@ pub(crate) enum Command {
     Controller(roles::controller::Controller),
     #[cfg(feature = "server")]
     Gateway(roles::gateway::Gateway),
+    #[cfg(feature = "server")]
+    Images(images::Images),
     Doctor(doctor::Doctor),
     Completion(completion::Completion),
     #[command(hide = true)]
@@ -104,6 +108,8 @@ async fn run_client(command: Command, globals: &Globals) -> Result<()> {
         Command::Token(c) => c.run(globals).await,
         Command::Delete(c) => c.run(globals).await,
         Command::Doctor(c) => c.run(globals).await,
+        #[cfg(feature = "server")]
+        Command::Images(c) => c.run(globals).await,
         // The others have no use for a client's runtime and never come here.
         _ => Ok(()),
     }

@@ -147,7 +147,9 @@ pub enum BackendError {
     #[error("container engine does not answer: {0}")]
     Unavailable(String),
     /// The image is not on this host.
-    #[error("image {0} is not on this host; `davit images` builds the runtime images")]
+    #[error(
+        "image {0} is not on this host; build it in davit's source folder (make images), or load it: davit images load FILE"
+    )]
     NoImage(String),
     /// The engine refused.
     #[error("container engine refused: {0}")]

@@ -3,6 +3,7 @@
 
 mod build;
 mod dirs;
+pub mod images;
 mod network;
 mod sharing;
 mod tarball;
