@@ -4,13 +4,13 @@ use std::time::Duration;
 
 use chrono::{DateTime, SecondsFormat, Utc};
 use davit_api::{
-    BatchAccepted, BuildEvent, DeadLetters, Digest, EnqueueAccepted, FireView, FunctionDetail, FunctionName,
+    AliasName, AliasSettings, AliasView, BatchAccepted, BuildEvent, CanaryView, DeadLetters, Digest, EnqueueAccepted, FireView, FunctionDetail, FunctionName,
     FunctionSummary, Info, InvocationBatch, InvocationId, InvocationSource, InvocationState, InvocationView,
     InvocationWishes, LiveView, LogLine, NamePart, NamespaceName, NewSchedule, NewSource, NewSubscription,
-    NewToken, NewTopic, NewVersion, Page, Preview, PreviewRequest, Published, Purged, QueueView, Replay,
-    Replayed, Rollback, RuntimeName, ScheduleName, ScheduleView, SecretName, SecretValue, SecretView,
+    NewToken, NewTopic, NewVersion, Page, Preview, PreviewRequest, Promote, Published, Purged, QualifiedFunction, QueueView, Replay,
+    Replayed, RetentionPolicy, RetentionView, Rollback, RuntimeName, ScheduleName, ScheduleView, SecretName, SecretValue, SecretView,
     SourceName, SourceView, SubscriptionName, SubscriptionView, TokenCreated, TokenId, TokenView,
-    TopicDetail, TopicName, TopicView, VersionView,
+    TopicDetail, TopicName, TopicView, VersionAccepted, VersionDiff, VersionView,
 };
 use reqwest::Method;
 use reqwest::header::HeaderMap;
@@ -150,7 +150,7 @@ impl Api {
         &self,
         function: &FunctionName,
         new: &NewVersion,
-    ) -> Result<VersionView> {
+    ) -> Result<VersionAccepted> {
         self.management.post(&self.of_function(function, "/versions"), new).await
     }
 
@@ -207,6 +207,78 @@ impl Api {
         version: Option<u32>,
     ) -> Result<VersionView> {
         self.management.post(&self.of_function(function, "/rollback"), &Rollback { to: version }).await
+    }
+
+    pub(crate) async fn promote(&self, function: &FunctionName, body: &Promote) -> Result<VersionView> {
+        self.management.post(&self.of_function(function, "/promote"), body).await
+    }
+
+    pub(crate) async fn aliases(&self, function: &FunctionName) -> Result<Vec<AliasView>> {
+        self.management.get(&self.of_function(function, "/aliases")).await
+    }
+
+    pub(crate) async fn alias(&self, function: &FunctionName, alias: &AliasName) -> Result<AliasView> {
+        self.management.get(&self.of_function(function, &format!("/aliases/{alias}"))).await
+    }
+
+    pub(crate) async fn set_alias(
+        &self,
+        function: &FunctionName,
+        alias: &AliasName,
+        settings: &AliasSettings,
+    ) -> Result<AliasView> {
+        let path = self.of_function(function, &format!("/aliases/{alias}"));
+        self.management.json(self.management.request(Method::PUT, &path).json(settings)).await
+    }
+
+    pub(crate) async fn remove_alias(&self, function: &FunctionName, alias: &AliasName) -> Result<()> {
+        self.management.delete(&self.of_function(function, &format!("/aliases/{alias}"))).await
+    }
+
+    /// A function's canaries, newest first.
+    pub(crate) async fn canaries(&self, function: &FunctionName) -> Result<Vec<CanaryView>> {
+        self.management.get(&self.of_function(function, "/canaries")).await
+    }
+
+    /// `verb` is `abort` or `promote`.
+    pub(crate) async fn end_canary(&self, function: &FunctionName, verb: &str) -> Result<CanaryView> {
+        self.management.post(&self.of_function(function, &format!("/canaries/{verb}")), &json!({})).await
+    }
+
+    pub(crate) async fn diff(
+        &self,
+        function: &FunctionName,
+        from: u32,
+        to: u32,
+        lines: bool,
+    ) -> Result<VersionDiff> {
+        let rest = format!("/diff?from={from}&to={to}&lines={lines}");
+        self.management.get(&self.of_function(function, &rest)).await
+    }
+
+    pub(crate) async fn delete_version(&self, function: &FunctionName, number: u32) -> Result<()> {
+        self.management.delete(&self.of_function(function, &format!("/versions/{number}"))).await
+    }
+
+    fn kept(&self, function: Option<&FunctionName>) -> String {
+        match function {
+            Some(function) => self.of_function(function, "/retention"),
+            None => self.in_namespace("retention"),
+        }
+    }
+
+    /// How many versions are kept, of a function or in the namespace.
+    pub(crate) async fn retention(&self, function: Option<&FunctionName>) -> Result<RetentionView> {
+        self.management.get(&self.kept(function)).await
+    }
+
+    pub(crate) async fn set_retention(
+        &self,
+        function: Option<&FunctionName>,
+        policy: &RetentionPolicy,
+    ) -> Result<RetentionView> {
+        let request = self.management.request(Method::PUT, &self.kept(function)).json(policy);
+        self.management.json(request).await
     }
 
     /// The namespace's functions by name: all that are looked for, or at most so many, and whether there are more.
@@ -416,13 +488,14 @@ impl Api {
     /// about the call, whether it failed or not.
     pub(crate) async fn invoke(
         &self,
-        function: &FunctionName,
+        which: &QualifiedFunction,
         payload: Vec<u8>,
     ) -> Result<(HeaderMap, Vec<u8>), (HeaderMap, Failure)> {
         let bare = |failure| (HeaderMap::new(), failure);
         let gateway = self.gateway().map_err(bare)?;
-        let path = self.of_function(function, "/invocations");
+        let path = self.of_function(&which.function, "/invocations");
         let request = gateway.request(Method::POST, &path).timeout(Duration::from_secs(930));
+        let request = asking(request, which);
         gateway.exchange(request.header("content-type", "application/json").body(payload)).await
     }
 
@@ -434,13 +507,14 @@ impl Api {
     /// Hands a call to the durable queue.
     pub(crate) async fn enqueue(
         &self,
-        function: &FunctionName,
+        which: &QualifiedFunction,
         payload: Vec<u8>,
         wishes: &InvocationWishes,
     ) -> Result<EnqueueAccepted> {
         let gateway = self.gateway()?;
         let mut request =
-            gateway.request(Method::POST, &self.of_function(function, "/invocations?async=true"));
+            gateway.request(Method::POST, &self.of_function(&which.function, "/invocations?async=true"));
+        request = asking(request, which);
         let wished = [
             ("x-davit-delay", wishes.delay_seconds.map(|s| s.to_string())),
             ("x-davit-not-before", wishes.not_before.map(|at| at.to_rfc3339())),
@@ -459,11 +533,12 @@ impl Api {
     /// Hands many calls to the durable queue: all are accepted, or none.
     pub(crate) async fn enqueue_batch(
         &self,
-        function: &FunctionName,
+        which: &QualifiedFunction,
         batch: &InvocationBatch,
     ) -> Result<BatchAccepted> {
         let gateway = self.gateway()?;
-        let request = gateway.request(Method::POST, &self.of_function(function, "/invocations/batch"));
+        let path = self.of_function(&which.function, "/invocations/batch");
+        let request = asking(gateway.request(Method::POST, &path), which);
         gateway.json(request.json(batch)).await
     }
 
@@ -508,5 +583,13 @@ impl Api {
     /// Removes dead letters, a thousand at a time.
     pub(crate) async fn purge_dead_letters(&self, which: &DeadLetters) -> Result<Purged> {
         self.management.post(&self.in_namespace("dead-letters/purge"), which).await
+    }
+}
+
+/// A call that asks for a version or alias, if one is named.
+fn asking(request: reqwest::RequestBuilder, which: &QualifiedFunction) -> reqwest::RequestBuilder {
+    match &which.qualifier {
+        Some(qualifier) => request.header("x-davit-version", qualifier.to_string()),
+        None => request,
     }
 }

@@ -9,6 +9,7 @@ mod aliases;
 mod artifacts;
 mod audit;
 mod builds;
+mod canaries;
 mod changes;
 mod days;
 mod demand;
@@ -25,6 +26,7 @@ mod namespaces;
 mod poke;
 mod queue;
 mod routing;
+mod retention;
 mod rows;
 mod schedules;
 mod secrets;
@@ -46,6 +48,7 @@ use sqlx::postgres::{PgConnectOptions, PgConnection, PgPool, PgPoolOptions};
 pub use artifacts::{ArtifactReader, GcReport};
 pub use audit::{Act, Audited};
 pub use builds::BuildJob;
+pub use canaries::{CanaryCounts, CanaryDelta, RunningCanary};
 pub use changes::{Changes, Topic};
 pub use days::Retention;
 pub use demand::DemandRow;
@@ -60,8 +63,9 @@ pub use queue::{
     ClaimFrom, ClaimedTarget, InvocationFilter, Job, JobTarget, NewInvocation, Settled, Settlement, Start,
 };
 pub use routing::{
-    AsRead, Keep, RoutedFunction, RoutingChanges, RoutingNews, RoutingPosition, RoutingSnapshot, TokenHash,
+    AsRead, Keep, RoutedAlias, RoutedFunction, RoutingChanges, RoutingNews, RoutingPosition, RoutingSnapshot, TokenHash,
 };
+pub use retention::DEFAULT_KEEP;
 pub use schedules::{ScheduleRow, SchedulesDue};
 pub use secrets::{MasterKey, SecretRow};
 pub use sources::SourceRow;

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use davit_api::{
     ApiError, Destination, Digest, ErrorCode, FunctionId, FunctionKind, FunctionName, GatewayId,
-    InvocationId, InvocationSource, InvocationState, InvocationView, NamespaceName, PhaseTimings,
+    InvocationId, InvocationSource, InvocationState, InvocationView, NamespaceName, NewVersion, PhaseTimings,
     RetryPolicy, VersionSpec, Webhook,
 };
 use davit_registry::testing::TestDatabase;
@@ -91,7 +91,9 @@ impl World {
         let id = GatewayId::new();
         self.registry().register_gateway(id, "http://test").await.unwrap();
         let (carrier, wake, stop) = (Arc::new(script), Arc::new(Notify::new()), CancellationToken::new());
+        let key = Arc::new(MasterKey::from_bytes([7; 32]));
         let dispatch = Dispatch {
+            pins: crate::routes::Pins::new(self.routes.clone(), self.registry().clone(), key),
             registry: self.registry().clone(),
             gateway: id,
             routes: self.routes.clone(),
@@ -114,7 +116,11 @@ async fn deploy(registry: &Registry, namespace: &NamespaceName, function: &Funct
     let digest = Digest::from_bytes(sha2::Sha256::digest(b"code").into());
     registry.put_artifact_bytes(digest, Bytes::from_static(b"code")).await.unwrap();
     let davit = registry.as_davit("test");
-    let version = davit.create_version(namespace, function, spec, digest, None, &[]).await.unwrap();
+    let version = davit
+        .create_version(namespace, function, &NewVersion::of(spec.clone(), digest))
+        .await
+        .unwrap()
+        .version;
     registry.claim_build(uuid::Uuid::new_v4()).await.unwrap().unwrap();
     registry.finish_build(version.id, digest, 4, "sha256:1").await.unwrap();
     registry.version_ready_and_live(version.id).await.unwrap();
