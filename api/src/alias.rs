@@ -196,9 +196,9 @@ impl FromStr for Qualifier {
             let number = digits.parse().ok().filter(|n| (1..=i32::MAX as u32).contains(n));
             return number.map(Self::Version).ok_or_else(|| format!("there is no version {digits}"));
         }
-        let alias = text.parse().map_err(|_| {
-            format!("{:?} is no version's number, such as 7, and no alias's name", cut(text))
-        })?;
+        let alias = text
+            .parse()
+            .map_err(|_| format!("{:?} is no version's number, such as 7, and no alias's name", cut(text)))?;
         Ok(Self::Alias(alias))
     }
 }
@@ -327,7 +327,9 @@ mod tests {
         let parse = |text: &str| text.parse::<Sticky>().map(|s| s.to_string());
         assert_eq!(parse("header:X-User-Id"), Ok("header:x-user-id".into()));
         assert_eq!(parse("cookie:Session"), Ok("cookie:Session".into()));
-        for bad in ["", "x", "header:", "header:a b", "cookie:a=b", "query:x", "header:x-davit-a", "header:Host"] {
+        for bad in
+            ["", "x", "header:", "header:a b", "cookie:a=b", "query:x", "header:x-davit-a", "header:Host"]
+        {
             assert!(parse(bad).is_err(), "{bad}");
         }
     }
@@ -349,7 +351,8 @@ mod tests {
     #[test]
     fn a_function_may_come_with_a_version_or_an_alias() {
         let parse = |text: &str| {
-            text.parse::<QualifiedFunction>().map(|q| (q.function.to_string(), q.qualifier.map(|q| q.to_string())))
+            text.parse::<QualifiedFunction>()
+                .map(|q| (q.function.to_string(), q.qualifier.map(|q| q.to_string())))
         };
         assert_eq!(parse("hello"), Ok(("hello".into(), None)));
         assert_eq!(parse("hello:7"), Ok(("hello".into(), Some("7".into()))));

@@ -4,12 +4,13 @@ use std::fmt;
 use std::str::FromStr;
 
 use chrono::{DateTime, Utc};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::{ApiError, CanaryId, limits};
 
 /// How a canary goes on, and what ends it.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct CanarySpec {
     /// Calls of a hundred that the new version gets in each step, rising, 1 to 99. After the last it gets all.
@@ -80,8 +81,9 @@ impl CanarySpec {
 }
 
 /// A bound on a quantile of how long calls run.
-#[derive(Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(try_from = "String", into = "String")]
+#[schemars(with = "String")]
 pub struct LatencyLimit {
     /// Per cent of the calls, above 0 and below 100.
     pub percentile: f64,
@@ -212,7 +214,9 @@ mod tests {
         let parse = |text: &str| text.parse::<LatencyLimit>().map(|l| l.to_string());
         assert_eq!(parse("p95:1.2x"), Ok("p95:1.2x".into()));
         assert_eq!(parse("p99.9:2s"), Ok("p99.9:2000ms".into()));
-        for bad in ["", "95:1.2x", "p95", "p95:", "p0:2x", "p100:2x", "p95:0.5x", "p95:-1ms", "p95:NaNx", "p95:3"] {
+        for bad in
+            ["", "95:1.2x", "p95", "p95:", "p0:2x", "p100:2x", "p95:0.5x", "p95:-1ms", "p95:NaNx", "p95:3"]
+        {
             assert!(parse(bad).is_err(), "{bad}");
         }
     }

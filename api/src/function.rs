@@ -4,8 +4,8 @@ use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Access, AliasView, CanaryView, FunctionId, FunctionKind, FunctionName, FunctionUsage, NamespaceName, RouteSpec, RuntimeName,
-    ScheduleView, VersionView,
+    Access, AliasView, CanaryView, FunctionId, FunctionKind, FunctionName, FunctionUsage, NamespaceName,
+    RouteSpec, RuntimeName, ScheduleView, VersionView,
 };
 
 /// Instances of a function by state; all zero is a normal condition.

@@ -7,9 +7,9 @@ use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    AliasName, ApiError, CanarySpec, Digest, FunctionName, GatewayId, InstanceId, InstanceState, InvocationId, NamespaceName, PoolKey,
-    Qualifier, RequestId, ScheduleName, ScheduleSpec, SecretName, TokenId, VersionId, VersionSpec,
-    VersionView, VersionWeight, alias, limits,
+    AliasName, ApiError, CanarySpec, Digest, FunctionName, GatewayId, InstanceId, InstanceState,
+    InvocationId, NamespaceName, PoolKey, Qualifier, RequestId, ScheduleName, ScheduleSpec, SecretName,
+    TokenId, VersionId, VersionSpec, VersionView, VersionWeight, alias, limits,
 };
 
 /// Where a client finds the rest of this installation.

@@ -4,8 +4,8 @@
 mod named;
 
 use davit_api::{
-    FunctionId, FunctionName, LIVE, NamespaceName, Qualifier, Rollout, ScheduleName, ScheduleSpec,
-    VersionId, VersionSpec, VersionView,
+    FunctionId, FunctionName, LIVE, NamespaceName, Qualifier, Rollout, ScheduleName, ScheduleSpec, VersionId,
+    VersionSpec, VersionView,
 };
 use sqlx::Row;
 use sqlx::postgres::PgConnection;
@@ -84,25 +84,24 @@ pub(crate) async fn resolve(
     function: FunctionId,
     which: &Qualifier,
 ) -> Result<(VersionId, u32)> {
-    let rows = match which {
-        Qualifier::Version(number) => {
-            sqlx::query("select id, number, state from versions where function_id = $1 and number = $2")
-                .bind(function.0)
-                .bind(int(*number))
-                .fetch_all(&mut *conn)
-                .await?
-        }
-        Qualifier::Alias(name) => {
-            sqlx::query(
+    let rows =
+        match which {
+            Qualifier::Version(number) => {
+                sqlx::query("select id, number, state from versions where function_id = $1 and number = $2")
+                    .bind(function.0)
+                    .bind(int(*number))
+                    .fetch_all(&mut *conn)
+                    .await?
+            }
+            Qualifier::Alias(name) => sqlx::query(
                 "select v.id, v.number, v.state from alias_versions a join versions v on v.id = a.version_id
                  where a.function_id = $1 and a.alias = $2",
             )
             .bind(function.0)
             .bind(name.as_str())
             .fetch_all(&mut *conn)
-            .await?
-        }
-    };
+            .await?,
+        };
     let row = match (rows.as_slice(), which) {
         ([row], _) => row,
         ([], Qualifier::Version(number)) => return Err(RegistryError::not_found("version", number)),
@@ -176,7 +175,9 @@ async fn before(conn: &mut PgConnection, function: FunctionId) -> Result<Version
     .bind(function.0)
     .fetch_optional(&mut *conn)
     .await?;
-    found.map(VersionId).ok_or_else(|| RegistryError::conflict("there is no earlier ready version to go back to"))
+    found
+        .map(VersionId)
+        .ok_or_else(|| RegistryError::conflict("there is no earlier ready version to go back to"))
 }
 
 async fn become_ready(conn: &mut PgConnection, version: VersionId) -> Result<()> {

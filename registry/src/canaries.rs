@@ -5,8 +5,8 @@
 use std::time::Duration;
 
 use davit_api::{
-    ApiError, CanaryFigures, CanaryId, CanarySpec, CanaryState, CanaryView, ErrorCode, FunctionId, FunctionName,
-    NamespaceName, VersionId, latency,
+    ApiError, CanaryFigures, CanaryId, CanarySpec, CanaryState, CanaryView, ErrorCode, FunctionId,
+    FunctionName, NamespaceName, VersionId, latency,
 };
 use sqlx::Row;
 use sqlx::postgres::{PgConnection, PgRow};
@@ -187,14 +187,16 @@ pub(crate) async fn start(
     if base == version.0 {
         return Err(RegistryError::conflict("version: it is live already"));
     }
-    sqlx::query("insert into canaries (id, function_id, version_id, base_id, spec) values ($1, $2, $3, $4, $5)")
-        .bind(CanaryId::new().0)
-        .bind(function.0)
-        .bind(version.0)
-        .bind(base)
-        .bind(to_json(spec)?)
-        .execute(&mut *conn)
-        .await?;
+    sqlx::query(
+        "insert into canaries (id, function_id, version_id, base_id, spec) values ($1, $2, $3, $4, $5)",
+    )
+    .bind(CanaryId::new().0)
+    .bind(function.0)
+    .bind(version.0)
+    .bind(base)
+    .bind(to_json(spec)?)
+    .execute(&mut *conn)
+    .await?;
     // Of those that have ended, the last ones stay to be looked at.
     sqlx::query(
         "delete from canaries where id in (select id from canaries where function_id = $1 and state <> 'running'
@@ -268,20 +270,26 @@ async fn finish(conn: &mut PgConnection, row: &PgRow, state: CanaryState, reason
 /// The canary, locked together with its function, if it runs.
 async fn held(conn: &mut PgConnection, id: CanaryId) -> Result<Option<PgRow>> {
     // The function first, as everybody does who changes its aliases.
-    sqlx::query("select from functions where id = (select function_id from canaries where id = $1) for update")
-        .bind(id.0)
-        .execute(&mut *conn)
-        .await?;
-    Ok(sqlx::query(select("where c.id = $1 and c.state = 'running' and f.deleted_at is null for update of c"))
-        .bind(id.0)
-        .fetch_optional(&mut *conn)
-        .await?)
+    sqlx::query(
+        "select from functions where id = (select function_id from canaries where id = $1) for update",
+    )
+    .bind(id.0)
+    .execute(&mut *conn)
+    .await?;
+    Ok(sqlx::query(select(
+        "where c.id = $1 and c.state = 'running' and f.deleted_at is null for update of c",
+    ))
+    .bind(id.0)
+    .fetch_optional(&mut *conn)
+    .await?)
 }
 
 /// The versions of a row: the old one, and the one that is tried.
 async fn pair(conn: &mut PgConnection, id: CanaryId) -> Result<(VersionId, VersionId)> {
-    let (base, version) =
-        sqlx::query_as("select base_id, version_id from canaries where id = $1").bind(id.0).fetch_one(conn).await?;
+    let (base, version) = sqlx::query_as("select base_id, version_id from canaries where id = $1")
+        .bind(id.0)
+        .fetch_one(conn)
+        .await?;
     Ok((VersionId(base), VersionId(version)))
 }
 
@@ -357,11 +365,13 @@ impl Audited {
                 let told = percent.copied().unwrap_or(100);
                 match percent {
                     Some(_) => {
-                        sqlx::query("update canaries set step = $2, step_at = clock_timestamp() where id = $1")
-                            .bind(id.0)
-                            .bind(crate::rows::int(next))
-                            .execute(&mut *conn)
-                            .await?;
+                        sqlx::query(
+                            "update canaries set step = $2, step_at = clock_timestamp() where id = $1",
+                        )
+                        .bind(id.0)
+                        .bind(crate::rows::int(next))
+                        .execute(&mut *conn)
+                        .await?;
                         split(conn, function, base, version, &canary.spec, next).await?;
                     }
                     None => {
@@ -403,11 +413,12 @@ impl Audited {
         self.change_named(move |conn| {
             Box::pin(async move {
                 let function = locked(conn, &namespace, &name).await?;
-                let row = sqlx::query(select("where c.function_id = $1 and c.state = 'running' for update of c"))
-                    .bind(function.0)
-                    .fetch_optional(&mut *conn)
-                    .await?
-                    .ok_or_else(|| ApiError::new(ErrorCode::Conflict, "canary: none is running"))?;
+                let row =
+                    sqlx::query(select("where c.function_id = $1 and c.state = 'running' for update of c"))
+                        .bind(function.0)
+                        .fetch_optional(&mut *conn)
+                        .await?
+                        .ok_or_else(|| ApiError::new(ErrorCode::Conflict, "canary: none is running"))?;
                 let id = CanaryId(row.try_get("id")?);
                 let (base, version) = pair(conn, id).await?;
                 if promote {

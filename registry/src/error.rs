@@ -96,9 +96,7 @@ fn meaning(constraint: &str) -> Option<(ErrorCode, &'static str)> {
         }
         "canaries_one_at_a_time" => (Conflict, "canary: another one is running"),
         "canaries_final" => (Conflict, "canary: it has ended already"),
-        "functions_keep" | "namespaces_keep" => {
-            (InvalidRequest, "versions: 1 to 1000, days: 0 to 3650")
-        }
+        "functions_keep" | "namespaces_keep" => (InvalidRequest, "versions: 1 to 1000, days: 0 to 3650"),
         "routes_taken" => (Conflict, "another function has a route for the same host, method and path"),
         "routes_method" | "routes_host_shape" | "routes_path_shape" => {
             (InvalidRequest, "routes: not a valid route")

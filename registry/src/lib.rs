@@ -25,8 +25,8 @@ mod logs;
 mod namespaces;
 mod poke;
 mod queue;
-mod routing;
 mod retention;
+mod routing;
 mod rows;
 mod schedules;
 mod secrets;
@@ -62,10 +62,11 @@ pub use logs::{LogFilter, LogRow};
 pub use queue::{
     ClaimFrom, ClaimedTarget, InvocationFilter, Job, JobTarget, NewInvocation, Settled, Settlement, Start,
 };
-pub use routing::{
-    AsRead, Keep, RoutedAlias, RoutedFunction, RoutingChanges, RoutingNews, RoutingPosition, RoutingSnapshot, TokenHash,
-};
 pub use retention::DEFAULT_KEEP;
+pub use routing::{
+    AsRead, Keep, RoutedAlias, RoutedFunction, RoutingChanges, RoutingNews, RoutingPosition, RoutingSnapshot,
+    TokenHash,
+};
 pub use schedules::{ScheduleRow, SchedulesDue};
 pub use secrets::{MasterKey, SecretRow};
 pub use sources::SourceRow;

@@ -65,10 +65,12 @@ impl Registry {
     pub async fn namespace_retention(&self, namespace: &NamespaceName) -> Result<RetentionView> {
         let mut conn = self.pool.acquire().await?;
         let id = id_of(&mut conn, namespace).await?;
-        let row = sqlx::query("select keep_versions as n_versions, keep_days as n_days from namespaces where id = $1")
-            .bind(id.0)
-            .fetch_one(&mut *conn)
-            .await?;
+        let row = sqlx::query(
+            "select keep_versions as n_versions, keep_days as n_days from namespaces where id = $1",
+        )
+        .bind(id.0)
+        .fetch_one(&mut *conn)
+        .await?;
         Ok(resolved(policy(&row, "n")?, &[]))
     }
 

@@ -177,7 +177,8 @@ impl Registry {
         self.transact(|conn| {
             Box::pin(async move {
                 let position = read::begin(conn).await?;
-                let read::Versions { live: functions, others } = read::functions(conn, &key, &keep, None).await?;
+                let read::Versions { live: functions, others } =
+                    read::functions(conn, &key, &keep, None).await?;
                 let aliases = read::aliases(conn, None).await?;
                 let tokens = read::tokens(conn).await?;
                 let sources = sources::all(conn, &key).await?;

@@ -166,7 +166,10 @@ impl Registry {
 
     /// The schedules that a version brings.
     pub async fn schedules_of_version(&self, id: VersionId) -> Result<Vec<(ScheduleName, ScheduleSpec)>> {
-        let row = sqlx::query("select schedules from versions where id = $1").bind(id.0).fetch_one(&self.pool).await?;
+        let row = sqlx::query("select schedules from versions where id = $1")
+            .bind(id.0)
+            .fetch_one(&self.pool)
+            .await?;
         json(&row, "schedules")
     }
 

@@ -25,3 +25,4 @@ mod sources;
 mod streaming;
 mod tokens;
 mod topics;
+mod versions;

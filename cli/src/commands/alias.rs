@@ -113,7 +113,8 @@ impl Alias {
                     json(&all);
                     return Ok(());
                 }
-                let mut table = Table::new(&["ALIAS", "VERSIONS", "STICKY", "ADDRESS", "MOVED", "DESCRIPTION"]);
+                let mut table =
+                    Table::new(&["ALIAS", "VERSIONS", "STICKY", "ADDRESS", "MOVED", "DESCRIPTION"]);
                 for alias in &all {
                     let open = if alias.name.as_str() == davit_api::LIVE {
                         "the function's"

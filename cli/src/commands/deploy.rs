@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use clap::Args;
 use davit_api::{
-    AliasName, ErrorCode, FunctionName, Manifest, NewVersion, Rollout, VersionAccepted, VersionState, VersionView,
+    AliasName, ErrorCode, FunctionName, Manifest, NewVersion, Rollout, VersionAccepted, VersionState,
+    VersionView,
 };
 
 use super::canary::CanaryOptions;
@@ -28,7 +29,7 @@ Examples:
   davit deploy                     the folder that you are in
   davit deploy examples/user-auth  another one
   davit deploy --no-wait           do not wait for the build
-  davit deploy --description "faster search"
+  davit deploy --description \"faster search\"
   davit deploy --alias beta        reached as hello@beta; what is live stays
   davit deploy --no-live           built and kept; `davit promote` makes it live
   davit deploy --canary 5,25,50 --interval 2m --max-errors 1% --max-latency p95:1.2x
@@ -55,6 +56,9 @@ pub(crate) struct Deploy {
     /// Build it and leave what is live alone
     #[arg(long, conflicts_with = "canary")]
     no_live: bool,
+    /// Make it live at once, whatever davit.toml says about a canary
+    #[arg(long, conflicts_with_all = ["alias", "no_live", "canary"])]
+    now: bool,
     #[command(flatten)]
     canary: CanaryOptions,
 }
@@ -81,7 +85,7 @@ impl Deploy {
             git_commit: git_commit(&self.folder),
             schedules: manifest.schedule_specs().into_iter().collect(),
             description: self.description.clone(),
-            rollout: self.rollout(),
+            rollout: self.rollout(&manifest),
         };
         let name = &manifest.name;
         let VersionAccepted { unchanged, mut version } = api.create_version(name, &new).await?;
@@ -102,13 +106,15 @@ impl Deploy {
     }
 
     /// What is to happen when the version is ready.
-    fn rollout(&self) -> Rollout {
-        match (&self.alias, self.canary.spec()) {
-            (Some(alias), _) => Rollout::Alias(alias.clone()),
-            (None, Some(spec)) => Rollout::Canary(spec),
-            (None, None) if self.no_live => Rollout::Hold,
-            (None, None) => Rollout::Live,
+    fn rollout(&self, manifest: &Manifest) -> Rollout {
+        if let Some(alias) = &self.alias {
+            return Rollout::Alias(alias.clone());
         }
+        if self.no_live {
+            return Rollout::Hold;
+        }
+        let canary = if self.now { None } else { self.canary.spec().or_else(|| manifest.canary.clone()) };
+        canary.map_or(Rollout::Live, Rollout::Canary)
     }
 
     /// What has happened with it.

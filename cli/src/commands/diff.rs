@@ -46,9 +46,9 @@ impl Diff {
 fn number(which: &Qualifier) -> Result<u32> {
     match which {
         Qualifier::Version(number) => Ok(*number),
-        Qualifier::Alias(name) => {
-            Err(Failure::Usage(format!("{name} is no version's number; `davit alias list` shows which one it is")))
-        }
+        Qualifier::Alias(name) => Err(Failure::Usage(format!(
+            "{name} is no version's number; `davit alias list` shows which one it is"
+        ))),
     }
 }
 

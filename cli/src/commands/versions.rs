@@ -136,8 +136,13 @@ impl Verb {
                     api.retention(function.as_ref()).await?
                 } else {
                     // What is not named stays as it was.
-                    let own = if reset { RetentionPolicy::default() } else { api.retention(function.as_ref()).await?.own };
-                    let policy = RetentionPolicy { versions: newest.or(own.versions), days: days.or(own.days) };
+                    let own = if reset {
+                        RetentionPolicy::default()
+                    } else {
+                        api.retention(function.as_ref()).await?.own
+                    };
+                    let policy =
+                        RetentionPolicy { versions: newest.or(own.versions), days: days.or(own.days) };
                     api.set_retention(function.as_ref(), &policy).await?
                 };
                 if globals.json() {

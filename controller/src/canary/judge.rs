@@ -161,15 +161,26 @@ mod tests {
     fn nothing_is_said_about_what_was_hardly_called() {
         let old = seen(5_000, 0, 10.0);
         assert_eq!(verdict(seen(49, 49, 900.0), old, 3_600), Verdict::Wait);
-        assert_eq!(verdict(seen(500, 0, 900.0), seen(49, 0, 1.0), 3_600), Verdict::Wait, "nothing to compare with");
+        assert_eq!(
+            verdict(seen(500, 0, 900.0), seen(49, 0, 1.0), 3_600),
+            Verdict::Wait,
+            "nothing to compare with"
+        );
         let day = 24 * 3_600;
-        assert!(matches!(verdict(seen(49, 0, 1.0), old, day), Verdict::RollBack(r) if r.starts_with("too few calls")));
+        assert!(
+            matches!(verdict(seen(49, 0, 1.0), old, day), Verdict::RollBack(r) if r.starts_with("too few calls"))
+        );
     }
 
     #[test]
     fn a_fixed_bound_needs_no_old_version() {
         let spec = CanarySpec { max_latency: Some("p50:5ms".parse().unwrap()), ..spec() };
-        let step = |ms| Step { spec: &spec, new: seen(50, 0, ms), old: seen(0, 0, 0.0), age: Duration::from_secs(60) };
+        let step = |ms| Step {
+            spec: &spec,
+            new: seen(50, 0, ms),
+            old: seen(0, 0, 0.0),
+            age: Duration::from_secs(60),
+        };
         assert!(matches!(judge(&step(5.0)), Verdict::Advance(_)));
         assert!(matches!(judge(&step(5.1)), Verdict::RollBack(_)));
     }

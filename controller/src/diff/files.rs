@@ -31,7 +31,8 @@ struct File {
 pub(super) fn changes(old: &[u8], new: &[u8], lines: bool) -> io::Result<(Vec<FileChange>, bool)> {
     let (before, after) = (digests(old)?, digests(new)?);
     let paths: BTreeSet<&String> = before.keys().chain(after.keys()).collect();
-    let differ: Vec<&String> = paths.into_iter().filter(|path| before.get(*path) != after.get(*path)).collect();
+    let differ: Vec<&String> =
+        paths.into_iter().filter(|path| before.get(*path) != after.get(*path)).collect();
     let mut cut = differ.len() > FILES;
     let told: BTreeSet<&str> = differ.into_iter().take(FILES).map(String::as_str).collect();
     let texts = if lines {
@@ -146,8 +147,10 @@ mod tests {
 
     #[test]
     fn added_removed_and_changed_files_are_told_with_sizes_and_lines() {
-        let old = archive(&[("app.py", b"a\nb\nc\n"), ("gone.txt", b"x\n"), ("same", b"s"), ("pic", b"\0old")]);
-        let new = archive(&[("app.py", b"a\nB\nc\n"), ("new.txt", b"y\n"), ("same", b"s"), ("pic", b"\0new!")]);
+        let old =
+            archive(&[("app.py", b"a\nb\nc\n"), ("gone.txt", b"x\n"), ("same", b"s"), ("pic", b"\0old")]);
+        let new =
+            archive(&[("app.py", b"a\nB\nc\n"), ("new.txt", b"y\n"), ("same", b"s"), ("pic", b"\0new!")]);
         let (found, cut) = changes(&old, &new, true).unwrap();
         assert!(!cut);
         let told: Vec<_> = found.iter().map(|f| (f.path.as_str(), f.old_bytes, f.new_bytes)).collect();
@@ -174,7 +177,10 @@ mod tests {
     fn an_answer_has_an_end() {
         let long = vec![b'x'; TEXT_BYTES as usize];
         let names: Vec<String> = (0..FILES + 5).map(|n| format!("{n:05}")).collect();
-        let files: Vec<(&str, &[u8])> = names.iter().map(|name| (name.as_str(), &long[..if name < &"00020".to_owned() { long.len() } else { 1 }])).collect();
+        let files: Vec<(&str, &[u8])> = names
+            .iter()
+            .map(|name| (name.as_str(), &long[..if name < &"00020".to_owned() { long.len() } else { 1 }]))
+            .collect();
         let (found, cut) = changes(&archive(&[("a", b"a")]), &archive(&files), true).unwrap();
         assert!(cut && found.len() == FILES);
         let bytes: usize = found.iter().filter_map(|file| file.diff.as_ref()).map(String::len).sum();

@@ -16,8 +16,7 @@ pub(crate) async fn compare(
     let old = registry.schedules_of_version(from.id).await?;
     let new = registry.schedules_of_version(to.id).await?;
     let settings = settings::changes(&(from.spec, old), &(to.spec, new));
-    let mut diff =
-        VersionDiff { from: from.number, to: to.number, settings, files: Vec::new(), cut: false };
+    let mut diff = VersionDiff { from: from.number, to: to.number, settings, files: Vec::new(), cut: false };
     if from.source == to.source {
         return Ok(diff);
     }

@@ -6,8 +6,8 @@ use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityRequirement, Secur
 use utoipa::openapi::{Content, Ref, ResponseBuilder};
 
 use super::{
-    aliases, artifacts, audit, dead_letters, functions, info, instances, invocations, logs, namespaces, retention, rollback,
-    schedules, secrets, sources, tokens, topics, versions,
+    aliases, artifacts, audit, dead_letters, functions, info, instances, invocations, logs, namespaces,
+    retention, rollback, schedules, secrets, sources, tokens, topics, versions,
 };
 
 #[derive(OpenApi)]

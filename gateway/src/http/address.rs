@@ -11,7 +11,9 @@ use http::{HeaderValue, Request, Response, header};
 
 use crate::event::{self, HttpEvent};
 use crate::forward::{Origin, prepare, strip_ours};
-use crate::http::{Arrived, Body, CollectError, Public, auth, choose, error, later, not_found, receive, reply};
+use crate::http::{
+    Arrived, Body, CollectError, Public, auth, choose, error, later, not_found, receive, reply,
+};
 use crate::invoke::{Answer, Call, Payload, Target};
 use crate::routes::{Found, Lookup};
 
@@ -63,33 +65,27 @@ impl Public {
             return Err(not_found());
         }
         let open = found.alias.as_ref().is_none_or(|alias| alias.public) && wanted.is_none();
-        let number = {
+        // A version that is named by its number may have to be looked up.
+        let chosen = {
             let table = self.routes.load();
             if !open {
                 self.let_in(&table, headers, &found.version.namespace, Role::Invoke)?;
             }
             let key = |sticky: &_| choose::key(sticky, choose::pairs(headers));
-            let chosen = match (&wanted, &found.alias) {
-                (None, None) => Some(table.pick(&found.version, key).clone()),
-                (None, Some(alias)) => Some(alias.split.pick(key).clone()),
+            match (&wanted, &found.alias) {
+                (None, None) => Ok(table.pick(&found.version, key).clone()),
+                (None, Some(alias)) => Ok(alias.split.pick(key).clone()),
                 (Some(Qualifier::Alias(name)), _) => {
                     let chosen = table.alias(&found.version, name.as_str(), key).cloned();
-                    Some(chosen.ok_or_else(|| choose::no_alias(&found.version, name))?)
+                    Ok(chosen.ok_or_else(|| choose::no_alias(&found.version, name))?)
                 }
-                (Some(Qualifier::Version(_)), _) => None,
-            };
-            match (chosen, &wanted) {
-                (Some(chosen), _) => {
-                    found.version = chosen;
-                    None
-                }
-                (None, Some(Qualifier::Version(number))) => Some(*number),
-                (None, _) => None,
+                (Some(Qualifier::Version(number)), _) => Err(*number),
             }
         };
-        if let Some(number) = number {
-            found.version = self.pins.find(&found.version, number).await?;
-        }
+        found.version = match chosen {
+            Ok(version) => version,
+            Err(number) => self.pins.find(&found.version, number).await?,
+        };
         match found.version.spec.access {
             Access::Private => return Err(not_found()),
             Access::Token if open => {
@@ -150,14 +146,13 @@ impl Public {
             Err(failed) => return Ok(error::respond(&failed.body(request_id))),
             Ok(Answer::Http(response)) => *response,
             Ok(Answer::Event { content_type, body }) => {
-                match event::respond(found.payload, &content_type, &body) {
-                    Ok(response) => {
-                        if response.status().is_server_error() {
-                            let measures = self.corridor.instances().shared().recorder.measures();
-                            measures.fault(found.version.version_id);
-                        }
-                        response.map(Body::full)
-                    }
+                let responded = event::respond(found.payload, &content_type, &body);
+                if responded.as_ref().map_or(true, |response| response.status().is_server_error()) {
+                    let measures = self.corridor.instances().shared().recorder.measures();
+                    measures.fault(found.version.version_id);
+                }
+                match responded {
+                    Ok(response) => response.map(Body::full),
                     Err(bad) => {
                         self.metrics.failed(bad.code);
                         return Ok(error::respond(&reply::error_body(&bad, request_id)));

@@ -110,10 +110,11 @@ async fn look(inner: &Inner, live: &LiveVersion, number: u32) -> Result<Arc<Live
     if let Some(known) = inner.touch(live.function_id, number) {
         return Ok(known);
     }
-    let found = inner.registry.routed_version(&inner.key, live.function_id, number).await.map_err(|error| {
-        tracing::warn!(%error, "a version cannot be looked up");
-        error.into_api()
-    })?;
+    let found =
+        inner.registry.routed_version(&inner.key, live.function_id, number).await.map_err(|error| {
+            tracing::warn!(%error, "a version cannot be looked up");
+            error.into_api()
+        })?;
     let found = found.ok_or_else(|| missing(live, number))?;
     let version = Keeper::new(inner.routes.current(), Default::default()).keep(found);
     let mut held = inner.held.lock();

@@ -151,7 +151,8 @@ pub fn gather(
     let mut named: HashMap<FunctionId, Vec<Arc<Named>>> = HashMap::new();
     for alias in aliases {
         let shares = alias.shares.iter().map(|(id, weight)| Some(((*by_id.get(id)?).clone(), *weight)));
-        let Some(split) = shares.collect::<Option<Vec<_>>>().and_then(|all| Split::new(all, alias.sticky)) else {
+        let Some(split) = shares.collect::<Option<Vec<_>>>().and_then(|all| Split::new(all, alias.sticky))
+        else {
             continue;
         };
         let of = made.entry(alias.function_id).or_default();

@@ -79,7 +79,8 @@ async fn an_alias_has_an_address_that_strangers_cannot_use_unless_it_is_opened()
     assert_eq!(door.asks("/shop/orders@beta/x?a=b", TOKEN).await, (200, Some(2)));
     assert_eq!(door.asks("/shop/orders@open", "").await, (200, Some(2)));
     assert_eq!(door.asks("/shop/orders@closed", TOKEN).await.0, 404, "its version has no address");
-    for path in ["/shop/orders@none", "/shop/orders@", "/shop/orders@live", "/shop/other@beta", "/shop/@beta"] {
+    for path in ["/shop/orders@none", "/shop/orders@", "/shop/orders@live", "/shop/other@beta", "/shop/@beta"]
+    {
         assert_eq!(door.asks(path, TOKEN).await.0, 404, "{path}");
     }
     // What the function sees of the path begins behind the alias.

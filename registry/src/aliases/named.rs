@@ -80,7 +80,9 @@ pub(super) async fn give(
     name: &AliasName,
     shares: &[(VersionId, u32)],
 ) -> Result<()> {
-    let Some((first, _)) = shares.first() else { return Err(RegistryError::conflict("an alias leads somewhere")) };
+    let Some((first, _)) = shares.first() else {
+        return Err(RegistryError::conflict("an alias leads somewhere"));
+    };
     // The shares there were go first, or with the row's trigger; those there are come last.
     sqlx::query("delete from alias_shares where function_id = $1 and alias = $2")
         .bind(function.0)
@@ -132,11 +134,12 @@ pub(super) async fn point(
 
 /// Refuses an alias more than a function may have.
 async fn bound(conn: &mut PgConnection, function: FunctionId, name: &AliasName) -> Result<()> {
-    let others: i64 = sqlx::query_scalar("select count(*) from aliases where function_id = $1 and name <> $2")
-        .bind(function.0)
-        .bind(name.as_str())
-        .fetch_one(conn)
-        .await?;
+    let others: i64 =
+        sqlx::query_scalar("select count(*) from aliases where function_id = $1 and name <> $2")
+            .bind(function.0)
+            .bind(name.as_str())
+            .fetch_one(conn)
+            .await?;
     if usize::try_from(others).unwrap_or(usize::MAX) >= limits::ALIASES {
         return Err(RegistryError::conflict(format!("a function has at most {} aliases", limits::ALIASES)));
     }
@@ -145,7 +148,11 @@ async fn bound(conn: &mut PgConnection, function: FunctionId, name: &AliasName) 
 
 impl Registry {
     /// A function's aliases, by name.
-    pub async fn list_aliases(&self, namespace: &NamespaceName, name: &FunctionName) -> Result<Vec<AliasView>> {
+    pub async fn list_aliases(
+        &self,
+        namespace: &NamespaceName,
+        name: &FunctionName,
+    ) -> Result<Vec<AliasView>> {
         let mut conn = self.pool.acquire().await?;
         let (_, function) = function_of(&mut conn, namespace, name).await?;
         views(&mut conn, function, None).await
@@ -290,5 +297,7 @@ async fn has_live(conn: &mut PgConnection, function: FunctionId, alias: &AliasNa
     if live {
         return Ok(());
     }
-    Err(RegistryError::conflict(format!("alias: the function has no live version yet, beside which {alias} could be")))
+    Err(RegistryError::conflict(format!(
+        "alias: the function has no live version yet, beside which {alias} could be"
+    )))
 }

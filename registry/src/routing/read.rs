@@ -54,7 +54,8 @@ pub(super) struct Versions<T> {
 }
 
 /// What is read of a version.
-const COLUMNS: &str = "n.id as namespace_id, n.name as namespace, f.id as function_id, f.name, v.id, v.number,
+const COLUMNS: &str =
+    "n.id as namespace_id, n.name as namespace, f.id as function_id, f.name, v.id, v.number,
     v.spec, v.bundle, v.bundle_size, v.image_digest";
 
 /// Versions that aliases of these functions lead to, or of all.

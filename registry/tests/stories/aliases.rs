@@ -1,8 +1,8 @@
 //! Names for versions, what they lead to, and which versions are kept.
 
 use davit_api::{
-    AliasName, AliasSettings, ErrorCode, NewVersion, Promote, Qualifier, RetentionPolicy, Rollout, VersionView,
-    VersionWeight,
+    AliasName, AliasSettings, ErrorCode, NewVersion, Promote, Qualifier, RetentionPolicy, Rollout,
+    VersionView, VersionWeight,
 };
 use davit_registry::{AsRead, MasterKey, NewInvocation, Registry};
 use sqlx::Connection;
@@ -66,7 +66,8 @@ async fn an_alias_shares_calls_out_between_ready_versions() {
     set("live", &[(2, 70), (1, 30)]).await.unwrap();
     let listed = registry.list_versions(&ns(), &name("f"), None, 10).await.unwrap().items;
     let of = |number: u32| listed.iter().find(|v| v.number == number).unwrap();
-    let aliases = |v: &VersionView| v.aliases.iter().map(|a| format!("{} {}", a.alias, a.weight)).collect::<Vec<_>>();
+    let aliases =
+        |v: &VersionView| v.aliases.iter().map(|a| format!("{} {}", a.alias, a.weight)).collect::<Vec<_>>();
     assert_eq!(aliases(of(1)), ["beta 90", "live 30"]);
     assert_eq!((aliases(of(2)), of(2).live, of(1).live), (vec!["live 70".to_owned()], true, false));
 
@@ -118,7 +119,8 @@ async fn a_deployment_says_where_its_version_goes() {
     let davit = registry.as_davit("test");
     let deploy = async |source: &'static [u8], rollout: Rollout| {
         let digest = stored(registry, source).await;
-        let new = NewVersion { description: Some("faster".into()), rollout, ..NewVersion::of(spec(), digest) };
+        let new =
+            NewVersion { description: Some("faster".into()), rollout, ..NewVersion::of(spec(), digest) };
         let accepted = davit.create_version(&ns(), &name("f"), &new).await.unwrap();
         if !accepted.unchanged {
             registry.claim_build(uuid::Uuid::new_v4()).await.unwrap().unwrap();
@@ -152,7 +154,10 @@ async fn versions_that_nobody_keeps_go_and_those_in_use_stay() {
     let policy = RetentionPolicy { versions: Some(2), days: Some(1) };
     assert_eq!(davit.set_namespace_retention(&ns(), policy).await.unwrap().versions, 2);
     let refused = RetentionPolicy { versions: Some(0), days: None };
-    assert_eq!(code(davit.set_function_retention(&ns(), &name("f"), refused).await), ErrorCode::InvalidRequest);
+    assert_eq!(
+        code(davit.set_function_retention(&ns(), &name("f"), refused).await),
+        ErrorCode::InvalidRequest
+    );
     assert_eq!(registry.collect_versions().await.unwrap(), 0, "they are younger than a day");
     let policy = RetentionPolicy { versions: None, days: Some(0) };
     let view = davit.set_function_retention(&ns(), &name("f"), policy).await.unwrap();
@@ -186,7 +191,8 @@ async fn the_database_itself_refuses_shares_that_are_no_whole() {
     let all = versions(registry, 2).await;
     let mut raw = sqlx::PgConnection::connect(db.url()).await.unwrap();
     let function = function_id(registry, "f").await;
-    let insert = "insert into alias_shares (function_id, alias, version_id, weight) values ($1, 'live', $2, $3)";
+    let insert =
+        "insert into alias_shares (function_id, alias, version_id, weight) values ($1, 'live', $2, $3)";
     for (version, weight, rule) in [(1, 99_i16, "alias_shares_sum"), (0, 100, "alias_shares_first")] {
         let refused =
             sqlx::query(insert).bind(function.0).bind(all[version].id.0).bind(weight).execute(&mut raw).await;
@@ -194,7 +200,11 @@ async fn the_database_itself_refuses_shares_that_are_no_whole() {
         assert_eq!(error.as_database_error().unwrap().constraint(), Some(rule));
     }
     // An older davit moves the alias and knows of no shares.
-    registry.as_davit("test").set_alias(&ns(), &name("f"), &alias("live"), &weights(&[(2, 50), (1, 50)])).await.unwrap();
+    registry
+        .as_davit("test")
+        .set_alias(&ns(), &name("f"), &alias("live"), &weights(&[(2, 50), (1, 50)]))
+        .await
+        .unwrap();
     let moved = "update aliases set version_id = $1 where function_id = $2";
     sqlx::query(moved).bind(all[0].id.0).bind(function.0).execute(&mut raw).await.unwrap();
     assert_eq!(shown(registry, "live").await, [(1, 100)]);

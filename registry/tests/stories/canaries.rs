@@ -114,7 +114,11 @@ async fn whatever_else_moves_live_ends_a_canary() {
     assert_eq!(davit.end_canary(&ns(), &name("f"), true).await.unwrap().state, CanaryState::Promoted);
     assert_eq!(live(registry).await, [(2, 100)]);
     assert_eq!(code(davit.end_canary(&ns(), &name("f"), false).await), ErrorCode::Conflict);
-    assert_eq!(code(davit.promote(&ns(), &name("f"), &promote).await), ErrorCode::Conflict, "it is live already");
+    assert_eq!(
+        code(davit.promote(&ns(), &name("f"), &promote).await),
+        ErrorCode::Conflict,
+        "it is live already"
+    );
     let running = Promote { version: "3".parse().unwrap(), canary: Some(CanarySpec::new(vec![5])) };
     davit.promote(&ns(), &name("f"), &running).await.unwrap();
     davit.delete_function(&ns(), &name("f")).await.unwrap();

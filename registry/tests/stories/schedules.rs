@@ -1,8 +1,9 @@
 //! An instant happens once, however many gateways ring, and whatever somebody changes meanwhile.
 
 use chrono::{DateTime, DurationRound, TimeDelta, Utc};
-use davit_api::{NewVersion, 
-    ErrorCode, FireOutcome, FireView, OverlapPolicy, ScheduleName, ScheduleSpec, ScheduleView, SkipReason,
+use davit_api::{
+    ErrorCode, FireOutcome, FireView, NewVersion, OverlapPolicy, ScheduleName, ScheduleSpec, ScheduleView,
+    SkipReason,
 };
 use davit_registry::testing::TestDatabase;
 use davit_registry::{ClaimFrom, Due, Fire, Passed, Registry, ScheduleRow};
@@ -204,7 +205,10 @@ async fn schedules_of_the_manifest_come_and_go_with_the_version() {
             .create_version(
                 &ns(),
                 &name("f"),
-                &NewVersion { schedules: schedules.iter().cloned().collect(), ..NewVersion::of(spec, source) },
+                &NewVersion {
+                    schedules: schedules.iter().cloned().collect(),
+                    ..NewVersion::of(spec, source)
+                },
             )
             .await
             .unwrap()

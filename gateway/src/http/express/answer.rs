@@ -231,7 +231,10 @@ mod tests {
         let wire = "HTTP/1.1 201 Made\r\nConnection: x-private, keep-alive\r\nX-Private: 1\r\nKeep-Alive: 5\r\n\
                     Content-Length: 5\r\nX-Davit-Invocation-Id: mine\r\nSet-Cookie: a\r\nSet-Cookie: b\r\n\r\nhello";
         let (head, text) = read(wire, false).unwrap();
-        assert_eq!(head, Head { status: 200, length: wire.len() - 5, framing: Framing::Length(5), reusable: true });
+        assert_eq!(
+            head,
+            Head { status: 200, length: wire.len() - 5, framing: Framing::Length(5), reusable: true }
+        );
         assert_eq!(
             text,
             "HTTP/1.1 201 Made\r\nSet-Cookie: a\r\nSet-Cookie: b\r\ncontent-length: 5\r\n\

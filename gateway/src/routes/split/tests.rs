@@ -38,10 +38,12 @@ fn weights() -> impl Strategy<Value = Vec<u32>> {
 fn moved_ends(before: &[u32], after: &[u32]) -> f64 {
     let sums = |weights: &[u32]| {
         let mut sum = 0;
-        (0..before.len().max(after.len())).map(|n| {
-            sum += weights.get(n).copied().unwrap_or(0);
-            sum
-        }).collect::<Vec<_>>()
+        (0..before.len().max(after.len()))
+            .map(|n| {
+                sum += weights.get(n).copied().unwrap_or(0);
+                sum
+            })
+            .collect::<Vec<_>>()
     };
     sums(before).iter().zip(sums(after)).map(|(a, b)| f64::from(a.abs_diff(b))).sum::<f64>() / 100.0
 }
