@@ -95,7 +95,9 @@ impl Deploy {
         if self.no_wait {
             progress.done(&format!("version {} of {name} is {}", version.number, version.state.as_str()));
         } else {
-            version = self.follow(&api, name, version, &progress).await?;
+            if !unchanged {
+                version = self.follow(&api, name, version, &progress).await?;
+            }
             if version.live {
                 served(&api, name, version.number).await;
             }

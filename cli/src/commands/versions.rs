@@ -13,6 +13,7 @@ use crate::prompt::confirm;
 #[derive(Args)]
 #[command(
     args_conflicts_with_subcommands = true,
+    subcommand_negates_reqs = true,
     after_help = "\
 Examples:
   davit versions hello
