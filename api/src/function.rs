@@ -4,8 +4,8 @@ use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Access, FunctionId, FunctionKind, FunctionName, FunctionUsage, NamespaceName, RouteSpec, RuntimeName,
-    ScheduleView, VersionView,
+    Access, AliasView, CanaryView, FunctionId, FunctionKind, FunctionName, FunctionUsage, NamespaceName,
+    RouteSpec, RuntimeName, ScheduleView, VersionView,
 };
 
 /// Instances of a function by state; all zero is a normal condition.
@@ -53,6 +53,12 @@ pub struct FunctionDetail {
     pub latest: Option<VersionView>,
     /// Routes in force.
     pub routes: Vec<RouteSpec>,
+    /// Its aliases.
+    #[serde(default)]
+    pub aliases: Vec<AliasView>,
+    /// The canary that runs, or the last one that did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub canary: Option<CanaryView>,
     /// Its schedules.
     pub schedules: Vec<ScheduleView>,
 }

@@ -50,6 +50,8 @@ ids! {
     FunctionId;
     /// One immutable version of a function.
     VersionId;
+    /// One shift of traffic to a new version.
+    CanaryId;
     /// One schedule of a function.
     ScheduleId;
     /// One event source of a namespace.

@@ -3,7 +3,7 @@
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
-use crate::{ApiError, ColdPhases, ErrorBody, FunctionName, InvocationId, MessageId, limits};
+use crate::{ApiError, ColdPhases, ErrorBody, FunctionName, InvocationId, MessageId, Qualifier, limits};
 
 crate::text::words! {
     /// Which door an invocation came through.
@@ -181,6 +181,10 @@ pub struct InvocationView {
     /// Which ended invocation this one repeats.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub replay_of: Option<InvocationId>,
+    /// The version or alias that was asked for; none: what is live when it runs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
+    pub qualifier: Option<Qualifier>,
     /// As which invocation this dead one was made again.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub redriven_as: Option<InvocationId>,

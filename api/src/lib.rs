@@ -3,14 +3,18 @@
 //! Only data and its validation live here. No I/O, no clock, no runtime: a crate that needs these types
 //! must not inherit anything else by naming them.
 
+mod alias;
+mod canary;
 mod cloud_event;
 mod destination;
+mod diff;
 mod digest;
 mod error;
 mod function;
 mod id;
 mod instance;
 mod invocation;
+pub mod latency;
 mod management;
 mod manifest;
 mod name;
@@ -28,13 +32,19 @@ mod topic;
 mod usage;
 mod version;
 
+pub use alias::{
+    AliasSettings, AliasShare, AliasView, LIVE, QualifiedFunction, Qualifier, Sticky, VersionWeight,
+    check_alias_name,
+};
+pub use canary::{CanaryFigures, CanarySpec, CanaryState, CanaryView, LatencyBound, LatencyLimit};
 pub use cloud_event::{CloudEvent, EventData};
 pub use destination::{Destination, Destinations, EventMode, Webhook};
+pub use diff::{Change, FileChange, VersionDiff};
 pub use digest::Digest;
 pub use error::{ApiError, ErrorBody, ErrorCode, ErrorSource};
 pub use function::{FunctionDetail, FunctionSummary, InstanceCounts};
 pub use id::{
-    ArtifactUploadId, FunctionId, GatewayId, InstallationId, InstanceId, InvocationId, MessageId,
+    ArtifactUploadId, CanaryId, FunctionId, GatewayId, InstallationId, InstanceId, InvocationId, MessageId,
     NamespaceId, RequestId, ScheduleId, SourceId, SubscriptionId, TokenId, TopicId, VersionId,
 };
 pub use instance::{InstanceState, NetworkClass, PoolKey};
@@ -44,8 +54,8 @@ pub use invocation::{
 };
 pub use management::{
     ArtifactAccepted, AuditView, DeadLetters, Info, InstanceView, LiveView, NewNamespace, NewSchedule,
-    NewVersion, Preview, PreviewInstant, PreviewRequest, Purged, QueueView, Rollback, SecretValue,
-    SecretView,
+    NewVersion, Preview, PreviewInstant, PreviewRequest, Promote, Purged, QueueView, RetentionPolicy,
+    RetentionView, Rollback, Rollout, SecretValue, SecretView, VersionAccepted,
 };
 pub use manifest::{Manifest, ManifestError, ManifestRoute, ManifestSchedule};
 pub use name::{

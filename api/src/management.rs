@@ -7,8 +7,9 @@ use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Digest, FunctionName, GatewayId, InstanceId, InstanceState, InvocationId, NamespaceName, PoolKey,
-    RequestId, ScheduleName, ScheduleSpec, SecretName, TokenId, VersionId, VersionSpec,
+    AliasName, ApiError, CanarySpec, Digest, FunctionName, GatewayId, InstanceId, InstanceState,
+    InvocationId, NamespaceName, PoolKey, Qualifier, RequestId, ScheduleName, ScheduleSpec, SecretName,
+    TokenId, VersionId, VersionSpec, VersionView, VersionWeight, alias, limits,
 };
 
 /// Where a client finds the rest of this installation.
@@ -44,6 +45,122 @@ pub struct NewVersion {
     /// Schedules that come and go with the version.
     #[serde(default)]
     pub schedules: BTreeMap<ScheduleName, ScheduleSpec>,
+    /// What is new in it, in at most 500 characters.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub description: Option<String>,
+    /// What is to happen when it is ready.
+    #[serde(default)]
+    pub rollout: Rollout,
+}
+
+impl NewVersion {
+    /// A version of this source that goes live, with nothing said about it.
+    pub fn of(spec: VersionSpec, source: Digest) -> Self {
+        Self {
+            spec,
+            source,
+            git_commit: None,
+            schedules: BTreeMap::new(),
+            description: None,
+            rollout: Rollout::Live,
+        }
+    }
+
+    /// Checks what is said about the version, not how it runs; the error names the field.
+    pub fn check_words(&self) -> Result<(), ApiError> {
+        alias::check_description(self.description.as_deref())?;
+        if self.git_commit.as_ref().is_some_and(|c| c.chars().count() > 200 || c.contains(char::is_control)) {
+            let text = "at most 200 characters, none of them control characters";
+            return Err(ApiError::field("git_commit", text));
+        }
+        match &self.rollout {
+            Rollout::Canary(spec) => {
+                spec.check().map_err(|e| ApiError::new(e.code, format!("rollout.canary.{}", e.message)))
+            }
+            Rollout::Alias(name) if name.as_str() == alias::LIVE => {
+                Err(ApiError::field("rollout.alias", "live is where versions go without this"))
+            }
+            Rollout::Alias(name) => alias::check_alias_name(name),
+            Rollout::Live | Rollout::Hold => Ok(()),
+        }
+    }
+}
+
+/// What happens to a version when it is ready.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Rollout {
+    /// It goes live.
+    #[default]
+    Live,
+    /// Nothing: it waits for a promotion.
+    Hold,
+    /// This alias leads to it, and is made if there is none of that name.
+    Alias(AliasName),
+    /// It goes live in steps.
+    Canary(CanarySpec),
+}
+
+/// A deployment that was accepted.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct VersionAccepted {
+    /// Whether a ready version has the same content and configuration already: this is that one, and nothing is built.
+    #[serde(default)]
+    pub unchanged: bool,
+    /// The version.
+    #[serde(flatten)]
+    pub version: VersionView,
+}
+
+/// Which version is to go live.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Promote {
+    /// Its number, or an alias that leads to it and to no other.
+    #[schema(value_type = String, example = "7")]
+    pub version: Qualifier,
+    /// In steps; at once without it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub canary: Option<CanarySpec>,
+}
+
+/// How many of a function's versions are kept. What is left out is asked of the next one: the function, its namespace,
+/// the installation. A version that is in use is kept in any case.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RetentionPolicy {
+    /// The newest ready versions, 1 to 1,000.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub versions: Option<u32>,
+    /// All that are younger than so many days, 0 to 3,650.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub days: Option<u32>,
+}
+
+impl RetentionPolicy {
+    /// Checks every bound; the error names the field.
+    pub fn check(&self) -> Result<(), ApiError> {
+        for (field, value, range) in
+            [("versions", self.versions, limits::KEEP_VERSIONS), ("days", self.days, limits::KEEP_DAYS)]
+        {
+            if let Some(value) = value.filter(|value| !range.contains(value)) {
+                let text = format!("{} to {}, not {value}", range.start(), range.end());
+                return Err(ApiError::field(field, text));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A retention policy, and what comes of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct RetentionView {
+    /// What was set here.
+    pub own: RetentionPolicy,
+    /// The newest ready versions that are kept.
+    pub versions: u32,
+    /// Days for which all are kept.
+    pub days: u32,
 }
 
 /// What became of an upload.
@@ -150,10 +267,13 @@ pub struct PreviewInstant {
 }
 
 /// What a gateway serves for a function at this moment.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct LiveView {
-    /// Number of the version.
+    /// Number of the version whose routes and schedules are in force.
     pub version: u32,
+    /// The versions that calls go to, where there are several, with their weights.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub versions: Vec<VersionWeight>,
 }
 
 /// A secret's value. It is never shown again.

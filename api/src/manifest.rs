@@ -8,7 +8,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Access, Destinations, EnvName, FunctionKind, FunctionName, FunctionSubscription, HostPattern,
+    Access, CanarySpec, Destinations, EnvName, FunctionKind, FunctionName, FunctionSubscription, HostPattern,
     MethodMatch, MissedPolicy, NamespaceName, NetworkClass, OverlapPolicy, PathPattern, PayloadFormat,
     RetryPolicy, RouteSpec, RuntimeName, ScheduleName, ScheduleSpec, SecretName, VersionSpec,
 };
@@ -100,6 +100,9 @@ pub struct Manifest {
     /// Where the outcomes of asynchronous invocations are sent on to.
     #[serde(default, skip_serializing_if = "Destinations::is_empty")]
     pub destinations: Destinations,
+    /// Each deployment goes live in steps that are judged, unless the command line says otherwise.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub canary: Option<CanarySpec>,
 }
 
 /// One address of the function.

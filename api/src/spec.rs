@@ -74,6 +74,20 @@ pub mod limits {
     pub const TOPICS: usize = 1_000;
     /// Subscriptions of a topic, and of a function. With [`EVENT_BYTES`] it bounds what one event becomes.
     pub const SUBSCRIPTIONS: usize = 100;
+    /// Versions that one alias leads to.
+    pub const ALIAS_VERSIONS: usize = 10;
+    /// Aliases of one function.
+    pub const ALIASES: usize = 50;
+    /// Length of a version's or an alias's description, in characters.
+    pub const DESCRIPTION_CHARS: usize = 500;
+    /// Steps of a canary.
+    pub const CANARY_STEPS: usize = 20;
+    /// How long a step of a canary lasts at least, in seconds.
+    pub const CANARY_SECONDS: std::ops::RangeInclusive<u32> = 1..=86_400;
+    /// Ready versions of a function that are kept whatever their age.
+    pub const KEEP_VERSIONS: std::ops::RangeInclusive<u32> = 1..=1_000;
+    /// Days for which all of them are kept.
+    pub const KEEP_DAYS: std::ops::RangeInclusive<u32> = 0..=3_650;
     /// Routes of one function.
     pub const ROUTES: usize = 64;
     /// Length of a handler setting, in characters.

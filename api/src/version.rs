@@ -3,7 +3,7 @@
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
-use crate::{Digest, VersionId, VersionSpec};
+use crate::{AliasShare, Digest, VersionId, VersionSpec};
 
 crate::text::words! {
     /// Where a version is on its way to being callable.
@@ -30,8 +30,14 @@ pub struct VersionView {
     pub number: u32,
     /// Where it is.
     pub state: VersionState,
-    /// Whether the alias `live` points to it.
+    /// Whether the alias `live` leads to it, and its routes and schedules are in force.
     pub live: bool,
+    /// The aliases that lead to it, with the calls of a hundred that each gives it.
+    #[serde(default)]
+    pub aliases: Vec<AliasShare>,
+    /// What is new in it, when the client said so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub description: Option<String>,
     /// Its settings.
     pub spec: VersionSpec,
     /// Digest of the source archive.

@@ -7,10 +7,10 @@ use davit_api::{
     BatchAccepted, BuildEvent, DeadLetters, Digest, EnqueueAccepted, FireView, FunctionDetail, FunctionName,
     FunctionSummary, Info, InvocationBatch, InvocationId, InvocationSource, InvocationState, InvocationView,
     InvocationWishes, LiveView, LogLine, NamePart, NamespaceName, NewSchedule, NewSource, NewSubscription,
-    NewToken, NewTopic, NewVersion, Page, Preview, PreviewRequest, Published, Purged, QueueView, Replay,
-    Replayed, Rollback, RuntimeName, ScheduleName, ScheduleView, SecretName, SecretValue, SecretView,
-    SourceName, SourceView, SubscriptionName, SubscriptionView, TokenCreated, TokenId, TokenView,
-    TopicDetail, TopicName, TopicView, VersionView,
+    NewToken, NewTopic, NewVersion, Page, Preview, PreviewRequest, Published, Purged, QualifiedFunction,
+    QueueView, Replay, Replayed, Rollback, RuntimeName, ScheduleName, ScheduleView, SecretName, SecretValue,
+    SecretView, SourceName, SourceView, SubscriptionName, SubscriptionView, TokenCreated, TokenId, TokenView,
+    TopicDetail, TopicName, TopicView, VersionAccepted, VersionView,
 };
 use reqwest::Method;
 use reqwest::header::HeaderMap;
@@ -19,6 +19,8 @@ use serde_json::json;
 
 use crate::client::Client;
 use crate::failure::{Failure, Result};
+
+mod aliases;
 
 /// A davit's API, from inside one namespace.
 pub(crate) struct Api {
@@ -150,7 +152,7 @@ impl Api {
         &self,
         function: &FunctionName,
         new: &NewVersion,
-    ) -> Result<VersionView> {
+    ) -> Result<VersionAccepted> {
         self.management.post(&self.of_function(function, "/versions"), new).await
     }
 
@@ -416,13 +418,14 @@ impl Api {
     /// about the call, whether it failed or not.
     pub(crate) async fn invoke(
         &self,
-        function: &FunctionName,
+        which: &QualifiedFunction,
         payload: Vec<u8>,
     ) -> Result<(HeaderMap, Vec<u8>), (HeaderMap, Failure)> {
         let bare = |failure| (HeaderMap::new(), failure);
         let gateway = self.gateway().map_err(bare)?;
-        let path = self.of_function(function, "/invocations");
+        let path = self.of_function(&which.function, "/invocations");
         let request = gateway.request(Method::POST, &path).timeout(Duration::from_secs(930));
+        let request = asking(request, which);
         gateway.exchange(request.header("content-type", "application/json").body(payload)).await
     }
 
@@ -434,13 +437,14 @@ impl Api {
     /// Hands a call to the durable queue.
     pub(crate) async fn enqueue(
         &self,
-        function: &FunctionName,
+        which: &QualifiedFunction,
         payload: Vec<u8>,
         wishes: &InvocationWishes,
     ) -> Result<EnqueueAccepted> {
         let gateway = self.gateway()?;
         let mut request =
-            gateway.request(Method::POST, &self.of_function(function, "/invocations?async=true"));
+            gateway.request(Method::POST, &self.of_function(&which.function, "/invocations?async=true"));
+        request = asking(request, which);
         let wished = [
             ("x-davit-delay", wishes.delay_seconds.map(|s| s.to_string())),
             ("x-davit-not-before", wishes.not_before.map(|at| at.to_rfc3339())),
@@ -459,11 +463,12 @@ impl Api {
     /// Hands many calls to the durable queue: all are accepted, or none.
     pub(crate) async fn enqueue_batch(
         &self,
-        function: &FunctionName,
+        which: &QualifiedFunction,
         batch: &InvocationBatch,
     ) -> Result<BatchAccepted> {
         let gateway = self.gateway()?;
-        let request = gateway.request(Method::POST, &self.of_function(function, "/invocations/batch"));
+        let path = self.of_function(&which.function, "/invocations/batch");
+        let request = asking(gateway.request(Method::POST, &path), which);
         gateway.json(request.json(batch)).await
     }
 
@@ -508,5 +513,13 @@ impl Api {
     /// Removes dead letters, a thousand at a time.
     pub(crate) async fn purge_dead_letters(&self, which: &DeadLetters) -> Result<Purged> {
         self.management.post(&self.in_namespace("dead-letters/purge"), which).await
+    }
+}
+
+/// A call that asks for a version or alias, if one is named.
+fn asking(request: reqwest::RequestBuilder, which: &QualifiedFunction) -> reqwest::RequestBuilder {
+    match &which.qualifier {
+        Some(qualifier) => request.header("x-davit-version", qualifier.to_string()),
+        None => request,
     }
 }

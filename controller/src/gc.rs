@@ -40,6 +40,11 @@ pub(crate) fn spawn(world: Arc<World>, mut acting: Acting, tasks: &Tasks) {
 
 /// One round; each part is tried even when another fails.
 async fn collect(world: &World) {
+    match world.registry.collect_versions().await {
+        Ok(0) => {}
+        Ok(versions) => tracing::info!(versions, "removed versions that nobody keeps"),
+        Err(error) => tracing::warn!(%error, "cannot remove old versions"),
+    }
     match world.registry.gc_artifacts().await {
         Ok(report) if report != Default::default() => tracing::info!(?report, "collected"),
         Ok(_) => {}

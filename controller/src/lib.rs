@@ -4,6 +4,8 @@ pub mod acting;
 mod auth;
 pub mod backend;
 pub mod build;
+mod canary;
+mod diff;
 mod gc;
 pub mod http;
 pub mod pool;

@@ -17,7 +17,7 @@ use crate::backend::Backend;
 use crate::build::BuildSettings;
 use crate::pool::PoolLimits;
 use crate::reconcile::Bounds;
-use crate::{acting, build, gc, reconcile};
+use crate::{acting, build, canary, gc, reconcile};
 
 /// Days that audit entries are kept, unless the operator says otherwise: a year, and a month to look back on it.
 pub const AUDIT_DAYS: u32 = 400;
@@ -184,6 +184,7 @@ pub fn spawn_loops(world: World, tasks: &Tasks) -> Loops {
     build::spawn(world.clone(), acting.clone(), tasks);
     build::spawn_spares(world.clone(), acting.clone(), status.clone(), tasks);
     let spares = world.spares.clone();
+    canary::spawn(world.clone(), acting.clone(), tasks);
     gc::spawn(world, acting, tasks);
     Loops { status, spares }
 }

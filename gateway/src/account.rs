@@ -81,6 +81,13 @@ impl Account {
         (cold.is_some(), PhaseTimings { wait_ms: self.wait_ms, init_ms, run_ms, cold })
     }
 
+    /// The function answered with this status.
+    pub(crate) fn answered(&self, status: u16) {
+        if status >= 500 {
+            self.fleet.measure.fault();
+        }
+    }
+
     /// Closes it. Whether an instance was started for it, and where the time went.
     pub(crate) fn close(mut self, failed: Option<ErrorCode>) -> (bool, PhaseTimings) {
         self.closed = true;
@@ -97,6 +104,8 @@ impl Account {
             self.metrics.cold_starts.note(cold);
         }
         self.fleet.usage.note(failed.is_some(), cold, Utc::now());
+        let ran = self.run_from.map(|_| self.first_byte_ms.unwrap_or(timings.run_ms));
+        self.fleet.measure.note(failed, ran);
         (is_cold, timings)
     }
 }

@@ -17,6 +17,7 @@ use davit_api::{
 use parking_lot::Mutex;
 use tokio::sync::mpsc;
 
+use crate::measure::{Measure, Measures};
 use crate::usage::{Usage, Usages};
 
 /// An instance that changed its state.
@@ -65,6 +66,7 @@ pub struct LogFact {
 #[derive(Clone)]
 pub struct Recorder {
     usages: Usages,
+    measures: Measures,
     instances: mpsc::UnboundedSender<InstanceFact>,
     logs: mpsc::Sender<LogFact>,
     tokens: TokensUsed,
@@ -86,6 +88,8 @@ pub struct Dropped {
 pub struct Feeds {
     /// Calls that ended, added up.
     pub usages: Usages,
+    /// The same of the versions of canaries.
+    pub measures: Measures,
     /// Instances that changed state. Not bounded by count: each instance makes a handful in its life, and the
     /// number of instances is bounded.
     pub instances: mpsc::UnboundedReceiver<InstanceFact>,
@@ -103,24 +107,35 @@ const LOGS: usize = 16_384;
 impl Recorder {
     /// A recorder and its receiving end.
     pub fn channel() -> (Self, Feeds) {
-        let usages = Usages::default();
+        let (usages, measures) = (Usages::default(), Measures::default());
         let (instances, instances_out) = mpsc::unbounded_channel();
         let (logs, logs_out) = mpsc::channel(LOGS);
         let dropped = Arc::new(Dropped::default());
         let tokens = TokensUsed::default();
         let feeds = Feeds {
             usages: usages.clone(),
+            measures: measures.clone(),
             instances: instances_out,
             logs: logs_out,
             tokens: tokens.clone(),
             dropped: dropped.clone(),
         };
-        (Self { usages, instances, logs, tokens, dropped }, feeds)
+        (Self { usages, measures, instances, logs, tokens, dropped }, feeds)
     }
 
     /// Where calls of a function are counted.
     pub fn usage(&self, function: FunctionId) -> Arc<Usage> {
         self.usages.of(function)
+    }
+
+    /// Where calls of a version are counted while a canary is about it.
+    pub fn measure(&self, version: VersionId) -> Arc<Measure> {
+        self.measures.of(version)
+    }
+
+    /// Where calls of the versions of canaries are counted.
+    pub fn measures(&self) -> &Measures {
+        &self.measures
     }
 
     /// An instance changed state.

@@ -121,21 +121,25 @@ impl Gateway {
         let exchange = Arc::new(Exchange::new(metrics.clone(), stops.hard.clone()));
         let corridor = Corridor::new(instances.clone(), exchange.clone());
         let wake = Arc::new(Notify::new());
-        let acceptor = Acceptor::spawn(self.deps.registry.clone(), wake.clone());
+        let Deps { registry, changes, key } = self.deps;
+        let acceptor = Acceptor::spawn(registry.clone(), wake.clone());
+        let refresh = Refresh::new(routes.clone(), registry.clone(), key.clone());
+        let pins = refresh.pins();
         let public = Arc::new(Public::new(http::Parts {
             routes: routes.clone(),
+            pins: pins.clone(),
             corridor: corridor.clone(),
-            registry: self.deps.registry.clone(),
+            registry: registry.clone(),
             acceptor,
             metrics: metrics.clone(),
             parked_bytes: self.config.http.parked_bytes,
             port: self.address.port(),
         }));
-        let Deps { registry, changes, key } = self.deps;
         let dispatcher = Dispatch {
             registry: registry.clone(),
             gateway: self.id,
             routes: routes.clone(),
+            pins,
             carrier: Arc::new(corridor.clone()),
             metrics: metrics.clone(),
             sender: Sender::new(self.config.outbound, registry.clone(), key.clone()),
@@ -165,7 +169,7 @@ impl Gateway {
         let state_dir = self.config.state_dir.clone();
         let watch = Watch::new(registry.clone(), self.id, state_dir, instances.clone(), self.lanes.clone());
         let refresh = routes::run(
-            Refresh::new(routes.clone(), registry.clone(), key),
+            refresh,
             changes.clone(),
             instances.clone(),
             move || ready.open(),

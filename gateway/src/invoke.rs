@@ -53,6 +53,7 @@ impl Corridor {
         let version = target.version.number;
         match self.carry_out(&mut account, call).await {
             Ok(Carried::Streamed(Answered { response, body: Some((first, stream)) })) => {
+                account.answered(response.status().as_u16());
                 let (cold, timings) = account.begun();
                 let body = Body::result(Passing::new(first, stream, account));
                 let result = Ok(Answer::Http(Box::new(response.map(|()| body))));
@@ -65,6 +66,9 @@ impl Corridor {
                         Answer::Http(Box::new(response.map(|()| Body::empty())))
                     }
                 });
+                if let Ok(Answer::Http(response)) = &result {
+                    account.answered(response.status().as_u16());
+                }
                 let (cold, timings) = account.close(result.as_ref().err().map(|failed| failed.error.code));
                 Outcome { result, cold, timings, version }
             }

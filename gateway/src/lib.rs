@@ -20,6 +20,7 @@ pub mod instances;
 pub mod invoke;
 pub mod lanes;
 pub mod lease;
+pub mod measure;
 pub mod metrics;
 pub mod outbound;
 pub mod outcome;

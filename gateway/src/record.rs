@@ -10,7 +10,7 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use davit_api::{FunctionId, GatewayId, InstanceId};
-use davit_registry::{InstanceUpdate, LogRow, Registry, RegistryError, UsageDelta};
+use davit_registry::{CanaryDelta, InstanceUpdate, LogRow, Registry, RegistryError, UsageDelta};
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 
@@ -53,6 +53,7 @@ pub async fn run(registry: Registry, gateway: GatewayId, mut feeds: Feeds, stop:
 #[derive(Default)]
 struct Batch {
     usage: HashMap<FunctionId, UsageDelta>,
+    canaries: Vec<CanaryDelta>,
     instances: HashMap<InstanceId, InstanceUpdate>,
     logs: Vec<LogRow>,
     log_bytes: usize,
@@ -63,6 +64,13 @@ struct Batch {
 impl Batch {
     fn take(&mut self, feeds: &mut Feeds) {
         feeds.usages.take(&mut self.usage);
+        // While the registry is away no step ends, so that what comes for one folds into one.
+        for delta in feeds.measures.take() {
+            match self.canaries.iter_mut().find(|known| known.is_of(&delta)) {
+                Some(known) => known.counts.add(&delta.counts),
+                None => self.canaries.push(delta),
+            }
+        }
         while let Ok(fact) = feeds.instances.try_recv() {
             self.instance(fact);
         }
@@ -119,6 +127,12 @@ impl Batch {
             return;
         }
         self.usage.clear();
+        while let Some(delta) = self.canaries.pop() {
+            if keep(registry.record_canaries(std::slice::from_ref(&delta)).await, "what a canary did") {
+                self.canaries.push(delta);
+                return;
+            }
+        }
         let updates: Vec<_> = self.instances.values().cloned().collect();
         if keep(registry.record_instances(gateway, &updates).await, "instance states") {
             return;

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use davit_api::{
-    Digest, FunctionId, FunctionName, NamespaceName, PoolKey, RouteSpec, VersionId, VersionSpec,
+    AliasName, Digest, FunctionId, FunctionName, NamespaceName, PoolKey, RouteSpec, VersionId, VersionSpec,
 };
 use http::HeaderValue;
 use sha2::{Digest as _, Sha256};
@@ -64,6 +64,12 @@ impl LiveVersion {
     pub fn address_of(namespace: &NamespaceName, function: &FunctionName) -> HeaderValue {
         // Names are letters, digits and hyphens, so this is always a value.
         HeaderValue::from_str(&format!("/{namespace}/{function}")).unwrap_or(HeaderValue::from_static("/"))
+    }
+
+    /// The path that one of its function's aliases is reached at. A function's name has no `@`, so it is no other's.
+    pub fn address_at(&self, alias: &AliasName) -> HeaderValue {
+        let path = format!("/{}/{}@{alias}", self.namespace, self.function);
+        HeaderValue::from_str(&path).unwrap_or(HeaderValue::from_static("/"))
     }
 
     /// The digest over everything that an instance is told at its start.

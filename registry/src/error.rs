@@ -88,6 +88,15 @@ fn meaning(constraint: &str) -> Option<(ErrorCode, &'static str)> {
         "versions_commit_shape" => (InvalidRequest, "git_commit: at most 200 characters"),
         "aliases_version_of_function" => (Conflict, "an alias points to a version of its own function"),
         "aliases_version_ready" => (Conflict, "an alias points to a ready version"),
+        "alias_shares_sum" => (InvalidRequest, "versions: the weights of an alias are 100 together"),
+        "alias_shares_weight" => (InvalidRequest, "versions: a weight is 1 to 100"),
+        "alias_shares_version_of_function" => (Conflict, "an alias points to a version of its own function"),
+        "aliases_description_length" | "versions_description_length" => {
+            (InvalidRequest, "description: 1 to 500 characters")
+        }
+        "canaries_one_at_a_time" => (Conflict, "canary: another one is running"),
+        "canaries_final" => (Conflict, "canary: it has ended already"),
+        "functions_keep" | "namespaces_keep" => (InvalidRequest, "versions: 1 to 1000, days: 0 to 3650"),
         "routes_taken" => (Conflict, "another function has a route for the same host, method and path"),
         "routes_method" | "routes_host_shape" | "routes_path_shape" => {
             (InvalidRequest, "routes: not a valid route")

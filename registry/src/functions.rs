@@ -117,7 +117,9 @@ impl Registry {
         let (live, latest) = self.live_and_latest(summary.id).await?;
         let routes = live.as_ref().map(|v| v.spec.routes.clone()).unwrap_or_default();
         let schedules = self.list_schedules(namespace, name).await?;
-        Ok(FunctionDetail { summary, live, latest, routes, schedules })
+        let aliases = self.list_aliases(namespace, name).await?;
+        let canary = self.list_canaries(namespace, name).await?.into_iter().next();
+        Ok(FunctionDetail { summary, live, latest, routes, aliases, canary, schedules })
     }
 }
 
@@ -132,6 +134,8 @@ impl Audited {
                 let (_, id) = function_of(conn, &namespace, &name).await?;
                 for statement in [
                     "update functions set deleted_at = clock_timestamp() where id = $1 and deleted_at is null",
+                    "update canaries set state = 'aborted', reason = 'the function was deleted', ended_at = clock_timestamp()
+                        where function_id = $1 and state = 'running'",
                     "delete from aliases where function_id = $1",
                     "delete from routes where function_id = $1",
                     "delete from schedules where function_id = $1",

@@ -134,11 +134,14 @@ impl Registry {
             "with u as (
                 select * from unnest($2::uuid[], $3::text[], $4::uuid[], $5::bytea[], $6::bigint[], $7::bigint[])
                     as u(id, state, version_id, config_digest, calls, errors))
-             update instances i set state = u.state, version_id = coalesce(u.version_id, i.version_id),
+             update instances i set state = u.state, version_id = coalesce(v.id, i.version_id),
                 config_digest = coalesce(u.config_digest, i.config_digest), calls = greatest(i.calls, u.calls),
                 errors = greatest(i.errors, u.errors),
                 changed_at = case when i.state = u.state then i.changed_at else clock_timestamp() end
-             from u where i.id = u.id and i.gateway_id = $1 and i.state <> 'removed'
+             from u left join versions v on v.id = u.version_id
+             where i.id = u.id and i.gateway_id = $1 and i.state <> 'removed'
+                -- A version that nobody keeps any more may have been removed a moment ago; the rest is news all the same.
+                and (u.state not in ('active', 'frozen') or coalesce(v.id, i.version_id) is not null)
                 and array_position(array['starting', 'pooled', 'active', 'released', 'removed'], replace(u.state, 'frozen', 'active'))
                  >= array_position(array['starting', 'pooled', 'active', 'released', 'removed'], replace(i.state, 'frozen', 'active'))",
         )

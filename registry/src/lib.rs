@@ -9,6 +9,7 @@ mod aliases;
 mod artifacts;
 mod audit;
 mod builds;
+mod canaries;
 mod changes;
 mod days;
 mod demand;
@@ -24,6 +25,7 @@ mod logs;
 mod namespaces;
 mod poke;
 mod queue;
+mod retention;
 mod routing;
 mod rows;
 mod schedules;
@@ -46,6 +48,7 @@ use sqlx::postgres::{PgConnectOptions, PgConnection, PgPool, PgPoolOptions};
 pub use artifacts::{ArtifactReader, ContentStore, GcReport};
 pub use audit::{Act, Audited};
 pub use builds::BuildJob;
+pub use canaries::{CanaryCounts, CanaryDelta, RunningCanary};
 pub use changes::{Changes, Topic};
 pub use days::Retention;
 pub use demand::DemandRow;
@@ -59,8 +62,10 @@ pub use logs::{LogFilter, LogRow};
 pub use queue::{
     ClaimFrom, ClaimedTarget, InvocationFilter, Job, JobTarget, NewInvocation, Settled, Settlement, Start,
 };
+pub use retention::DEFAULT_KEEP;
 pub use routing::{
-    AsRead, Keep, RoutedFunction, RoutingChanges, RoutingNews, RoutingPosition, RoutingSnapshot, TokenHash,
+    AsRead, Keep, RoutedAlias, RoutedFunction, RoutingChanges, RoutingNews, RoutingPosition, RoutingSnapshot,
+    TokenHash,
 };
 pub use schedules::{ScheduleRow, SchedulesDue};
 pub use secrets::{MasterKey, SecretRow};

@@ -8,7 +8,8 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use davit_api::{
-    Digest, FunctionId, FunctionName, NamespaceName, Role, SecretName, TokenId, VersionId, VersionSpec,
+    AliasName, CanaryId, Digest, FunctionId, FunctionName, NamespaceName, Role, SecretName, Sticky, TokenId,
+    VersionId, VersionSpec,
 };
 use sqlx::Row;
 
@@ -21,7 +22,24 @@ const POSITION_AGE: Duration = Duration::from_secs(1_800);
 /// Changed functions that are looked up one by one; of more, everything is read.
 const MOST_CHANGED: i64 = 1_000;
 
-/// A function that has a live version, and that version.
+/// An alias that is not just `live` with one version.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RoutedAlias {
+    /// Whose.
+    pub function_id: FunctionId,
+    /// Its name.
+    pub name: AliasName,
+    /// Its versions by their numbers, and how many calls of a hundred each gets.
+    pub shares: Vec<(VersionId, u32)>,
+    /// What decides which version a call goes to.
+    pub sticky: Option<Sticky>,
+    /// Whether its address is as open as its version says.
+    pub public: bool,
+    /// The canary that shifts it, and the step that is in force.
+    pub canary: Option<(CanaryId, u32)>,
+}
+
+/// A function that an alias leads to, and the version that it leads to.
 #[derive(Clone, PartialEq)]
 pub struct RoutedFunction {
     /// Its namespace.
@@ -30,7 +48,7 @@ pub struct RoutedFunction {
     pub name: FunctionName,
     /// Its id.
     pub function_id: FunctionId,
-    /// The live version.
+    /// The version.
     pub version_id: VersionId,
     /// Its number.
     pub number: u32,
@@ -73,8 +91,12 @@ pub struct TokenHash {
 /// Routes, tokens and sources of one instant.
 #[derive(Debug, Clone, PartialEq)]
 pub struct RoutingSnapshot<T = RoutedFunction> {
-    /// Every function with a live version.
+    /// Every function with its live version.
     pub functions: Vec<T>,
+    /// The other versions that aliases lead to.
+    pub others: Vec<T>,
+    /// Aliases that say more than which version is live.
+    pub aliases: Vec<RoutedAlias>,
     /// Every token that is not revoked or expired.
     pub tokens: Vec<TokenHash>,
     /// Every event source.
@@ -88,6 +110,10 @@ pub struct RoutingSnapshot<T = RoutedFunction> {
 pub struct RoutingChanges<T = RoutedFunction> {
     /// Functions with a live version that may have changed.
     pub functions: Vec<T>,
+    /// The other versions that their aliases lead to.
+    pub others: Vec<T>,
+    /// Their aliases that say more than which version is live.
+    pub aliases: Vec<RoutedAlias>,
     /// Functions that may have changed. Those that are not in `functions` have no live version any more.
     pub touched: Vec<FunctionId>,
     /// Every token that is not revoked or expired.
@@ -151,10 +177,12 @@ impl Registry {
         self.transact(|conn| {
             Box::pin(async move {
                 let position = read::begin(conn).await?;
-                let functions = read::functions(conn, &key, &keep, None).await?;
+                let read::Versions { live: functions, others } =
+                    read::functions(conn, &key, &keep, None).await?;
+                let aliases = read::aliases(conn, None).await?;
                 let tokens = read::tokens(conn).await?;
                 let sources = sources::all(conn, &key).await?;
-                Ok(RoutingSnapshot { functions, tokens, sources, position })
+                Ok(RoutingSnapshot { functions, others, aliases, tokens, sources, position })
             })
         })
         .await
@@ -190,13 +218,28 @@ impl Registry {
                 let Some(touched) = read::touched(conn, &since).await? else {
                     return Ok(RoutingNews::ReadAll);
                 };
-                let functions = read::functions(conn, &key, &keep, Some(&touched)).await?;
+                let versions = read::functions(conn, &key, &keep, Some(&touched)).await?;
+                let read::Versions { live: functions, others } = versions;
+                let aliases = read::aliases(conn, Some(&touched)).await?;
                 let tokens = read::tokens(conn).await?;
                 let sources = sources::all(conn, &key).await?;
-                Ok(RoutingNews::Changes(RoutingChanges { functions, touched, tokens, sources, position }))
+                let changes =
+                    RoutingChanges { functions, others, aliases, touched, tokens, sources, position };
+                Ok(RoutingNews::Changes(changes))
             })
         })
         .await
+    }
+
+    /// One ready version of a function by its number, whether or not an alias leads to it.
+    pub async fn routed_version(
+        &self,
+        key: &MasterKey,
+        function: FunctionId,
+        number: u32,
+    ) -> Result<Option<RoutedFunction>> {
+        let mut conn = self.pool.acquire().await?;
+        read::version(&mut conn, key, function, number).await
     }
 
     /// Removes notes of changes that every reader has passed.

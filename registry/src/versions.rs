@@ -1,20 +1,22 @@
 //! Versions: what was handed in, and how far it has come.
 
 use davit_api::{
-    Digest, FunctionId, FunctionName, NamespaceName, Page, ScheduleName, ScheduleSpec, VersionId,
-    VersionSpec, VersionView,
+    FunctionId, FunctionName, NamespaceName, NewVersion, Page, Rollout, ScheduleName, ScheduleSpec,
+    VersionAccepted, VersionId, VersionView,
 };
 use sqlx::Row;
 use sqlx::postgres::{PgConnection, PgRow};
 
 use crate::namespaces::id_of;
-use crate::rows::{count32, digest, digest_opt, json, parsed, to_json};
+use crate::rows::{count32, digest, digest_opt, json, json_opt, parsed, to_json};
 use crate::{Audited, Registry, RegistryError, Result};
 
 /// Start of every statement that reads [`VersionView`]s.
 const VIEW: &str =
     "select v.id, v.number, v.state, (a.version_id is not null) as live, v.spec, v.source, v.bundle,
-        v.bundle_size, v.git_commit, v.error, v.created_at, v.ready_at
+        v.bundle_size, v.git_commit, v.description, v.error, v.created_at, v.ready_at,
+        (select json_agg(json_build_object('alias', w.alias, 'weight', w.weight) order by w.alias)
+            from alias_versions w where w.version_id = v.id) as aliases
     from versions v
     join functions f on f.id = v.function_id
     join namespaces n on n.id = f.namespace_id
@@ -26,6 +28,8 @@ fn view(row: &PgRow) -> Result<VersionView> {
         number: count32(row, "number")?,
         state: parsed(row, "state")?,
         live: row.try_get("live")?,
+        aliases: json_opt(row, "aliases")?.unwrap_or_default(),
+        description: row.try_get("description")?,
         spec: json(row, "spec")?,
         source: digest(row, "source")?,
         bundle: digest_opt(row, "bundle")?,
@@ -49,23 +53,25 @@ pub(crate) async fn view_by_id(conn: &mut PgConnection, id: VersionId) -> Result
 
 impl Audited {
     /// Accepts a deployment: a new version in state `queued`, or, when the same source with the same settings
-    /// is ready already, that version again. Makes the function when it is new.
+    /// is ready already, that version again, with which at once is done what the deployment asks for. Makes the function
+    /// when it is new.
     pub async fn create_version(
         &self,
         namespace: &NamespaceName,
         name: &FunctionName,
-        spec: &VersionSpec,
-        source: Digest,
-        git_commit: Option<String>,
-        schedules: &[(ScheduleName, ScheduleSpec)],
-    ) -> Result<VersionView> {
-        let (namespace, name) = (namespace.clone(), name.clone());
-        let (spec, schedules) = (to_json(spec)?, to_json(&schedules)?);
+        new: &NewVersion,
+    ) -> Result<VersionAccepted> {
+        let (namespace, name, new) = (namespace.clone(), name.clone(), new.clone());
         self.change_named(move |conn| {
             Box::pin(async move {
+                let schedules: Vec<(&ScheduleName, &ScheduleSpec)> = new.schedules.iter().collect();
+                let (spec, schedules) = (to_json(&new.spec)?, to_json(&schedules)?);
                 let function = ensure_function(conn, &namespace, &name).await?;
+                if let Rollout::Canary(_) = new.rollout {
+                    crate::canaries::refuse_second(conn, function).await?;
+                }
                 sqlx::query("update artifacts set touched_at = clock_timestamp() where digest = $1")
-                    .bind(source.as_bytes().as_slice())
+                    .bind(new.source.as_bytes().as_slice())
                     .execute(&mut *conn)
                     .await?;
                 let same = sqlx::query_scalar(
@@ -73,30 +79,35 @@ impl Audited {
                      and spec = $3 and schedules = $4 order by number desc limit 1",
                 )
                 .bind(function.0)
-                .bind(source.as_bytes().as_slice())
+                .bind(new.source.as_bytes().as_slice())
                 .bind(&spec)
                 .bind(&schedules)
                 .fetch_optional(&mut *conn)
                 .await?;
                 if let Some(id) = same {
-                    return named(&name, view_by_id(conn, VersionId(id)).await?);
+                    let id = VersionId(id);
+                    crate::aliases::roll_out(conn, function, id, new.rollout).await?;
+                    return named(&name, true, view_by_id(conn, id).await?);
                 }
                 let id = VersionId::new();
+                let rollout = if new.rollout == Rollout::Live { None } else { Some(to_json(&new.rollout)?) };
                 sqlx::query(
                     "with f as (update functions set last_number = last_number + 1 where id = $2 returning last_number)
-                     insert into versions (id, function_id, number, spec, schedules, source, git_commit)
-                     select $1, $2, f.last_number, $3, $4, $5, $6 from f",
+                     insert into versions (id, function_id, number, spec, schedules, source, git_commit, description, rollout)
+                     select $1, $2, f.last_number, $3, $4, $5, $6, $7, $8 from f",
                 )
                 .bind(id.0)
                 .bind(function.0)
                 .bind(spec)
                 .bind(schedules)
-                .bind(source.as_bytes().as_slice())
-                .bind(git_commit)
+                .bind(new.source.as_bytes().as_slice())
+                .bind(new.git_commit)
+                .bind(new.description)
+                .bind(rollout)
                 .execute(&mut *conn)
                 .await?;
                 crate::builds::event(conn, id, "queued", "accepted").await?;
-                named(&name, view_by_id(conn, id).await?)
+                named(&name, false, view_by_id(conn, id).await?)
             })
         })
         .await
@@ -104,9 +115,13 @@ impl Audited {
 }
 
 /// A version with what the audit log calls it.
-fn named(function: &FunctionName, view: VersionView) -> Result<(VersionView, String)> {
-    let object = format!("{function}/{}", view.number);
-    Ok((view, object))
+fn named(
+    function: &FunctionName,
+    unchanged: bool,
+    version: VersionView,
+) -> Result<(VersionAccepted, String)> {
+    let object = format!("{function}/{}", version.number);
+    Ok((VersionAccepted { unchanged, version }, object))
 }
 
 impl Registry {
@@ -147,6 +162,15 @@ impl Registry {
         let found: Vec<VersionView> = rows.iter().map(view).collect::<Result<_>>()?;
         let (live, other): (Vec<_>, Vec<_>) = found.into_iter().partition(|v| v.live);
         Ok((live.into_iter().next(), other.into_iter().next()))
+    }
+
+    /// The schedules that a version brings.
+    pub async fn schedules_of_version(&self, id: VersionId) -> Result<Vec<(ScheduleName, ScheduleSpec)>> {
+        let row = sqlx::query("select schedules from versions where id = $1")
+            .bind(id.0)
+            .fetch_one(&self.pool)
+            .await?;
+        json(&row, "schedules")
     }
 
     /// One version by its number.

@@ -26,3 +26,4 @@ mod sources;
 mod streaming;
 mod tokens;
 mod topics;
+mod versions;

@@ -4,8 +4,12 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::Args;
-use davit_api::{ErrorCode, FunctionName, Manifest, NewVersion, VersionState, VersionView};
+use davit_api::{
+    AliasName, ErrorCode, FunctionName, Manifest, NewVersion, Rollout, VersionAccepted, VersionState,
+    VersionView,
+};
 
+use super::canary::CanaryOptions;
 use crate::api::Api;
 use crate::context::Globals;
 use crate::failure::{Failure, Result};
@@ -25,9 +29,14 @@ Examples:
   davit deploy                     the folder that you are in
   davit deploy examples/user-auth  another one
   davit deploy --no-wait           do not wait for the build
+  davit deploy --description \"faster search\"
+  davit deploy --alias beta        reached as hello@beta; what is live stays
+  davit deploy --no-live           built and kept; `davit promote` makes it live
+  davit deploy --canary 5,25,50 --interval 2m --max-errors 1% --max-latency p95:1.2x
 
 What .gitignore and .davitignore name is not uploaded. A version becomes live only after it has
-been built and has started once; until then, and if that fails, the one before stays live.")]
+been built and has started once; until then, and if that fails, the one before stays live. The
+same content with the same settings is the same version: nothing is built.")]
 pub(crate) struct Deploy {
     /// Folder with a davit.toml
     #[arg(default_value = ".")]
@@ -38,6 +47,20 @@ pub(crate) struct Deploy {
     /// Show only the outcome, not the build's output
     #[arg(short, long)]
     quiet: bool,
+    /// What is new in this version
+    #[arg(long, value_name = "TEXT")]
+    description: Option<String>,
+    /// Let this alias lead to the version, and leave what is live alone
+    #[arg(long, conflicts_with_all = ["no_live", "canary"])]
+    alias: Option<AliasName>,
+    /// Build it and leave what is live alone
+    #[arg(long, conflicts_with = "canary")]
+    no_live: bool,
+    /// Make it live at once, whatever davit.toml says about a canary
+    #[arg(long, conflicts_with_all = ["alias", "no_live", "canary"])]
+    now: bool,
+    #[command(flatten)]
+    canary: CanaryOptions,
 }
 
 impl Deploy {
@@ -61,18 +84,55 @@ impl Deploy {
             source: packed.digest,
             git_commit: git_commit(&self.folder),
             schedules: manifest.schedule_specs().into_iter().collect(),
+            description: self.description.clone(),
+            rollout: self.rollout(&manifest),
         };
         let name = &manifest.name;
-        let mut version = api.create_version(name, &new).await?;
+        let VersionAccepted { unchanged, mut version } = api.create_version(name, &new).await?;
+        if unchanged {
+            progress.step(&format!("version {} has this content and configuration already", version.number));
+        }
         if self.no_wait {
             progress.done(&format!("version {} of {name} is {}", version.number, version.state.as_str()));
         } else {
-            version = self.follow(&api, name, version, &progress).await?;
-            served(&api, name, version.number).await;
-            progress.done(&format!("{name} version {} is live", version.number));
+            if !unchanged {
+                version = self.follow(&api, name, version, &progress).await?;
+            }
+            if version.live {
+                served(&api, name, version.number).await;
+            }
+            progress.done(&self.outcome(name, &version));
         }
         self.print(globals, &api, &manifest, &version);
         Ok(())
+    }
+
+    /// What is to happen when the version is ready.
+    fn rollout(&self, manifest: &Manifest) -> Rollout {
+        if let Some(alias) = &self.alias {
+            return Rollout::Alias(alias.clone());
+        }
+        if self.no_live {
+            return Rollout::Hold;
+        }
+        let canary = if self.now { None } else { self.canary.spec().or_else(|| manifest.canary.clone()) };
+        canary.map_or(Rollout::Live, Rollout::Canary)
+    }
+
+    /// What has happened with it.
+    fn outcome(&self, name: &FunctionName, version: &VersionView) -> String {
+        let number = version.number;
+        if version.live {
+            return format!("{name} version {number} is live");
+        }
+        let leads = |share: &davit_api::AliasShare| match share.weight {
+            100 => format!("{name}@{} is version {number}", share.alias),
+            weight => format!("{name} version {number} gets {weight}% of {}'s calls", share.alias),
+        };
+        match version.aliases.as_slice() {
+            [] => format!("{name} version {number} is ready: davit promote {name} {number}"),
+            shares => shares.iter().map(leads).collect::<Vec<_>>().join("; "),
+        }
     }
 
     /// Shows the build's output until the version is callable or has failed.
@@ -137,7 +197,7 @@ async fn served(api: &Api, name: &FunctionName, number: u32) {
     let asking = async {
         loop {
             match api.live(name).await {
-                Ok(live) if live.version < number => {}
+                Ok(live) if live.version != number => {}
                 // It does not know the function yet.
                 Err(Failure::Refused(body)) if body.code == ErrorCode::NotFound => {}
                 Ok(_) | Err(_) => return,

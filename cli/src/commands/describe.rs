@@ -36,6 +36,14 @@ fn print(detail: &FunctionDetail, api: &Api) {
     let summary = &detail.summary;
     field("function", &format!("{}/{}", summary.namespace, summary.name));
     field("live", &summary.live_version.map_or("none yet".into(), |n| format!("version {n}")));
+    for alias in &detail.aliases {
+        if alias.name.as_str() != davit_api::LIVE || alias.versions.len() > 1 {
+            field("alias", &format!("{}: {}", alias.name, super::alias::shares(alias)));
+        }
+    }
+    if let Some(canary) = &detail.canary {
+        field("canary", &super::canary::sentence(canary));
+    }
     field("instances", &instances(summary));
     let usage = &summary.usage;
     field("calls", &format!("{} ({} failed, {} cold starts)", usage.calls, usage.errors, usage.cold_starts));
@@ -67,6 +75,9 @@ fn print(detail: &FunctionDetail, api: &Api) {
         field("environment", &if names.is_empty() { "-".to_owned() } else { names.join(" ") });
         field("source", &live.source.to_string());
         field("commit", &or_dash(live.git_commit.as_ref()));
+        if let Some(description) = &live.description {
+            field("description", description);
+        }
         let address = match spec.access {
             davit_api::Access::Private => "none (private)".to_owned(),
             access => {

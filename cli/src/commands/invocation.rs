@@ -116,6 +116,9 @@ fn show(view: &InvocationView) {
     if view.priority != Priority::default() {
         line(format!("priority  {}", view.priority));
     }
+    if let Some(qualifier) = &view.qualifier {
+        line(format!("asked for {qualifier}"));
+    }
     if let Some(key) = &view.ordering_key {
         line(format!("order     after earlier ones of key {}", visible(key)));
     }

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use base64::Engine;
 use clap::Args;
-use davit_api::{BatchItem, FunctionName, InvocationBatch, InvocationWishes, Priority, limits};
+use davit_api::{BatchItem, InvocationBatch, InvocationWishes, Priority, QualifiedFunction, limits};
 use reqwest::header::HeaderMap;
 
 use crate::api::Api;
@@ -20,6 +20,8 @@ use crate::output::{json, line, note, raw};
 Examples:
   davit invoke hello '{\"name\":\"Ada\"}'
   davit invoke hello @event.json
+  davit invoke hello:7 '{}'                 this version, live or not
+  davit invoke hello@beta '{}'              the version that the alias leads to
   echo '{}' | davit invoke hello -
   davit invoke hello '{}' --async           accepted now, done later, never lost
   davit invoke hello '{}' --async --delay 15m --ordering-key customer-5
@@ -29,8 +31,9 @@ Examples:
 The answer goes to standard output as it is. If the function fails, its error is printed to
 standard error and the exit code is 3.")]
 pub(crate) struct Invoke {
-    /// Function to call
-    function: FunctionName,
+    /// Function to call: its live version, or another one as in hello:7 or hello@beta
+    #[arg(value_name = "FUNCTION[:VERSION|@ALIAS]")]
+    function: QualifiedFunction,
     /// The event as JSON; @FILE reads a file, - reads standard input [default: {}]
     #[arg(conflicts_with = "file")]
     payload: Option<String>,

@@ -1,10 +1,13 @@
 //! The commands, one file each. A command is its options and one function that carries it out.
 
+mod alias;
+mod canary;
 mod completion;
 mod dead_letter;
 mod delete;
 mod deploy;
 mod describe;
+mod diff;
 mod doctor;
 mod event;
 #[cfg(feature = "server")]
@@ -14,6 +17,7 @@ mod invocation;
 mod invoke;
 mod list;
 mod logs;
+mod promote;
 mod queue;
 mod rollback;
 mod schedule;
@@ -46,7 +50,11 @@ pub(crate) enum Command {
     List(list::List),
     Describe(describe::Describe),
     Versions(versions::Versions),
+    Alias(alias::Alias),
+    Promote(promote::Promote),
+    Canary(canary::Canary),
     Rollback(rollback::Rollback),
+    Diff(diff::Diff),
     Schedule(schedule::Schedule),
     Topic(topic::Topic),
     Secret(secret::Secret),
@@ -100,7 +108,11 @@ async fn run_client(command: Command, globals: &Globals) -> Result<()> {
         Command::List(c) => c.run(globals).await,
         Command::Describe(c) => c.run(globals).await,
         Command::Versions(c) => c.run(globals).await,
+        Command::Alias(c) => c.run(globals).await,
+        Command::Promote(c) => c.run(globals).await,
+        Command::Canary(c) => c.run(globals).await,
         Command::Rollback(c) => c.run(globals).await,
+        Command::Diff(c) => c.run(globals).await,
         Command::Schedule(c) => c.run(globals).await,
         Command::Topic(c) => c.run(globals).await,
         Command::Secret(c) => c.run(globals).await,

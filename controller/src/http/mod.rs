@@ -2,6 +2,7 @@
 //! authorisation, and, for writes, a task of its own and an audit entry. All routes stand in `ROUTES`.
 
 mod admin;
+mod aliases;
 mod artifacts;
 mod audit;
 mod courtesy;
@@ -17,6 +18,7 @@ mod logs;
 mod namespaces;
 mod openapi;
 mod poll;
+mod retention;
 mod rollback;
 mod schedules;
 mod secrets;
@@ -86,8 +88,22 @@ routes! {
     get "/v1/namespaces/{ns}/functions/{fn}/versions" "versions.list" Read Namespace versions::list;
     post "/v1/namespaces/{ns}/functions/{fn}/versions" "versions.create" Deploy Namespace versions::create;
     get "/v1/namespaces/{ns}/functions/{fn}/versions/{n}" "versions.get" Read Namespace versions::get;
+    delete "/v1/namespaces/{ns}/functions/{fn}/versions/{n}" "versions.delete" Deploy Namespace versions::remove;
     get "/v1/namespaces/{ns}/functions/{fn}/versions/{n}/events" "versions.events" Read Namespace versions::events;
     post "/v1/namespaces/{ns}/functions/{fn}/rollback" "versions.rollback" Deploy Namespace rollback::rollback;
+    post "/v1/namespaces/{ns}/functions/{fn}/promote" "versions.promote" Deploy Namespace aliases::promote;
+    get "/v1/namespaces/{ns}/functions/{fn}/diff" "versions.diff" Read Namespace versions::diff;
+    get "/v1/namespaces/{ns}/functions/{fn}/aliases" "aliases.list" Read Namespace aliases::list;
+    get "/v1/namespaces/{ns}/functions/{fn}/aliases/{alias}" "aliases.get" Read Namespace aliases::get;
+    put "/v1/namespaces/{ns}/functions/{fn}/aliases/{alias}" "aliases.set" Deploy Namespace aliases::set;
+    delete "/v1/namespaces/{ns}/functions/{fn}/aliases/{alias}" "aliases.remove" Deploy Namespace aliases::remove;
+    get "/v1/namespaces/{ns}/functions/{fn}/canaries" "canaries.list" Read Namespace aliases::canaries;
+    post "/v1/namespaces/{ns}/functions/{fn}/canaries/abort" "canaries.abort" Deploy Namespace aliases::abort;
+    post "/v1/namespaces/{ns}/functions/{fn}/canaries/promote" "canaries.promote" Deploy Namespace aliases::finish;
+    get "/v1/namespaces/{ns}/functions/{fn}/retention" "retention.get" Read Namespace retention::get;
+    put "/v1/namespaces/{ns}/functions/{fn}/retention" "retention.set" Deploy Namespace retention::set;
+    get "/v1/namespaces/{ns}/retention" "retention.get_namespace" Read Namespace retention::of_namespace;
+    put "/v1/namespaces/{ns}/retention" "retention.set_namespace" Admin Namespace retention::set_of_namespace;
 
     get "/v1/namespaces/{ns}/functions/{fn}/schedules" "schedules.list" Read Namespace schedules::list;
     post "/v1/namespaces/{ns}/functions/{fn}/schedules" "schedules.add" Deploy Namespace schedules::add;

@@ -6,8 +6,8 @@ use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityRequirement, Secur
 use utoipa::openapi::{Content, Ref, ResponseBuilder};
 
 use super::{
-    artifacts, audit, dead_letters, functions, info, instances, invocations, logs, namespaces, rollback,
-    schedules, secrets, sources, tokens, topics, versions,
+    aliases, artifacts, audit, dead_letters, functions, info, instances, invocations, logs, namespaces,
+    retention, rollback, schedules, secrets, sources, tokens, topics, versions,
 };
 
 #[derive(OpenApi)]
@@ -28,7 +28,21 @@ use super::{
         versions::create,
         versions::get,
         versions::events,
+        versions::remove,
+        versions::diff,
         rollback::rollback,
+        aliases::promote,
+        aliases::list,
+        aliases::get,
+        aliases::set,
+        aliases::remove,
+        aliases::canaries,
+        aliases::abort,
+        aliases::finish,
+        retention::get,
+        retention::set,
+        retention::of_namespace,
+        retention::set_of_namespace,
         schedules::list,
         schedules::list_all,
         schedules::add,

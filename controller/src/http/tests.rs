@@ -1,5 +1,6 @@
 //! The management API over a real Postgres: who may do what, taken from the route table, and bad input.
 
+mod aliases;
 mod bad_input;
 mod matrix;
 mod refused;

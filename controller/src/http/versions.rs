@@ -6,7 +6,7 @@ use axum::extract::State;
 use axum::response::IntoResponse;
 use davit_api::{
     ApiError, BuildEvent, ErrorCode, FunctionKind, FunctionName, NamespaceName, NewVersion, Page,
-    ScheduleName, ScheduleSpec, ScheduleView, VersionState, VersionView,
+    ScheduleName, ScheduleSpec, ScheduleView, VersionAccepted, VersionDiff, VersionState, VersionView,
 };
 use davit_registry::{RegistryError, Topic};
 use http::StatusCode;
@@ -55,11 +55,11 @@ pub(super) async fn get(
     Ok(axum::Json(state.registry.version(&namespace, &function, checked_number(number)?).await?))
 }
 
-/// Accepts a version to build. The same source with the same settings as a version that is ready answers
-/// that one again.
+/// Accepts a version to build, and says what is to happen when it is ready. The same source with the same settings as a
+/// version that is ready answers that one again, with which it happens at once.
 #[utoipa::path(post, path = "/v1/namespaces/{ns}/functions/{fn}/versions",
     params(("ns" = NamespaceName, Path), ("fn" = FunctionName, Path)),
-    request_body = NewVersion, responses((status = 201, body = VersionView)))]
+    request_body = NewVersion, responses((status = 201, body = VersionAccepted), (status = 200, body = VersionAccepted)))]
 pub(super) async fn create(
     State(state): State<ApiState>,
     Changes(changes): Changes,
@@ -67,7 +67,7 @@ pub(super) async fn create(
     Json(new): Json<NewVersion>,
 ) -> Answer<impl IntoResponse> {
     let in_force = in_force(&state, &namespace, &function, &new).await?;
-    let schedules = check(new.clone(), &in_force, state.settings.schedules)?;
+    check(&new, &in_force, state.settings.schedules)?;
     let known: HashSet<_> =
         state.registry.list_secrets(&namespace).await?.into_iter().map(|s| s.name).collect();
     if let Some((variable, secret)) = new.spec.secrets.iter().find(|(_, secret)| !known.contains(*secret)) {
@@ -78,10 +78,9 @@ pub(super) async fn create(
             ),
         ));
     }
-    let view = changes
-        .create_version(&namespace, &function, &new.spec, new.source, new.git_commit, &schedules)
-        .await?;
-    Ok((StatusCode::CREATED, axum::Json(view)))
+    let accepted = changes.create_version(&namespace, &function, &new).await?;
+    let status = if accepted.unchanged { StatusCode::OK } else { StatusCode::CREATED };
+    Ok((status, axum::Json(accepted)))
 }
 
 /// Those of the version's schedules that the function has already. They were checked when they came, and may have ended
@@ -110,10 +109,10 @@ async fn in_force(
 
 /// Everything else that can be refused without asking the registry.
 fn check(
-    new: NewVersion,
+    new: &NewVersion,
     in_force: &HashSet<ScheduleName>,
     limits: davit_cron::Limits,
-) -> Result<Vec<(ScheduleName, ScheduleSpec)>, ApiError> {
+) -> Result<(), ApiError> {
     new.spec.check()?;
     let managed = new.spec.runtime.as_str();
     if new.spec.kind == FunctionKind::Handler
@@ -132,9 +131,7 @@ fn check(
             return Err(ApiError::field("handler", "write module.function, such as app.handler"));
         }
     }
-    if new.git_commit.as_ref().is_some_and(|c| c.chars().count() > 200 || c.contains(char::is_control)) {
-        return Err(ApiError::field("git_commit", "at most 200 characters, none of them control characters"));
-    }
+    new.check_words()?;
     if new.schedules.len() > SCHEDULES {
         return Err(ApiError::field("schedules", format!("at most {SCHEDULES}")));
     }
@@ -143,7 +140,7 @@ fn check(
         schedules::check(spec, now, limits)
             .map_err(|e| ApiError::new(e.code, format!("schedules.{name}: {}", e.message)))?;
     }
-    Ok(new.schedules.into_iter().collect())
+    Ok(())
 }
 
 /// Where to go on in a build's log.
@@ -179,6 +176,45 @@ pub(super) async fn events(
     Ok(axum::Json(found.await?))
 }
 
+/// Removes a version that is not in use. Its number is not given again.
+#[utoipa::path(delete, path = "/v1/namespaces/{ns}/functions/{fn}/versions/{n}",
+    params(("ns" = NamespaceName, Path), ("fn" = FunctionName, Path), ("n" = u32, Path)),
+    responses((status = 204)))]
+pub(super) async fn remove(
+    Changes(changes): Changes,
+    Path((namespace, function, number)): Path<(NamespaceName, FunctionName, u32)>,
+) -> Answer<StatusCode> {
+    changes.delete_version(&namespace, &function, checked_number(number)?).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// What to compare.
+#[derive(Debug, Deserialize, utoipa::IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(super) struct Compared {
+    /// The older version's number.
+    from: u32,
+    /// The newer version's number.
+    to: u32,
+    /// Whether the lines of text files are compared, too.
+    lines: Option<bool>,
+}
+
+/// What is different between two versions: settings, and files of their sources.
+#[utoipa::path(get, path = "/v1/namespaces/{ns}/functions/{fn}/diff",
+    params(("ns" = NamespaceName, Path), ("fn" = FunctionName, Path), Compared),
+    responses((status = 200, body = VersionDiff)))]
+pub(super) async fn diff(
+    State(state): State<ApiState>,
+    Path((namespace, function)): Path<(NamespaceName, FunctionName)>,
+    Query(Compared { from, to, lines }): Query<Compared>,
+) -> Answer<axum::Json<VersionDiff>> {
+    let from = state.registry.version(&namespace, &function, checked_number(from)?).await?;
+    let to = state.registry.version(&namespace, &function, checked_number(to)?).await?;
+    Ok(axum::Json(crate::diff::compare(&state.registry, from, to, lines.unwrap_or(false)).await?))
+}
+
 /// Numbers are small: what does not fit the column is not there.
 fn checked_number(number: u32) -> Answer<u32> {
     if i32::try_from(number).is_ok() {
@@ -195,16 +231,11 @@ mod tests {
     fn new(handler: &str) -> NewVersion {
         let mut spec = VersionSpec::new("python3.13".parse().unwrap(), FunctionKind::Handler);
         spec.handler = handler.into();
-        NewVersion {
-            spec,
-            source: Digest::from_bytes([0; 32]),
-            git_commit: None,
-            schedules: Default::default(),
-        }
+        NewVersion::of(spec, Digest::from_bytes([0; 32]))
     }
 
     fn accepted(handler: &str) -> bool {
-        check(new(handler), &HashSet::new(), davit_cron::Limits::default()).is_ok()
+        check(&new(handler), &HashSet::new(), davit_cron::Limits::default()).is_ok()
     }
 
     #[test]

@@ -1,9 +1,10 @@
 //! One claimed job: find where it goes, carry it out, settle.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use davit_api::{ApiError, ErrorCode, FunctionId, FunctionName};
+use davit_api::{ApiError, ErrorCode, FunctionId, FunctionName, Qualifier};
 use davit_registry::{ClaimedTarget, Job, Settled, Settlement};
 use tokio_util::sync::CancellationToken;
 
@@ -13,6 +14,7 @@ use super::room::Room;
 use super::settle::Settler;
 use crate::invoke::{Answer, Call, CallError, Payload, Target};
 use crate::metrics::Number;
+use crate::version::LiveVersion;
 
 /// An attempt that failed.
 pub(crate) struct Failed {
@@ -110,22 +112,52 @@ fn decide(job: &Job, started: Instant, outcome: Result<Bytes, Failed>) -> Settle
 
 async fn attempt_once(dispatch: &Dispatch, job: &Job, arrived: Instant) -> Result<Bytes, Failed> {
     match &job.target {
-        ClaimedTarget::Function { id, name } => Ok(call(dispatch, job, *id, name, arrived).await?),
+        ClaimedTarget::Function { id, name, qualifier } => {
+            let version = choose(dispatch, job, *id, name, qualifier.as_ref());
+            let version = version.await.map_err(CallError::refused)?;
+            Ok(call(dispatch, job, version, arrived).await?)
+        }
         ClaimedTarget::Webhook(hook) => dispatch.sender.send(hook, job).await,
+    }
+}
+
+/// The version for an attempt. It is chosen when the attempt runs, not when the invocation was accepted: what waits or
+/// failed reaches a version that was put right meanwhile, and none that was found bad. Chance is asked anew each time.
+async fn choose(
+    dispatch: &Dispatch,
+    job: &Job,
+    function: FunctionId,
+    name: &FunctionName,
+    qualifier: Option<&Qualifier>,
+) -> Result<Arc<LiveVersion>, ApiError> {
+    let missing = |what: &dyn std::fmt::Display| {
+        let text = format!("function {}/{name} has no {what}", job.namespace);
+        ApiError::new(ErrorCode::NotFound, text)
+    };
+    let live = {
+        let table = dispatch.routes.load();
+        let live = table.function_by_id(function).ok_or_else(|| missing(&"live version"))?;
+        match qualifier {
+            None => return Ok(table.pick(live, |_| None).clone()),
+            Some(Qualifier::Alias(alias)) => {
+                let named = table.alias(live, alias.as_str(), |_| None);
+                return named.cloned().ok_or_else(|| missing(&format_args!("alias {alias}")));
+            }
+            Some(Qualifier::Version(_)) => live.clone(),
+        }
+    };
+    match qualifier {
+        Some(Qualifier::Version(number)) => dispatch.pins.find(&live, *number).await,
+        _ => Ok(live),
     }
 }
 
 async fn call(
     dispatch: &Dispatch,
     job: &Job,
-    function: FunctionId,
-    name: &FunctionName,
+    version: Arc<LiveVersion>,
     arrived: Instant,
 ) -> Result<Bytes, CallError> {
-    let Some(version) = dispatch.routes.load().function_by_id(function).cloned() else {
-        let text = format!("function {}/{name} has no live version", job.namespace);
-        return Err(CallError::refused(ApiError::new(ErrorCode::NotFound, text)));
-    };
     let call = Call {
         payload: Payload::Event(Bytes::from(job.payload.clone())),
         arrived,

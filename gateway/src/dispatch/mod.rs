@@ -25,7 +25,7 @@ use tokio_util::task::{AbortOnDropHandle, TaskTracker};
 use crate::invoke::{Call, Corridor, Outcome, Target};
 use crate::metrics::Metrics;
 use crate::outbound::Sender;
-use crate::routes::Routes;
+use crate::routes::{Pins, Routes};
 
 pub use accept::Acceptor;
 pub(crate) use job::Failed;
@@ -67,6 +67,8 @@ pub struct Dispatch {
     pub gateway: GatewayId,
     /// Who answers for a function.
     pub routes: Routes,
+    /// Versions that are asked for by number.
+    pub pins: Pins,
     /// Who carries calls out.
     pub carrier: Arc<dyn Carrier>,
     /// Who sends to addresses outside.

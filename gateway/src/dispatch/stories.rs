@@ -6,9 +6,9 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use davit_api::{
-    ApiError, Destination, Digest, ErrorCode, FunctionId, FunctionKind, FunctionName, GatewayId,
-    InvocationId, InvocationSource, InvocationState, InvocationView, NamespaceName, PhaseTimings,
-    RetryPolicy, VersionSpec, Webhook,
+    AliasSettings, ApiError, Destination, Digest, ErrorCode, FunctionId, FunctionKind, FunctionName,
+    GatewayId, InvocationId, InvocationSource, InvocationState, InvocationView, NamespaceName, NewVersion,
+    PhaseTimings, RetryPolicy, VersionSpec, Webhook,
 };
 use davit_registry::testing::TestDatabase;
 use davit_registry::{Changes, ClaimFrom, MasterKey, NewInvocation, Registry, Settlement};
@@ -91,7 +91,9 @@ impl World {
         let id = GatewayId::new();
         self.registry().register_gateway(id, "http://test").await.unwrap();
         let (carrier, wake, stop) = (Arc::new(script), Arc::new(Notify::new()), CancellationToken::new());
+        let key = Arc::new(MasterKey::from_bytes([7; 32]));
         let dispatch = Dispatch {
+            pins: crate::routes::Pins::new(self.routes.clone(), self.registry().clone(), key),
             registry: self.registry().clone(),
             gateway: id,
             routes: self.routes.clone(),
@@ -114,7 +116,11 @@ async fn deploy(registry: &Registry, namespace: &NamespaceName, function: &Funct
     let digest = Digest::from_bytes(sha2::Sha256::digest(b"code").into());
     registry.put_artifact_bytes(digest, Bytes::from_static(b"code")).await.unwrap();
     let davit = registry.as_davit("test");
-    let version = davit.create_version(namespace, function, spec, digest, None, &[]).await.unwrap();
+    let version = davit
+        .create_version(namespace, function, &NewVersion::of(spec.clone(), digest))
+        .await
+        .unwrap()
+        .version;
     registry.claim_build(uuid::Uuid::new_v4()).await.unwrap().unwrap();
     registry.finish_build(version.id, digest, 4, "sha256:1").await.unwrap();
     registry.version_ready_and_live(version.id).await.unwrap();
@@ -132,14 +138,21 @@ struct Gateway {
 struct Scripted {
     script: Mutex<VecDeque<Option<Result<&'static str, ErrorCode>>>>,
     calls: Mutex<Vec<(InvocationId, Bytes)>>,
+    /// The version that each call went to.
+    versions: Mutex<Vec<(InvocationId, u32)>>,
 }
 
 fn script(steps: &[Option<Result<&'static str, ErrorCode>>]) -> Scripted {
-    Scripted { script: Mutex::new(steps.iter().copied().collect()), calls: Mutex::default() }
+    Scripted {
+        script: Mutex::new(steps.iter().copied().collect()),
+        calls: Mutex::default(),
+        versions: Mutex::default(),
+    }
 }
 
 impl Carrier for Scripted {
-    fn carry(&self, _: Target, call: Call) -> BoxFuture<'_, Outcome> {
+    fn carry(&self, target: Target, call: Call) -> BoxFuture<'_, Outcome> {
+        self.versions.lock().push((call.request_id, target.version.number));
         let crate::invoke::Payload::Event(event) = call.payload else { panic!("jobs are events") };
         self.calls.lock().push((call.request_id, event));
         let step = self.script.lock().pop_front().unwrap_or(Some(Ok("done")));
@@ -180,6 +193,32 @@ async fn accepted_work_runs_once_and_its_result_is_kept() {
     assert_eq!((view.state, view.attempt), (InvocationState::Succeeded, 1));
     assert_eq!(view.result.as_deref(), Some("{\"ok\":true}"));
     assert_eq!(*gateway.carrier.calls.lock(), [(id, Bytes::from_static(b"{\"n\":1}"))]);
+    gateway.stop.cancel();
+    gateway.task.await.unwrap();
+}
+
+#[tokio::test]
+async fn an_invocation_runs_on_the_version_it_names_or_on_what_is_live_when_it_runs() {
+    let world = World::new().await;
+    let named = |qualifier: &str| NewInvocation {
+        qualifier: Some(qualifier.parse().unwrap()),
+        ..world.new_invocation(world.policy)
+    };
+    let waiting = world.registry().enqueue(world.new_invocation(world.policy)).await.unwrap();
+    let first = world.registry().enqueue(named("1")).await.unwrap();
+    let by_alias = world.registry().enqueue(named("old")).await.unwrap();
+    world.deploy(|spec| spec.memory_mb = 512).await;
+    let admin = world.registry().as_davit("test");
+    let old = AliasSettings::of(1);
+    admin.set_alias(&world.namespace, &world.function, &"old".parse().unwrap(), &old).await.unwrap();
+    let key = Arc::new(MasterKey::from_bytes([7; 32]));
+    Refresh::new(world.routes.clone(), world.registry().clone(), key).look().await.unwrap();
+    let gateway = world.gateway(script(&[])).await;
+    for (id, version) in [(waiting, 2), (first, 1), (by_alias, 1)] {
+        assert_eq!(world.ended(id).await.state, InvocationState::Succeeded);
+        let versions = gateway.carrier.versions.lock().clone();
+        assert_eq!(versions.iter().find(|(of, _)| *of == id), Some(&(id, version)));
+    }
     gateway.stop.cancel();
     gateway.task.await.unwrap();
 }

@@ -4,37 +4,32 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use chrono::Utc;
-use davit_api::{Access, ApiError, ErrorCode, FunctionKind, InvocationId, InvocationSource, Role, limits};
+use davit_api::{
+    Access, ApiError, ErrorCode, FunctionKind, InvocationId, InvocationSource, Qualifier, Role, limits,
+};
 use http::{HeaderValue, Request, Response, header};
 
 use crate::event::{self, HttpEvent};
 use crate::forward::{Origin, prepare, strip_ours};
-use crate::http::{Arrived, Body, CollectError, Public, auth, error, later, not_found, receive, reply};
+use crate::http::{
+    Arrived, Body, CollectError, Public, auth, choose, error, later, not_found, receive, reply,
+};
 use crate::invoke::{Answer, Call, Payload, Target};
 use crate::routes::{Found, Lookup};
 
 impl Public {
     /// A request to a function.
     pub(super) async fn address(&self, mut arrived: Arrived<'_>) -> Result<Response<Body>, ApiError> {
-        let found = {
+        let mut found = {
             let table = self.routes.load();
             let request = &arrived.request;
-            let found =
-                match table.lookup(arrived.host.as_str(), request.method().as_str(), request.uri().path()) {
-                    Lookup::Found(found) => found,
-                    Lookup::NotFound => return Err(not_found()),
-                    Lookup::MethodNotAllowed(methods) => return Ok(method_not_allowed(&methods)),
-                };
-            match found.version.spec.access {
-                // The same answer as for a function that does not exist.
-                Access::Private => return Err(not_found()),
-                Access::Token => {
-                    self.let_in(&table, request.headers(), &found.version.namespace, Role::Invoke)?
-                }
-                Access::Public => {}
+            match table.lookup(arrived.host.as_str(), request.method().as_str(), request.uri().path()) {
+                Lookup::Found(found) => found,
+                Lookup::NotFound => return Err(not_found()),
+                Lookup::MethodNotAllowed(methods) => return Ok(method_not_allowed(&methods)),
             }
-            found
         };
+        let asked = self.choose(&arrived, &mut found).await?;
         auth::hide_token(arrived.request.headers_mut());
         let budget = Duration::from_secs(found.version.spec.timeout_seconds.into());
         let call = Call {
@@ -46,16 +41,69 @@ impl Public {
             trace_id: trace_id(&arrived.request),
             log_tail: None,
         };
-        match found.version.spec.kind {
-            FunctionKind::Handler => self.handler(arrived, &found, call).await,
-            FunctionKind::Server => Ok(self.server(arrived, &found, call).await),
+        let named = asked.is_some();
+        let mut response = match found.version.spec.kind {
+            FunctionKind::Handler => self.handler(arrived, &found, asked, call).await?,
+            FunctionKind::Server => self.server(arrived, &found, call).await,
+        };
+        if named {
+            reply::version(&mut response, found.version.number);
         }
+        Ok(response)
+    }
+
+    /// Chooses the version that answers, and lets the caller in to it. Answers what the caller asked for by name.
+    ///
+    /// Who asks for another version than everybody gets needs a token with the right to invoke, whatever the function's
+    /// access: an old version may have a hole that was closed, a new one is not ready for the public. Only an alias's own
+    /// address can be opened to everybody, by the alias.
+    async fn choose(&self, arrived: &Arrived<'_>, found: &mut Found) -> Result<Option<Qualifier>, ApiError> {
+        let headers = arrived.request.headers();
+        let wanted = choose::wanted(headers)?;
+        // The same answer as for a function that does not exist.
+        if wanted.is_some() && found.version.spec.access == Access::Private && found.alias.is_none() {
+            return Err(not_found());
+        }
+        let open = found.alias.as_ref().is_none_or(|alias| alias.public) && wanted.is_none();
+        // A version that is named by its number may have to be looked up.
+        let chosen = {
+            let table = self.routes.load();
+            if !open {
+                self.let_in(&table, headers, &found.version.namespace, Role::Invoke)?;
+            }
+            let key = |sticky: &_| choose::key(sticky, choose::pairs(headers));
+            match (&wanted, &found.alias) {
+                (None, None) => Ok(table.pick(&found.version, key).clone()),
+                (None, Some(alias)) => Ok(alias.split.pick(key).clone()),
+                (Some(Qualifier::Alias(name)), _) => {
+                    let chosen = table.alias(&found.version, name.as_str(), key).cloned();
+                    Ok(chosen.ok_or_else(|| choose::no_alias(&found.version, name))?)
+                }
+                (Some(Qualifier::Version(number)), _) => Err(*number),
+            }
+        };
+        found.version = match chosen {
+            Ok(version) => version,
+            Err(number) => self.pins.find(&found.version, number).await?,
+        };
+        match found.version.spec.access {
+            Access::Private => return Err(not_found()),
+            Access::Token if open => {
+                self.let_in(&self.routes.load(), headers, &found.version.namespace, Role::Invoke)?;
+            }
+            Access::Token | Access::Public => {}
+        }
+        if found.route.is_none() {
+            found.payload = found.version.spec.payload;
+        }
+        Ok(wanted.or_else(|| found.alias.as_ref().map(|alias| Qualifier::Alias(alias.name.clone()))))
     }
 
     async fn handler(
         &self,
         arrived: Arrived<'_>,
         found: &Found,
+        asked: Option<Qualifier>,
         mut call: Call,
     ) -> Result<Response<Body>, ApiError> {
         let (mut parts, body) = arrived.request.into_parts();
@@ -89,7 +137,7 @@ impl Public {
         )?;
         drop(body);
         if wanted_later {
-            return self.later(&found.version, event, wishes, InvocationSource::Http).await;
+            return self.later(&found.version, asked, event, wishes, InvocationSource::Http).await;
         }
         call.payload = Payload::Event(event);
         let request_id = call.request_id;
@@ -98,7 +146,12 @@ impl Public {
             Err(failed) => return Ok(error::respond(&failed.body(request_id))),
             Ok(Answer::Http(response)) => *response,
             Ok(Answer::Event { content_type, body }) => {
-                match event::respond(found.payload, &content_type, &body) {
+                let responded = event::respond(found.payload, &content_type, &body);
+                if responded.as_ref().map_or(true, |response| response.status().is_server_error()) {
+                    let measures = self.corridor.instances().shared().recorder.measures();
+                    measures.fault(found.version.version_id);
+                }
+                match responded {
                     Ok(response) => response.map(Body::full),
                     Err(bad) => {
                         self.metrics.failed(bad.code);
@@ -119,7 +172,7 @@ impl Public {
             host: arrived.host.value(),
             port: &self.port.value,
             proto: &arrived.peer.proto(),
-            prefix: (found.prefix > 0).then_some(&found.version.address),
+            prefix: found.address(),
             request_id: &id,
         };
         prepare(&mut request, &origin);

@@ -14,15 +14,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use davit_api::{
-    ApiError, ErrorCode, InvocationId, InvocationSource, InvocationWishes, LiveView, NamespaceName, Role,
-    limits,
+    ApiError, ErrorCode, InvocationId, InvocationSource, InvocationWishes, LiveView, NamespaceName,
+    Qualifier, Role, limits,
 };
 use http::{HeaderValue, Method, Response, StatusCode, header};
 use serde::Serialize;
 
 use crate::event;
 use crate::http::address::{read, trace_id};
-use crate::http::{Arrived, Body, Public, error, later, reply};
+use crate::http::{Arrived, Body, Public, choose, error, later, reply};
 use crate::instances::LogTail;
 use crate::invoke::{Answer, Call, Payload, Target};
 use crate::version::LiveVersion;
@@ -73,16 +73,32 @@ impl Public {
         }
     }
 
-    /// The live version of a function, for somebody who may call it.
-    fn callable(
+    /// The version of a function that a call goes to, for somebody who may call it, and what was asked for by name.
+    async fn callable(
         &self,
         arrived: &Arrived<'_>,
         namespace: &NamespaceName,
         function: &str,
-    ) -> Result<Arc<LiveVersion>, ApiError> {
-        let table = self.routes.load();
-        self.let_in(&table, arrived.request.headers(), namespace, Role::Invoke)?;
-        table.function(namespace.as_str(), function).cloned().ok_or_else(|| missing(namespace, function))
+    ) -> Result<(Arc<LiveVersion>, Option<Qualifier>), ApiError> {
+        let headers = arrived.request.headers();
+        let (live, wanted) = {
+            let table = self.routes.load();
+            self.let_in(&table, headers, namespace, Role::Invoke)?;
+            let live =
+                table.function(namespace.as_str(), function).ok_or_else(|| missing(namespace, function))?;
+            let key = |sticky: &_| choose::key(sticky, choose::pairs(headers));
+            match choose::wanted(headers)? {
+                None => return Ok((table.pick(live, key).clone(), None)),
+                Some(Qualifier::Alias(name)) => {
+                    let chosen = table.alias(live, name.as_str(), key).cloned();
+                    let chosen = chosen.ok_or_else(|| choose::no_alias(live, &name))?;
+                    return Ok((chosen, Some(Qualifier::Alias(name))));
+                }
+                Some(Qualifier::Version(number)) => (live.clone(), number),
+            }
+        };
+        let version = self.pins.find(&live, wanted).await?;
+        Ok((version, Some(Qualifier::Version(wanted))))
     }
 
     async fn many(
@@ -91,11 +107,11 @@ impl Public {
         namespace: &NamespaceName,
         function: &str,
     ) -> Result<Response<Body>, ApiError> {
-        let version = self.callable(&arrived, namespace, function)?;
+        let (version, asked) = self.callable(&arrived, namespace, function).await?;
         let deadline = arrived.at + ARRIVAL;
         let body = read(arrived.request.into_body(), limits::PAYLOAD_BYTES, deadline).await?;
         let _parked = self.parked.take(body.len())?;
-        self.batch(&version, &body).await
+        self.batch(&version, asked, &body).await
     }
 
     async fn invoke(
@@ -104,7 +120,7 @@ impl Public {
         namespace: &NamespaceName,
         function: &str,
     ) -> Result<Response<Body>, ApiError> {
-        let version = self.callable(&arrived, namespace, function)?;
+        let (version, asked) = self.callable(&arrived, namespace, function).await?;
         let wanted_later = wants_later(&arrived)?;
         let wishes = later::wishes(arrived.request.headers())?;
         if !wanted_later && wishes != InvocationWishes::default() {
@@ -116,7 +132,7 @@ impl Public {
         let limit = if wanted_later { limits::ASYNC_PAYLOAD_BYTES } else { limits::PAYLOAD_BYTES };
         let event = event::json(read(arrived.request.into_body(), limit, deadline).await?)?;
         if wanted_later {
-            return self.later(&version, event, wishes, InvocationSource::Async).await;
+            return self.later(&version, asked, event, wishes, InvocationSource::Async).await;
         }
         let _parked = self.parked.take(event.len())?;
         let tail = Arc::new(LogTail::default());
@@ -160,7 +176,9 @@ impl Public {
         self.let_in(&table, arrived.request.headers(), namespace, Role::Read)?;
         let version =
             table.function(namespace.as_str(), function).ok_or_else(|| missing(namespace, function))?;
-        Ok(json(StatusCode::OK, &LiveView { version: version.number }))
+        let split = table.aliases(version.function_id).and_then(|aliases| aliases.live.as_ref());
+        let versions = split.map(|split| split.shares()).unwrap_or_default();
+        Ok(json(StatusCode::OK, &LiveView { version: version.number, versions }))
     }
 
     async fn show(

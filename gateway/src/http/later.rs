@@ -15,7 +15,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
 use davit_api::{
-    ApiError, BatchAccepted, EnqueueAccepted, InvocationBatch, InvocationSource, InvocationWishes, limits,
+    ApiError, BatchAccepted, EnqueueAccepted, InvocationBatch, InvocationSource, InvocationWishes, Qualifier,
+    limits,
 };
 use davit_registry::{NewInvocation, Start};
 use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
@@ -29,11 +30,12 @@ impl Public {
     pub(super) async fn later(
         &self,
         version: &LiveVersion,
+        asked: Option<Qualifier>,
         event: Bytes,
         wishes: InvocationWishes,
         source: InvocationSource,
     ) -> Result<Response<Body>, ApiError> {
-        let new = invocation(version, event.to_vec(), wishes, source)?;
+        let new = invocation(version, asked, event.to_vec(), wishes, source)?;
         let invocation_id = self.acceptor.accept(new).await?;
         let mut response = accepted(&EnqueueAccepted { invocation_id });
         reply::mark(&mut response, reply::id_value(invocation_id));
@@ -44,7 +46,12 @@ impl Public {
     }
 
     /// Accepts many events for later, all or none.
-    pub(super) async fn batch(&self, version: &LiveVersion, body: &[u8]) -> Result<Response<Body>, ApiError> {
+    pub(super) async fn batch(
+        &self,
+        version: &LiveVersion,
+        asked: Option<Qualifier>,
+        body: &[u8],
+    ) -> Result<Response<Body>, ApiError> {
         let batch: InvocationBatch = serde_json::from_slice(body).map_err(|e| ApiError::field("body", e))?;
         let count = batch.invocations.len();
         if count == 0 || count > limits::BATCH {
@@ -56,7 +63,7 @@ impl Public {
         let new = batch.invocations.into_iter().enumerate().map(|(n, one)| {
             let named = |e: ApiError| ApiError::new(e.code, format!("invocations[{n}]: {}", e.message));
             let event = one.payload.map_or_else(|| b"{}".to_vec(), |text| text.get().as_bytes().to_vec());
-            invocation(version, event, one.options, InvocationSource::Async).map_err(named)
+            invocation(version, asked.clone(), event, one.options, InvocationSource::Async).map_err(named)
         });
         let new = new.collect::<Result<Vec<_>, _>>()?;
         let invocation_ids = self.acceptor.accept_all(new).await?;
@@ -73,6 +80,7 @@ pub(super) fn accepted(body: &impl Serialize) -> Response<Body> {
 
 fn invocation(
     version: &LiveVersion,
+    qualifier: Option<Qualifier>,
     payload: Vec<u8>,
     wishes: InvocationWishes,
     source: InvocationSource,
@@ -95,7 +103,7 @@ fn invocation(
         version.spec.retry,
     );
     let destinations = version.spec.destinations.clone();
-    Ok(NewInvocation { start, priority, ordering_key, idempotency_key, destinations, ..new })
+    Ok(NewInvocation { start, priority, ordering_key, idempotency_key, destinations, qualifier, ..new })
 }
 
 /// An instant in the past means at once; one that is too far away is a mistake.

@@ -5,6 +5,7 @@ mod address;
 mod auth;
 mod body;
 mod check;
+mod choose;
 mod error;
 mod express;
 mod hook;
@@ -28,7 +29,7 @@ use crate::admit::Parked;
 use crate::dispatch::Acceptor;
 use crate::invoke::Corridor;
 use crate::metrics::Metrics;
-use crate::routes::{Routes, Table};
+use crate::routes::{Pins, Routes, Table};
 use crate::sources::Intake;
 
 pub use accept::{Door, serve};
@@ -39,6 +40,7 @@ pub use tls::{Tls, TlsError, TlsFiles};
 /// Everything a public request needs. One per gateway.
 pub struct Public {
     routes: Routes,
+    pins: Pins,
     corridor: Corridor,
     /// Only for showing what became of asynchronous calls.
     registry: Registry,
@@ -83,6 +85,8 @@ impl Peer {
 pub struct Parts {
     /// Who answers for an address.
     pub routes: Routes,
+    /// Versions that are asked for by number.
+    pub pins: Pins,
     /// Where calls go.
     pub corridor: Corridor,
     /// Where asynchronous calls are looked up.
@@ -108,11 +112,11 @@ struct Arrived<'a> {
 impl Public {
     /// The door to a corridor.
     pub fn new(parts: Parts) -> Self {
-        let Parts { routes, corridor, registry, acceptor, metrics, parked_bytes, port } = parts;
+        let Parts { routes, pins, corridor, registry, acceptor, metrics, parked_bytes, port } = parts;
         let port = Port { number: port, value: HeaderValue::from(port) };
         let intake = Intake::new(registry.clone(), acceptor.clone());
         let parked = Parked::new(parked_bytes);
-        Self { routes, corridor, registry, acceptor, intake, metrics, parked, port }
+        Self { routes, pins, corridor, registry, acceptor, intake, metrics, parked, port }
     }
 
     /// Counters.

@@ -27,6 +27,11 @@ pub(super) fn error_body(error: &ApiError, id: InvocationId) -> ErrorBody {
     body
 }
 
+/// Which version answered, for who asked for one.
+pub(super) fn version(response: &mut Response<Body>, number: u32) {
+    response.headers_mut().insert(HeaderName::from_static("x-davit-version"), HeaderValue::from(number));
+}
+
 /// How a call through the API went.
 pub(super) fn facts(response: &mut Response<Body>, cold: bool, version: u32, timings: &PhaseTimings) {
     set(response, "x-davit-cold", if cold { "true" } else { "false" });

@@ -18,6 +18,7 @@ use crate::instances::slot::Slot;
 use crate::instances::start::{Reason, Started};
 use crate::instances::state::{Grant, Learnt, State, Waiter};
 use crate::invoke::CallError;
+use crate::measure::Measure;
 use crate::usage::Usage;
 use crate::version::LiveVersion;
 
@@ -34,6 +35,8 @@ pub struct Fleet {
     pub(super) slack: Notify,
     /// Where the function's calls are counted.
     pub usage: Arc<Usage>,
+    /// Where the version's calls are counted while a canary is about it.
+    pub measure: Arc<Measure>,
 }
 
 /// Numbers of one fleet, for the status page.
@@ -55,7 +58,9 @@ impl Fleet {
     /// Nothing yet; `learnt` is what an earlier fleet of the function knew.
     pub(super) fn new(version: Arc<LiveVersion>, shared: Arc<Shared>, learnt: Learnt) -> Arc<Self> {
         let usage = shared.recorder.usage(version.function_id);
-        Arc::new(Self { version, shared, state: Mutex::new(State::new(learnt)), slack: Notify::new(), usage })
+        let measure = shared.recorder.measure(version.version_id);
+        let (state, slack) = (Mutex::new(State::new(learnt)), Notify::new());
+        Arc::new(Self { version, shared, state, slack, usage, measure })
     }
 
     pub(super) fn concurrency(&self) -> usize {

@@ -51,16 +51,12 @@ impl Keep for Keeper {
     type Kept = Arc<LiveVersion>;
 
     fn known(&self, function: FunctionId, version: VersionId) -> Option<Arc<LiveVersion>> {
-        self.previous
-            .function_by_id(function)
-            .filter(|known| known.version_id == version && !known.has_secrets)
-            .cloned()
+        self.previous.version(function, version).filter(|known| !known.has_secrets).cloned()
     }
 
     fn keep(&self, function: RoutedFunction) -> Arc<LiveVersion> {
         let config = LiveVersion::config_digest(&function.spec, &function.env_resolved);
-        if let Some(known) = self.previous.function_by_id(function.function_id)
-            && known.version_id == function.version_id
+        if let Some(known) = self.previous.version(function.function_id, function.version_id)
             && known.config == config
             && known.missing_secrets.len() == function.missing_secrets.len()
         {

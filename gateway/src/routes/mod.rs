@@ -3,8 +3,10 @@
 
 mod keep;
 pub mod path;
+mod pins;
 mod prefetch;
 mod refresh;
+mod split;
 mod table;
 
 use std::sync::Arc;
@@ -12,7 +14,9 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 
 pub use keep::Keeper;
+pub use pins::Pins;
 pub use refresh::{Refresh, run};
+pub use split::{Aliases, Named, Split, gather};
 pub use table::{Found, Lookup, Table, TokenEntry};
 
 /// The current snapshot; cheap to clone, read on every request.

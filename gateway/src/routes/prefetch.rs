@@ -10,6 +10,7 @@ use parking_lot::Mutex;
 
 use crate::instances::Instances;
 use crate::routes::Table;
+use crate::version::LiveVersion;
 
 /// Bundles that are fetched at a time for one change; each takes a connection to the registry.
 const AT_ONCE: usize = 4;
@@ -68,12 +69,12 @@ impl Prefetch {
     }
 
     /// Now and then: removes files of versions that are no longer live.
-    pub(super) fn prune(&mut self, table: &Table) {
+    pub(super) fn prune(&mut self, table: &Table, pinned: &[Arc<LiveVersion>]) {
         if self.pruned.is_some_and(|at| at.elapsed() < PRUNE) {
             return;
         }
         self.pruned = Some(Instant::now());
-        let live: HashSet<Digest> = table.versions().map(|v| v.bundle).collect();
+        let live: HashSet<Digest> = table.all_versions().chain(pinned).map(|v| v.bundle).collect();
         self.wanted.retain(|digest| live.contains(digest));
         let shared = self.instances.shared().clone();
         tokio::task::spawn_blocking(move || shared.bundles.prune(&live));

@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 use crate::instances::Instances;
 use crate::routes::keep::PoolKeys;
 use crate::routes::prefetch::Prefetch;
-use crate::routes::{Keeper, Routes, Table, TokenEntry};
+use crate::routes::{Keeper, Pins, Routes, Table, TokenEntry, gather};
 use crate::version::LiveVersion;
 
 /// Changes are asked for at least this often, because a hint may be lost and a token must stop within seconds. One
@@ -31,6 +31,7 @@ pub struct Refresh {
     registry: Registry,
     key: Arc<MasterKey>,
     pool_keys: PoolKeys,
+    pins: Pins,
     seen: Option<Seen>,
     /// [`CHECK`], but in tests.
     check: Duration,
@@ -56,7 +57,13 @@ pub enum Looked {
 impl Refresh {
     /// A reader that has read nothing yet.
     pub fn new(routes: Routes, registry: Registry, key: Arc<MasterKey>) -> Self {
-        Self { routes, registry, key, pool_keys: PoolKeys::default(), seen: None, check: CHECK }
+        let pins = Pins::new(routes.clone(), registry.clone(), key.clone());
+        Self { routes, registry, key, pool_keys: PoolKeys::default(), pins, seen: None, check: CHECK }
+    }
+
+    /// Versions that are asked for by number, which it keeps as new as the snapshot.
+    pub fn pins(&self) -> Pins {
+        self.pins.clone()
     }
 
     /// Makes the snapshot as new as the registry.
@@ -86,12 +93,17 @@ impl Refresh {
 
 /// The lookup structure of everything that was read.
 fn whole(snapshot: RoutingSnapshot<Arc<LiveVersion>>) -> Table {
-    Table::build(snapshot.functions, entries(snapshot.tokens)).with_sources(snapshot.sources)
+    let aliases = gather(&snapshot.functions, snapshot.others, snapshot.aliases);
+    Table::build(snapshot.functions, entries(snapshot.tokens))
+        .with_sources(snapshot.sources)
+        .with_aliases(aliases)
 }
 
 fn same(table: &Table, snapshot: &RoutingSnapshot<Arc<LiveVersion>>) -> bool {
     let known = |v: &Arc<LiveVersion>| table.function_by_id(v.function_id).is_some_and(|k| Arc::ptr_eq(k, v));
+    let aliases = gather(&snapshot.functions, snapshot.others.clone(), snapshot.aliases.clone());
     table.versions().count() == snapshot.functions.len()
+        && *table.all_aliases() == aliases
         && snapshot.functions.iter().all(known)
         && *table.tokens() == entries(snapshot.tokens.clone())
         && table.sources().count() == snapshot.sources.len()
@@ -102,8 +114,12 @@ fn same(table: &Table, snapshot: &RoutingSnapshot<Arc<LiveVersion>>) -> bool {
 fn changed(previous: &Table, changes: RoutingChanges<Arc<LiveVersion>>) -> Table {
     let touched: HashSet<FunctionId> = changes.touched.into_iter().collect();
     let untouched = previous.versions().filter(|v| !touched.contains(&v.function_id)).cloned();
+    let mut aliases = gather(&changes.functions, changes.others, changes.aliases);
+    let kept = previous.all_aliases().iter().filter(|(id, _)| !touched.contains(id));
+    aliases.extend(kept.map(|(id, of)| (*id, of.clone())));
     Table::build(untouched.chain(changes.functions).collect(), entries(changes.tokens))
         .with_sources(changes.sources)
+        .with_aliases(aliases)
 }
 
 fn entries(tokens: Vec<TokenHash>) -> HashMap<[u8; 32], TokenEntry> {
@@ -128,11 +144,15 @@ pub async fn run(
     loop {
         match refresh.look().await {
             Ok(looked) => {
-                if looked != Looked::Same {
-                    let table = refresh.routes.load();
-                    instances.set_live(table.versions());
-                    prefetch.want(table.versions().map(|v| v.bundle));
-                    prefetch.prune(&table);
+                let table = refresh.routes.current();
+                let lapsed = refresh.pins.review(&table, looked == Looked::Changed);
+                if looked != Looked::Same || lapsed {
+                    let pinned = refresh.pins.held();
+                    instances.set_live(table.all_versions().chain(&pinned));
+                    let watched = table.all_aliases().values().flat_map(|aliases| aliases.watched());
+                    instances.shared().recorder.measures().watch(watched.collect());
+                    prefetch.want(table.all_versions().map(|v| v.bundle));
+                    prefetch.prune(&table, &pinned);
                 }
                 prefetch.go();
                 if let Some(ready) = ready.take() {

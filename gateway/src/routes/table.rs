@@ -6,10 +6,12 @@ use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
-use davit_api::{FunctionId, NamespaceName, PayloadFormat, Role, RouteSpec, SourceName, TokenId};
+use davit_api::{
+    FunctionId, LIVE, NamespaceName, PayloadFormat, Role, RouteSpec, SourceName, Sticky, TokenId, VersionId,
+};
 use davit_registry::SourceRow;
 
-use crate::routes::path;
+use crate::routes::{Aliases, Named, path};
 use crate::version::LiveVersion;
 
 /// One API token, known by its hash.
@@ -38,6 +40,8 @@ pub struct Table {
     any_host: Paths,
     tokens: HashMap<[u8; 32], TokenEntry>,
     sources: HashMap<NamespaceName, HashMap<SourceName, SourceRow>>,
+    /// Of the functions that have more than one live version.
+    aliases: HashMap<FunctionId, Arc<Aliases>>,
 }
 
 /// A version that is found by its function's name, which it holds itself.
@@ -102,8 +106,10 @@ struct Custom {
 /// Where a request goes.
 #[derive(Debug, Clone)]
 pub struct Found {
-    /// The version that answers.
+    /// The live version, or the one that answers once that is chosen.
     pub version: Arc<LiveVersion>,
+    /// The alias by whose address it was asked for.
+    pub alias: Option<Arc<Named>>,
     /// What a handler gets.
     pub payload: PayloadFormat,
     /// Bytes of the request path that come before the path the function sees.
@@ -112,6 +118,14 @@ pub struct Found {
     pub route: Option<Arc<RouteSpec>>,
     /// Its path parameters, decoded.
     pub params: Vec<(String, String)>,
+}
+
+impl Found {
+    /// The path that it was asked for by, when that was a path address, as a header's value.
+    pub fn address(&self) -> Option<&http::HeaderValue> {
+        let address = self.alias.as_ref().map_or(&self.version.address, |alias| &alias.address);
+        (self.prefix > 0).then_some(address)
+    }
 }
 
 /// The answer to "who serves this?". Taken apart at once, so its size costs nothing; a box would be an allocation
@@ -181,6 +195,63 @@ impl Table {
         self
     }
 
+    /// With the aliases of functions.
+    #[must_use]
+    pub fn with_aliases(mut self, aliases: HashMap<FunctionId, Arc<Aliases>>) -> Self {
+        self.aliases = aliases;
+        self
+    }
+
+    /// The version for a call to a function, whose live version this is. `key` finds the value that decides where one does.
+    pub fn pick<'t, 'k>(
+        &'t self,
+        live: &'t Arc<LiveVersion>,
+        key: impl FnOnce(&Sticky) -> Option<&'k [u8]>,
+    ) -> &'t Arc<LiveVersion> {
+        match self.aliases(live.function_id).and_then(|aliases| aliases.live.as_ref()) {
+            Some(split) => split.pick(key),
+            None => live,
+        }
+    }
+
+    /// The version for a call to an alias of the function whose live version this is; `live` among them.
+    pub fn alias<'t, 'k>(
+        &'t self,
+        live: &'t Arc<LiveVersion>,
+        alias: &str,
+        key: impl FnOnce(&Sticky) -> Option<&'k [u8]>,
+    ) -> Option<&'t Arc<LiveVersion>> {
+        if alias == LIVE {
+            return Some(self.pick(live, key));
+        }
+        Some(self.aliases(live.function_id)?.named(alias)?.split.pick(key))
+    }
+
+    /// A function's aliases, if it has any that say more than which version is live.
+    pub fn aliases(&self, function: FunctionId) -> Option<&Arc<Aliases>> {
+        // Mostly there are none at all.
+        if self.aliases.is_empty() { None } else { self.aliases.get(&function) }
+    }
+
+    /// Those of all functions.
+    pub(super) fn all_aliases(&self) -> &HashMap<FunctionId, Arc<Aliases>> {
+        &self.aliases
+    }
+
+    /// A version of a function that an alias leads to.
+    pub(super) fn version(&self, function: FunctionId, version: VersionId) -> Option<&Arc<LiveVersion>> {
+        let live = self.function_by_id(function)?;
+        if live.version_id == version {
+            return Some(live);
+        }
+        self.aliases(function)?.others().iter().find(|other| other.version_id == version)
+    }
+
+    /// Every version that an alias leads to.
+    pub fn all_versions(&self) -> impl Iterator<Item = &Arc<LiveVersion>> {
+        self.versions().chain(self.aliases.values().flat_map(|aliases| aliases.others()))
+    }
+
     /// A route without a host must not catch what lies under another tenant's path addresses.
     fn belongs_to_another(&self, pattern: &str, own: &NamespaceName) -> bool {
         let first = pattern[1..].split('/').next().unwrap_or_default();
@@ -208,15 +279,22 @@ impl Table {
         if allowed.is_empty() { Lookup::NotFound } else { Lookup::MethodNotAllowed(allowed) }
     }
 
-    /// `/<namespace>/<function>` and everything below it.
+    /// `/<namespace>/<function>`, or `/<namespace>/<function>@<alias>`, and everything below it.
     fn path_address(&self, path: &str) -> Option<Found> {
         let (namespace, rest) = path[1..].split_once('/')?;
-        let function = rest.split('/').next().unwrap_or_default();
-        let version = self.function(namespace, function)?;
+        let segment = rest.split('/').next().unwrap_or_default();
+        let (version, alias) = match segment.split_once('@') {
+            None => (self.function(namespace, segment)?, None),
+            Some((function, alias)) => {
+                let version = self.function(namespace, function)?;
+                (version, Some(self.aliases(version.function_id)?.named(alias)?.clone()))
+            }
+        };
         Some(Found {
             version: version.clone(),
+            alias,
             payload: version.spec.payload,
-            prefix: 1 + namespace.len() + 1 + function.len(),
+            prefix: 1 + namespace.len() + 1 + segment.len(),
             route: None,
             params: Vec::new(),
         })
@@ -300,6 +378,7 @@ fn found(
     let values = hit.params.iter().map(|(_, value)| path::decode(value).unwrap_or_else(|| value.to_owned()));
     Some(Found {
         version: custom.version.clone(),
+        alias: None,
         payload: custom.spec.payload,
         prefix: 0,
         route: Some(custom.spec.clone()),
@@ -325,4 +404,4 @@ fn positional(pattern: &str) -> (String, Vec<String>) {
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

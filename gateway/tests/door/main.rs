@@ -1,6 +1,7 @@
 //! The public door, byte by byte: what is refused, what reaches a handler, what passes through to a server.
 #![allow(clippy::unwrap_used, reason = "test code")]
 
+mod aliases;
 mod express;
 mod overload;
 mod protocols;
@@ -22,10 +23,10 @@ use davit_gateway::config::HttpLimits;
 use davit_gateway::dispatch::Acceptor;
 use davit_gateway::http::{Door as OpenDoor, Parts, Public, Tls, serve};
 use davit_gateway::lanes::Lanes;
-use davit_gateway::routes::{Routes, Table, TokenEntry};
+use davit_gateway::routes::{Pins, Routes, Table, TokenEntry};
 use davit_gateway::version::LiveVersion;
 use davit_registry::testing::TestDatabase;
-use davit_registry::{Registry, hash_token};
+use davit_registry::{MasterKey, Registry, hash_token};
 use serde_json::json;
 use server::server;
 use support::{Seen, World, until, version};
@@ -89,6 +90,7 @@ async fn open(
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let public = Public::new(Parts {
+        pins: Pins::new(routes.clone(), registry.clone(), Arc::new(MasterKey::from_bytes([7; 32]))),
         routes: routes.clone(),
         corridor: world.corridor.clone(),
         acceptor: Acceptor::spawn(registry.clone(), Arc::default()),

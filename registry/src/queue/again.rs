@@ -120,11 +120,11 @@ async fn repeat(conn: &mut PgConnection, ids: &[Uuid]) -> Result<Vec<(Uuid, Invo
     let new: Vec<Uuid> = ids.iter().map(|_| InvocationId::new().0).collect();
     let made: Vec<(Uuid, Uuid)> = sqlx::query_as(
         "insert into invocations (id, namespace_id, function_id, webhook, source, payload, policy, destinations, priority, ordering_key,
-            replay_of, subscription_id, run_at)
+            replay_of, subscription_id, qualifier, run_at)
          select g.new, e.namespace_id, e.function_id, e.webhook, e.source, e.payload, coalesce(s.settings->'retry', v.spec->'retry', e.policy),
             case when s.settings ? 'destinations' or v.id is null then coalesce(s.settings->'destinations', e.destinations)
                 else v.spec->'destinations' end,
-            e.priority, e.ordering_key, e.id, e.subscription_id, clock_timestamp()
+            e.priority, e.ordering_key, e.id, e.subscription_id, e.qualifier, clock_timestamp()
          from unnest($1::uuid[], $2::uuid[]) with ordinality as g(old, new, n) join ended_invocations e on e.id = g.old
          left join functions f on f.id = e.function_id and f.deleted_at is null
          left join subscriptions s on s.id = e.subscription_id

@@ -65,7 +65,7 @@ const CLAIM: &str = "with due as (
     update invocations i set state = 'running', attempt = i.attempt + 1, gateway_id = $1,
         lease_until = clock_timestamp() + interval '30 seconds'
     from mine where i.id = mine.id
-    returning i.id, i.attempt, i.function_id, i.namespace_id, i.webhook, i.payload, i.policy, i.accepted_at, i.due_at, i.source, i.excused,
+    returning i.id, i.attempt, i.function_id, i.namespace_id, i.webhook, i.payload, i.policy, i.accepted_at, i.due_at, i.source, i.excused, i.qualifier,
         i.ordering_key is not null or i.destinations is not null as has_consequences)
  select c.*, n.name as namespace, f.name as function, seen.oldest,
     extract(epoch from clock_timestamp() - greatest(c.accepted_at, c.due_at))::float8 as age
@@ -122,7 +122,7 @@ fn job(row: &PgRow) -> Result<Option<Job>> {
         (Some(id), _) => {
             let name =
                 parsed_opt(row, "function")?.ok_or_else(|| RegistryError::damaged("function", "missing"))?;
-            ClaimedTarget::Function { id: FunctionId(id), name }
+            ClaimedTarget::Function { id: FunctionId(id), name, qualifier: parsed_opt(row, "qualifier")? }
         }
         (None, Some(hook)) => ClaimedTarget::Webhook(hook),
         (None, None) => return Err(RegistryError::damaged("invocation", "it goes nowhere")),

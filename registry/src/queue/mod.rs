@@ -23,7 +23,7 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use davit_api::{
     ApiError, Destinations, ErrorBody, ErrorCode, FunctionId, FunctionName, InvocationId, InvocationSource,
-    NamespaceName, Priority, RetryPolicy, SubscriptionId, Webhook, limits,
+    NamespaceName, Priority, Qualifier, RetryPolicy, SubscriptionId, Webhook, limits,
 };
 
 pub use claim::ClaimFrom;
@@ -86,6 +86,8 @@ pub struct NewInvocation {
     pub subscription: Option<SubscriptionId>,
     /// How many outcomes were sent on from one to the next until this one.
     pub hops: u8,
+    /// The version or alias that was asked for; without it, what is live when it runs.
+    pub qualifier: Option<Qualifier>,
 }
 
 impl NewInvocation {
@@ -111,6 +113,7 @@ impl NewInvocation {
             replay_of: None,
             subscription: None,
             hops: 0,
+            qualifier: None,
         }
     }
 
@@ -139,6 +142,8 @@ pub enum ClaimedTarget {
         id: FunctionId,
         /// Its name.
         name: FunctionName,
+        /// The version or alias that was asked for.
+        qualifier: Option<Qualifier>,
     },
     /// This address is sent to.
     Webhook(Webhook),

@@ -2,12 +2,12 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use davit_api::{FunctionId, NamespaceId, TokenId, VersionId, VersionSpec};
+use davit_api::{CanaryId, FunctionId, NamespaceId, TokenId, VersionId, VersionSpec};
 use futures_util::TryStreamExt;
 use sqlx::Row;
 use sqlx::postgres::{PgConnection, PgRow};
 
-use super::{Keep, MOST_CHANGED, RoutedFunction, RoutingPosition, TokenHash};
+use super::{Keep, MOST_CHANGED, RoutedAlias, RoutedFunction, RoutingPosition, TokenHash};
 use crate::rows::{count32, count64, digest, json, parsed, parsed_opt};
 use crate::{MasterKey, RegistryError, Result};
 
@@ -35,7 +35,7 @@ pub(super) async fn touched(
          select function_id from c where function_id is not null
          union
          select f.id from c join functions f on f.namespace_id = c.namespace_id
-            join aliases a on a.function_id = f.id and a.name = 'live' join versions v on v.id = a.version_id
+            join alias_versions a on a.function_id = f.id join versions v on v.id = a.version_id
             where v.spec -> 'secrets' <> '{}'
          limit $2",
     )
@@ -47,34 +47,106 @@ pub(super) async fn touched(
     Ok(few.then(|| ids.into_iter().map(FunctionId).collect()))
 }
 
-/// Live versions of these functions, or of all.
+/// Versions that aliases lead to.
+pub(super) struct Versions<T> {
+    pub(super) live: Vec<T>,
+    pub(super) others: Vec<T>,
+}
+
+/// What is read of a version.
+const COLUMNS: &str =
+    "n.id as namespace_id, n.name as namespace, f.id as function_id, f.name, v.id, v.number,
+    v.spec, v.bundle, v.bundle_size, v.image_digest";
+
+/// Versions that aliases of these functions lead to, or of all.
 pub(super) async fn functions<K: Keep>(
     conn: &mut PgConnection,
     key: &MasterKey,
     keep: &K,
     of: Option<&[FunctionId]>,
-) -> Result<Vec<K::Kept>> {
+) -> Result<Versions<K::Kept>> {
     let sealed = secrets(conn).await?;
     let of: Option<Vec<_>> = of.map(|ids| ids.iter().map(|id| id.0).collect());
-    // Row by row: a row that was kept is gone before the next one comes.
-    let mut rows = sqlx::query(
-        "select n.id as namespace_id, n.name as namespace, f.id as function_id, f.name, v.id, v.number,
-            v.spec, v.bundle, v.bundle_size, v.image_digest
-         from aliases a join versions v on v.id = a.version_id
-         join functions f on f.id = a.function_id join namespaces n on n.id = f.namespace_id
-         where a.name = 'live' and f.deleted_at is null and ($1::uuid[] is null or a.function_id = any($1))",
-    )
-    .bind(of)
-    .fetch(conn);
-    let mut kept = Vec::new();
+    let statement = format!(
+        "select {COLUMNS}, l.version_id is not distinct from v.id as live
+         from (select a.function_id, a.version_id from aliases a union select s.function_id, s.version_id from alias_shares s) u
+         join versions v on v.id = u.version_id
+         join functions f on f.id = u.function_id join namespaces n on n.id = f.namespace_id
+         left join aliases l on l.function_id = u.function_id and l.name = 'live'
+         where f.deleted_at is null and ($1::uuid[] is null or u.function_id = any($1))"
+    );
+    // Row by row: a row that was kept is gone before the next one comes. The statement is literals of this file.
+    let mut rows = sqlx::query(sqlx::AssertSqlSafe(statement)).bind(of).fetch(conn);
+    let mut versions = Versions { live: Vec::new(), others: Vec::new() };
     while let Some(row) = rows.try_next().await? {
         let function = FunctionId(row.try_get("function_id")?);
-        kept.push(match keep.known(function, VersionId(row.try_get("id")?)) {
+        let kept = match keep.known(function, VersionId(row.try_get("id")?)) {
             Some(known) => known,
             None => keep.keep(routed(&row, &sealed, key)?),
-        });
+        };
+        let to = if row.try_get("live")? { &mut versions.live } else { &mut versions.others };
+        to.push(kept);
     }
-    Ok(kept)
+    Ok(versions)
+}
+
+/// One ready version.
+pub(super) async fn version(
+    conn: &mut PgConnection,
+    key: &MasterKey,
+    function: FunctionId,
+    number: u32,
+) -> Result<Option<RoutedFunction>> {
+    let statement = format!(
+        "select {COLUMNS} from versions v join functions f on f.id = v.function_id
+         join namespaces n on n.id = f.namespace_id
+         where f.id = $1 and f.deleted_at is null and v.number = $2 and v.state = 'ready'"
+    );
+    // Literals of this file.
+    let row = sqlx::query(sqlx::AssertSqlSafe(statement))
+        .bind(function.0)
+        .bind(crate::rows::int(number))
+        .fetch_optional(&mut *conn)
+        .await?;
+    let Some(row) = row else { return Ok(None) };
+    let sealed = secrets(conn).await?;
+    routed(&row, &sealed, key).map(Some)
+}
+
+/// Aliases of these functions, or of all, that say more than which version is live.
+pub(super) async fn aliases(conn: &mut PgConnection, of: Option<&[FunctionId]>) -> Result<Vec<RoutedAlias>> {
+    let of: Option<Vec<_>> = of.map(|ids| ids.iter().map(|id| id.0).collect());
+    let rows = sqlx::query(
+        "select a.function_id, a.name, a.sticky, a.public, c.id as canary, c.step,
+            array_agg(w.version_id order by v.number) as versions, array_agg(w.weight order by v.number) as weights
+         from aliases a join functions f on f.id = a.function_id
+         join alias_versions w on w.function_id = a.function_id and w.alias = a.name
+         join versions v on v.id = w.version_id
+         left join canaries c on c.function_id = a.function_id and c.state = 'running' and a.name = 'live'
+         where f.deleted_at is null and ($1::uuid[] is null or a.function_id = any($1))
+            and (a.name <> 'live' or exists (select from alias_shares s where s.function_id = a.function_id and s.alias = 'live'))
+         group by a.function_id, a.name, a.sticky, a.public, c.id, c.step",
+    )
+    .bind(of)
+    .fetch_all(conn)
+    .await?;
+    rows.iter()
+        .map(|row| {
+            let versions: Vec<uuid::Uuid> = row.try_get("versions")?;
+            let weights: Vec<i16> = row.try_get("weights")?;
+            let weights = weights.into_iter().map(|weight| u32::try_from(weight).unwrap_or(0));
+            let canary: Option<uuid::Uuid> = row.try_get("canary")?;
+            let canary = canary.map(|id| Ok::<_, RegistryError>((CanaryId(id), count32(row, "step")?)));
+            Ok(RoutedAlias {
+                function_id: FunctionId(row.try_get("function_id")?),
+                name: parsed(row, "name")?,
+                shares: versions.into_iter().map(VersionId).zip(weights).collect(),
+                sticky: parsed_opt(row, "sticky")?,
+                public: row.try_get("public")?,
+                canary: canary.transpose()?,
+            })
+        })
+        .collect()
 }
 
 async fn secrets(conn: &mut PgConnection) -> Result<Sealed> {

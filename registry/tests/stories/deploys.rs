@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use davit_api::{ErrorCode, FunctionKind, VersionSpec, VersionState};
+use davit_api::{ErrorCode, FunctionKind, NewVersion, VersionSpec, VersionState};
 use davit_registry::{AsRead, Changes, FunctionFilter, MasterKey, RoutingNews, Topic};
 use sqlx::Connection;
 
@@ -97,10 +97,10 @@ async fn a_deployment_goes_from_upload_to_the_routing_snapshot() {
     let source = digest_of(b"v1");
     let again = registry
         .as_davit("test")
-        .create_version(&ns(), &name("orders"), &spec, source, None, &[])
+        .create_version(&ns(), &name("orders"), &NewVersion::of(spec.clone(), source))
         .await
         .unwrap();
-    assert_eq!(again.id, live.id);
+    assert!(again.unchanged && again.version.id == live.id);
     spec.memory_mb = 512;
     let second = deployed(registry, "orders", &spec, b"v1").await;
     assert_eq!(second.number, 2);
@@ -261,7 +261,7 @@ async fn artifacts_come_back_whole_or_not_at_all() {
     assert_eq!(code(refused), ErrorCode::InvalidRequest);
     assert!(!registry.has_artifact(wrong).await.unwrap());
     let source_missing =
-        registry.as_davit("test").create_version(&ns(), &name("f"), &spec(), wrong, None, &[]).await;
+        registry.as_davit("test").create_version(&ns(), &name("f"), &NewVersion::of(spec(), wrong)).await;
     assert_eq!(code(source_missing), ErrorCode::Conflict);
 
     let mut raw = sqlx::PgConnection::connect(db.url()).await.unwrap();
@@ -287,7 +287,11 @@ async fn a_build_is_taken_over_from_a_silent_builder_only() {
     let source = stored(registry, b"x").await;
     registry
         .as_davit("test")
-        .create_version(&ns(), &name("f"), &spec(), source, Some("abc".into()), &[])
+        .create_version(
+            &ns(),
+            &name("f"),
+            &NewVersion { git_commit: Some("abc".into()), ..NewVersion::of(spec(), source) },
+        )
         .await
         .unwrap();
     let (one, two) = (uuid::Uuid::new_v4(), uuid::Uuid::new_v4());

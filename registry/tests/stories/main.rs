@@ -2,7 +2,9 @@
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests may panic")]
 
+mod aliases;
 mod asynchronous;
+mod canaries;
 mod deploys;
 mod keeps;
 mod object_store;

@@ -3,7 +3,9 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use davit_api::{ErrorCode, FunctionId, GatewayId, InvocationSource, InvocationState, RetryPolicy};
+use davit_api::{
+    ErrorCode, FunctionId, GatewayId, InvocationSource, InvocationState, NewVersion, RetryPolicy,
+};
 use davit_registry::{Changes, ClaimFrom, Job, NewInvocation, Registry, Settlement, Topic};
 use sqlx::Connection;
 
@@ -112,7 +114,7 @@ async fn a_loud_namespace_does_not_starve_a_quiet_one() {
     let source = stored(registry, b"a").await;
     registry
         .as_davit("test")
-        .create_version(&quiet, &name("soft"), &spec(), source, None, &[])
+        .create_version(&quiet, &name("soft"), &NewVersion::of(spec(), source))
         .await
         .unwrap();
     let soft = registry.list_functions(&quiet, &Default::default(), 100).await.unwrap().items[0].id;

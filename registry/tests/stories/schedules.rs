@@ -2,7 +2,8 @@
 
 use chrono::{DateTime, DurationRound, TimeDelta, Utc};
 use davit_api::{
-    ErrorCode, FireOutcome, FireView, OverlapPolicy, ScheduleName, ScheduleSpec, ScheduleView, SkipReason,
+    ErrorCode, FireOutcome, FireView, NewVersion, OverlapPolicy, ScheduleName, ScheduleSpec, ScheduleView,
+    SkipReason,
 };
 use davit_registry::testing::TestDatabase;
 use davit_registry::{ClaimFrom, Due, Fire, Passed, Registry, ScheduleRow};
@@ -197,13 +198,21 @@ async fn schedules_of_the_manifest_come_and_go_with_the_version() {
     let db = fresh().await;
     let registry = db.registry();
     let source = stored(registry, b"a").await;
-    let live = async |memory: u32, schedules: &[_]| {
+    let live = async |memory: u32, schedules: &[(davit_api::ScheduleName, ScheduleSpec)]| {
         let spec = davit_api::VersionSpec { memory_mb: memory, ..spec() };
         let version = registry
             .as_davit("test")
-            .create_version(&ns(), &name("f"), &spec, source, None, schedules)
+            .create_version(
+                &ns(),
+                &name("f"),
+                &NewVersion {
+                    schedules: schedules.iter().cloned().collect(),
+                    ..NewVersion::of(spec, source)
+                },
+            )
             .await
-            .unwrap();
+            .unwrap()
+            .version;
         registry.claim_build(uuid::Uuid::new_v4()).await.unwrap();
         registry.finish_build(version.id, source, 1, IMAGE).await.unwrap();
         registry.version_ready_and_live(version.id).await.unwrap();

@@ -1,6 +1,6 @@
 //! A function in a few words.
 
-use davit_api::{Digest, FunctionKind, FunctionName, NamespaceName, VersionSpec, VersionView};
+use davit_api::{Digest, FunctionKind, FunctionName, NamespaceName, NewVersion, VersionSpec, VersionView};
 use davit_registry::testing::TestDatabase;
 use davit_registry::{Registry, RegistryError};
 use sha2::Digest as _;
@@ -48,9 +48,10 @@ pub(crate) async fn built(
     let digest = stored(registry, source).await;
     let version = registry
         .as_davit("test")
-        .create_version(&ns(), &name(function), spec, digest, None, &[])
+        .create_version(&ns(), &name(function), &NewVersion::of(spec.clone(), digest))
         .await
-        .unwrap();
+        .unwrap()
+        .version;
     let job = registry.claim_build(uuid::Uuid::new_v4()).await.unwrap().unwrap();
     assert_eq!(job.version_id, version.id);
     registry.finish_build(version.id, digest, source.len() as u64, IMAGE).await.unwrap();

@@ -21,6 +21,7 @@ fn path(route: &Route) -> String {
         .replace("{topic}", "made")
         .replace("{subscription}", "s")
         .replace("{source}", "s")
+        .replace("{alias}", "beta")
         .replace("{id}", "01890000-0000-7000-8000-000000000000")
 }
 
@@ -35,6 +36,8 @@ fn body(route: &Route) -> Value {
         }
         "schedules.preview" => json!({"cron": "* * * * *"}),
         "schedules.add" => json!({"name": "s", "spec": {"cron": "* * * * *"}}),
+        "aliases.set" => json!({"versions": [{"version": 1, "weight": 100}]}),
+        "versions.promote" => json!({"version": "1"}),
         "topics.create" => json!({"name": "made"}),
         "topics.subscribe" => json!({"name": "s", "to": {"webhook": {"url": "https://example.com/"}}}),
         "topics.replay" => json!({"from": "2020-01-01T00:00:00Z"}),

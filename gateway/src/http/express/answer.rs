@@ -28,6 +28,8 @@ pub(super) enum Framing {
 /// An answer's head.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Head {
+    /// The function's status.
+    pub(super) status: u16,
     /// Bytes it took.
     pub(super) length: usize,
     /// What follows.
@@ -129,7 +131,7 @@ fn write(
     }
     out.extend_from_slice(b"\r\n");
     let reusable = answer.version == Some(1) && !connection.close && framing != Framing::UntilClose;
-    Ok(Head { length, framing, reusable })
+    Ok(Head { status: code, length, framing, reusable })
 }
 
 pub(super) fn line(out: &mut Vec<u8>, name: &str, value: &[u8]) {
@@ -229,7 +231,10 @@ mod tests {
         let wire = "HTTP/1.1 201 Made\r\nConnection: x-private, keep-alive\r\nX-Private: 1\r\nKeep-Alive: 5\r\n\
                     Content-Length: 5\r\nX-Davit-Invocation-Id: mine\r\nSet-Cookie: a\r\nSet-Cookie: b\r\n\r\nhello";
         let (head, text) = read(wire, false).unwrap();
-        assert_eq!(head, Head { length: wire.len() - 5, framing: Framing::Length(5), reusable: true });
+        assert_eq!(
+            head,
+            Head { status: 200, length: wire.len() - 5, framing: Framing::Length(5), reusable: true }
+        );
         assert_eq!(
             text,
             "HTTP/1.1 201 Made\r\nSet-Cookie: a\r\nSet-Cookie: b\r\ncontent-length: 5\r\n\

@@ -148,6 +148,7 @@ impl Express<'_> {
         };
         match sent {
             Ok(answering) => {
+                account.answered(answering.head.status);
                 account.close(None);
                 self.pass_body(order, answering).await?;
             }

@@ -12,7 +12,7 @@ use http::{HeaderMap, HeaderValue, header};
 
 use super::answer::{line, number, tokens};
 use crate::forward::{is_hop, is_ours};
-use crate::http::{Peer, Public, auth, check};
+use crate::http::{Peer, Public, auth, check, choose};
 use crate::routes::Lookup;
 use crate::version::LiveVersion;
 
@@ -87,7 +87,7 @@ impl<'a> Seen<'a> {
                 seen.length.replace(length).is_none().then_some(())?;
             } else if name.eq_ignore_ascii_case("authorization") {
                 seen.authorization.replace(header.value).is_none().then_some(())?;
-            } else if ["transfer-encoding", "expect", "upgrade", "te", "trailer"]
+            } else if ["transfer-encoding", "expect", "upgrade", "te", "trailer", choose::VERSION]
                 .iter()
                 .any(|special| name.eq_ignore_ascii_case(special))
             {
@@ -122,7 +122,16 @@ fn order(
     let host = HeaderValue::from_bytes(seen.host?).ok().and_then(|value| check::host_of(&value))?;
     let table = public.routes.load();
     let Lookup::Found(found) = table.lookup(host.as_str(), method, path) else { return None };
-    let version = found.version;
+    // Chance is asked once: what goes the usual way is chosen there.
+    let split = table.aliases(found.version.function_id).and_then(|aliases| aliases.live.as_ref());
+    if found.alias.is_some() || split.is_some_and(|split| !split.is_plain()) {
+        return None;
+    }
+    let headers = request.headers.iter().map(|header| (header.name, header.value));
+    let version = match split {
+        Some(split) => split.pick(|sticky| choose::key(sticky, headers)).clone(),
+        None => found.version,
+    };
     if version.spec.kind != FunctionKind::Server || !version.missing_secrets.is_empty() {
         return None;
     }

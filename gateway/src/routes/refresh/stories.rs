@@ -1,6 +1,6 @@
 //! Stories of a snapshot that follows a real Postgres.
 
-use davit_api::{NewToken, Role};
+use davit_api::{AliasSettings, NewToken, Role, VersionWeight};
 use tokio_util::task::AbortOnDropHandle;
 
 use super::*;
@@ -80,6 +80,63 @@ async fn a_secret_reaches_the_functions_that_name_it_and_a_deleted_function_goes
     admin.delete_function(&world.namespace, &world.function).await.unwrap();
     assert_eq!(refresh.look().await.unwrap(), Looked::Changed);
     assert!(refresh.version(&world).is_none());
+}
+
+#[tokio::test]
+async fn aliases_and_the_versions_behind_them_follow_the_registry() {
+    let world = World::new().await;
+    world.deploy(|spec| spec.memory_mb = 512).await;
+    let mut refresh = refresh(&world);
+    refresh.look().await.unwrap();
+    let admin = world.registry().as_davit("test");
+    let set = async |name: &str, shares: &[(u32, u32)]| {
+        let versions = shares.iter().map(|&(version, weight)| VersionWeight { version, weight }).collect();
+        let settings = AliasSettings { versions, ..AliasSettings::of(1) };
+        admin.set_alias(&world.namespace, &world.function, &name.parse().unwrap(), &settings).await.unwrap();
+    };
+    set("beta", &[(1, 100)]).await;
+    set("live", &[(2, 60), (1, 40)]).await;
+    assert_eq!(refresh.look().await.unwrap(), Looked::Changed);
+    let live = refresh.version(&world).unwrap();
+    let table = refresh.routes.current();
+    let shares = table.aliases(world.function_id).unwrap().live.as_ref().unwrap().shares();
+    assert_eq!(shares.iter().map(|s| (s.version, s.weight)).collect::<Vec<_>>(), [(1, 40), (2, 60)]);
+    assert_eq!(table.alias(&live, "beta", |_| None).unwrap().number, 1);
+    assert_eq!(table.all_versions().map(|v| v.number).collect::<Vec<_>>(), [2, 1]);
+
+    // Weights alone bring no version anew, and reading everything again finds nothing new.
+    let behind = table.alias(&live, "beta", |_| None).unwrap().clone();
+    set("live", &[(2, 50), (1, 50)]).await;
+    assert_eq!(refresh.look().await.unwrap(), Looked::Changed);
+    let table = refresh.routes.current();
+    assert!(Arc::ptr_eq(&behind, table.alias(&live, "beta", |_| None).unwrap()));
+    refresh.seen = None;
+    assert_eq!(refresh.look().await.unwrap(), Looked::Whole);
+    assert!(Arc::ptr_eq(&table, &refresh.routes.current()));
+
+    admin.rollback(&world.namespace, &world.function, Some(1)).await.unwrap();
+    admin.remove_alias(&world.namespace, &world.function, &"beta".parse().unwrap()).await.unwrap();
+    refresh.look().await.unwrap();
+    assert!(refresh.routes.load().aliases(world.function_id).is_none());
+    assert_eq!(refresh.version(&world).unwrap().number, 1);
+}
+
+#[tokio::test]
+async fn a_version_that_no_alias_leads_to_is_looked_up_once_and_held() {
+    let world = World::new().await;
+    world.deploy(|spec| spec.memory_mb = 512).await;
+    let mut refresh = refresh(&world);
+    refresh.look().await.unwrap();
+    let (live, pins) = (refresh.version(&world).unwrap(), refresh.pins());
+    let found = pins.find(&live, 1).await.unwrap();
+    assert_eq!((found.number, pins.held().len()), (1, 1));
+    assert_eq!(pins.find(&live, 9).await.unwrap_err().code, davit_api::ErrorCode::NotFound);
+    assert!(!pins.review(&refresh.routes.load(), true), "it has no secrets that could have changed");
+    world.registry().close().await;
+    assert!(Arc::ptr_eq(&pins.find(&live, 1).await.unwrap(), &found));
+    assert!(Arc::ptr_eq(&pins.find(&live, 2).await.unwrap(), &live));
+    assert_eq!(pins.find(&live, 3).await.unwrap_err().code, davit_api::ErrorCode::Unavailable);
+    assert!(pins.review(&Table::default(), false) && pins.held().is_empty(), "its function is gone");
 }
 
 /// Without the timer: it is the hint that brings a change to every gateway at once.

@@ -4,7 +4,11 @@ use super::*;
 use davit_api::{Digest, FunctionKind, PoolKey, RuntimeName, VersionId, VersionSpec};
 use proptest::prelude::*;
 
-fn version(namespace: &str, function: &str, routes: &[(&str, &str, &str)]) -> Arc<LiveVersion> {
+pub(in crate::routes) fn version(
+    namespace: &str,
+    function: &str,
+    routes: &[(&str, &str, &str)],
+) -> Arc<LiveVersion> {
     let spec = VersionSpec::new("provided".parse::<RuntimeName>().unwrap(), FunctionKind::Handler);
     let routes = routes.iter().map(|(host, method, path)| {
         Arc::new(RouteSpec {
