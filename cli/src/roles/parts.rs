@@ -15,10 +15,9 @@ use davit_controller::http::{Admin, ApiSettings, ApiState, management_router};
 use davit_controller::world::{
     AUDIT_DAYS, FIRE_DAYS, INVOCATION_DAYS, Loops, MESSAGE_DAYS, World, WorldSettings, spawn_loops,
 };
-use davit_daemon::{Backoff, Drain, Limits, Settings, Tasks, listener};
+use davit_daemon::{Allowed, Backoff, Drain, Limits, Settings, Tasks, listener};
 use davit_gateway::config::HttpLimits;
 use davit_gateway::http::TlsFiles;
-use davit_gateway::outbound::Allowed;
 use davit_gateway::{Config as GatewayConfig, Deps, Gateway};
 use davit_registry::{Changes, ConnectSettings, ContentStore, MasterKey, Registry};
 use tokio::net::TcpListener;
