@@ -9,7 +9,7 @@ use davit_api::{
     InvocationWishes, LiveView, LogLine, NamePart, NamespaceName, NewSchedule, NewSource, NewSubscription,
     NewToken, NewTopic, NewVersion, Page, Preview, PreviewRequest, Published, Purged, QueueView, Replay,
     Replayed, Rollback, RuntimeName, ScheduleName, ScheduleView, SecretName, SecretValue, SecretView,
-    SourceName, SourceView, SubscriptionName, SubscriptionView, TokenCreated, TokenId, TokenView,
+    SourceName, SourceSql, SourceView, SubscriptionName, SubscriptionView, TokenCreated, TokenId, TokenView,
     TopicDetail, TopicName, TopicView, VersionView,
 };
 use reqwest::Method;
@@ -396,8 +396,13 @@ impl Api {
         self.management.post(&self.in_namespace(&format!("sources/{source}/{verb}")), &json!({})).await
     }
 
-    pub(crate) async fn remove_source(&self, source: &SourceName) -> Result<()> {
-        self.management.delete(&self.in_namespace(&format!("sources/{source}"))).await
+    pub(crate) async fn source_sql(&self, source: &SourceName) -> Result<SourceSql> {
+        self.management.get(&self.in_namespace(&format!("sources/{source}/sql"))).await
+    }
+
+    pub(crate) async fn remove_source(&self, source: &SourceName, leave_outbox: bool) -> Result<()> {
+        let query = if leave_outbox { "?leave_outbox=true" } else { "" };
+        self.management.delete(&self.in_namespace(&format!("sources/{source}{query}"))).await
     }
 
     pub(crate) async fn create_token(&self, new: &NewToken) -> Result<TokenCreated> {

@@ -51,9 +51,7 @@ impl Allowed {
 
 /// An address that may not be connected to.
 #[derive(Debug, Clone, Copy, thiserror::Error)]
-#[error(
-    "{0} is not an address of the public internet; the operator can allow it with DAVIT_OUTBOUND_ALLOW"
-)]
+#[error("{0} is not an address of the public internet; the operator can allow it with DAVIT_OUTBOUND_ALLOW")]
 pub struct Closed(pub IpAddr);
 
 /// The IPv4 address in a mapped one: `::ffff:10.0.0.1` reaches 10.0.0.1.

@@ -135,7 +135,10 @@ mod tests {
             "postgres://app%40x:p%2Fw@db.example.com/shop?sslmode=require&channel_binding=require",
         );
         let address = read.unwrap();
-        assert_eq!((address.host.as_str(), address.port, address.proof), ("db.example.com", 5432, Proof::None));
+        assert_eq!(
+            (address.host.as_str(), address.port, address.proof),
+            ("db.example.com", 5432, Proof::None)
+        );
         assert_eq!(address.config.get_user(), Some("app@x"));
         assert_eq!(address.config.get_password(), Some(b"p/w".as_slice()));
         assert_eq!(address.config.get_dbname(), Some("shop"));

@@ -140,7 +140,10 @@ mod tests {
     fn what_is_too_large_keeps_its_key_and_what_even_so_is_loses_that_too() {
         let row = |bytes: usize| Some(format!("{{\"text\":\"{}\"}}", "x".repeat(bytes)));
         let (event, size) = payload(&change(row(2 << 20)));
-        assert_eq!((&event["omitted"], &event["new"], &event["key"]["id"]), (&json!(true), &Value::Null, &json!(1)));
+        assert_eq!(
+            (&event["omitted"], &event["new"], &event["key"]["id"]),
+            (&json!(true), &Value::Null, &json!(1))
+        );
         assert!(size < 1024);
         let mut odd = change(None);
         odd.key = row(2 << 20);

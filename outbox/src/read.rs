@@ -63,8 +63,7 @@ impl Reader {
         let most = i64::from(most);
         let params: [(&(dyn tokio_postgres::types::ToSql + Sync), Type); 2] =
             [(&most, Type::INT8), (&READ_BYTES, Type::INT8)];
-        let rows =
-            self.session.within(self.session.client.query_typed(&self.outbox.read(), &params)).await?;
+        let rows = self.session.within(self.session.client.query_typed(&self.outbox.read(), &params)).await?;
         rows.iter()
             .map(|row| {
                 Ok(Change {

@@ -94,8 +94,10 @@ impl Outbox {
         let schema = dollars(&format!(
             "begin\n    if to_regnamespace('{SCHEMA}') is null then\n        create schema {SCHEMA};\n    end if;\nend"
         ));
-        let comment =
-            escape_literal(&format!("davit source {}: changes of {} on their way", self.label, self.spec.table));
+        let comment = escape_literal(&format!(
+            "davit source {}: changes of {} on their way",
+            self.label, self.spec.table
+        ));
         let body = self.body();
         let triggers = dollars(&self.triggers());
         format!(

@@ -206,9 +206,7 @@ fn prepare(dir: &Path) -> std::io::Result<(PathBuf, Option<(u32, u32)>)> {
 /// A certificate that nobody signed.
 fn certificate(data: &Path, user: Option<(u32, u32)>) -> std::io::Result<()> {
     let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).map_err(std::io::Error::other)?;
-    for (name, text) in
-        [("server.crt", made.cert.pem()), ("server.key", made.signing_key.serialize_pem())]
-    {
+    for (name, text) in [("server.crt", made.cert.pem()), ("server.key", made.signing_key.serialize_pem())] {
         let path = data.join(name);
         fs::write(&path, text)?;
         fs::set_permissions(&path, fs::Permissions::from_mode(0o600))?;

@@ -17,7 +17,8 @@ use crate::{Audited, MasterKey, Registry, RegistryError, Result};
 pub use hold::{Holding, SourceBatch};
 
 /// What a source looks like from outside.
-const VIEW: &str = "select s.*, n.name as namespace, f.name as function, t.source_id, t.holder, t.state, t.delivered,
+const VIEW: &str =
+    "select s.*, n.name as namespace, f.name as function, t.source_id, t.holder, t.state, t.delivered,
         t.last_event_at, t.lag_seconds, t.last_error, t.last_error_at
     from sources s join namespaces n on n.id = s.namespace_id join functions f on f.id = s.function_id
     left join source_states t on t.source_id = s.id";
@@ -280,7 +281,10 @@ async fn secret_must_exist(conn: &mut PgConnection, namespace: NamespaceId, name
 /// Refuses when a source fetches events for the function.
 pub(crate) async fn none_fetched(conn: &mut PgConnection, function: FunctionId) -> Result<()> {
     // Whoever makes a source for it meanwhile waits, and finds no function.
-    sqlx::query("select from functions where id = $1 for update").bind(function.0).execute(&mut *conn).await?;
+    sqlx::query("select from functions where id = $1 for update")
+        .bind(function.0)
+        .execute(&mut *conn)
+        .await?;
     let found: Option<String> = sqlx::query_scalar(
         "select s.name from sources s join source_states t on t.source_id = s.id where s.function_id = $1 order by s.name limit 1",
     )

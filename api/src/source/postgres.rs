@@ -66,7 +66,9 @@ impl FromStr for TableName {
             Some(rest) => {
                 let (second, rest) = part(rest)?;
                 if !rest.is_empty() {
-                    return Err("a table is written schema.table; names with dots stand in double quotes".into());
+                    return Err(
+                        "a table is written schema.table; names with dots stand in double quotes".into()
+                    );
                 }
                 (first, second)
             }
@@ -216,7 +218,10 @@ impl PostgresSource {
             let most = limits::SOURCE_COLUMNS;
             return Err(ApiError::field("columns", format!("at most {most}, and each once")));
         }
-        self.columns.iter().try_for_each(|name| check_name(name)).map_err(|e| ApiError::field("columns", e))?;
+        self.columns
+            .iter()
+            .try_for_each(|name| check_name(name))
+            .map_err(|e| ApiError::field("columns", e))?;
         for (field, value, range) in [
             ("batch", self.batch, limits::SOURCE_BATCH),
             ("batch_wait_ms", self.batch_wait_ms, limits::SOURCE_BATCH_WAIT_MS),
@@ -297,7 +302,10 @@ mod tests {
     fn what_is_not_said_has_its_usual_value() {
         let text = r#"{"kind":"postgres","secret":"db","table":"public.orders"}"#;
         let spec: SourceSpec = serde_json::from_str(text).unwrap();
-        assert_eq!(spec, SourceSpec::Postgres(PostgresSource::new("db".parse().unwrap(), "orders".parse().unwrap())));
+        assert_eq!(
+            spec,
+            SourceSpec::Postgres(PostgresSource::new("db".parse().unwrap(), "orders".parse().unwrap()))
+        );
         let odd = r#"{"kind":"postgres","secret":"db","table":"a.b.c"}"#;
         assert!(serde_json::from_str::<SourceSpec>(odd).unwrap_err().to_string().contains("schema.table"));
     }

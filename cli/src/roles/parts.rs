@@ -234,6 +234,7 @@ pub(super) async fn control_plane(
     let loops = spawn_loops(world, tasks);
     let stop_api = CancellationToken::new();
     let mut api_settings = ApiSettings::new(gateway_url);
+    api_settings.outbound = settings.outbound.clone();
     if let Ok(least_interval) = TimeDelta::from_std(settings.least_interval) {
         api_settings.schedules = davit_cron::Limits { least_interval };
     }

@@ -124,10 +124,12 @@ impl Resolve for Guarded {
     fn resolve(&self, name: Name) -> Resolving {
         let allowed = self.0.clone();
         Box::pin(async move {
-            let open = allowed.resolve(name.as_str(), 0).await.map_err(|error| match error.downcast::<Closed>() {
-                // Bare, so that it is found in the chain of causes.
-                Ok(closed) => closed.into(),
-                Err(other) => Box::<dyn std::error::Error + Send + Sync>::from(other),
+            let open = allowed.resolve(name.as_str(), 0).await.map_err(|error| {
+                match error.downcast::<Closed>() {
+                    // Bare, so that it is found in the chain of causes.
+                    Ok(closed) => closed.into(),
+                    Err(other) => Box::<dyn std::error::Error + Send + Sync>::from(other),
+                }
             })?;
             Ok(Box::new(open.into_iter()) as Addrs)
         })

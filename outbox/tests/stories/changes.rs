@@ -62,7 +62,9 @@ async fn changes_of_one_row_by_many_come_in_the_order_of_their_commits() {
     let adders = (0..4).map(async |_| {
         let client = world.database.client().await;
         for _ in 0..25 {
-            client.run("begin; select pg_sleep(random() * 0.002); update orders set total = total + 1; commit").await;
+            client
+                .run("begin; select pg_sleep(random() * 0.002); update orders set total = total + 1; commit")
+                .await;
         }
     });
     futures_util::future::join_all(adders).await;
@@ -120,7 +122,10 @@ async fn large_rows_are_left_out_with_their_key_kept_and_reads_have_a_bound_in_b
     world.user.run("insert into orders values (1, repeat('x', 1200000), 0)").await;
     world.user.run("insert into orders select n, repeat('y', 900000), 0 from generate_series(2, 11) n").await;
     let first = reader.read(100).await.unwrap();
-    assert_eq!((first[0].omitted, &first[0].new, first[0].key.as_deref()), (true, &None, Some(r#"{ "id" : 1 }"#)));
+    assert_eq!(
+        (first[0].omitted, &first[0].new, first[0].key.as_deref()),
+        (true, &None, Some(r#"{ "id" : 1 }"#))
+    );
     assert!((4..8).contains(&first.len()), "about 4 MiB: {}", first.len());
     assert!(first[1..].iter().all(|change| !change.omitted && change.new.is_some()));
     reader.acknowledge(&positions(&first)).await.unwrap();
@@ -132,10 +137,8 @@ async fn a_reader_that_sleeps_is_woken_and_one_that_is_gone_costs_no_notificatio
     let world = World::new().await;
     world.install().await.unwrap();
     let mut reader = world.reader().await.unwrap();
-    let asleep = format!(
-        "select asleep_until > clock_timestamp() from davit_source.reader_{}",
-        world.id.0.simple()
-    );
+    let asleep =
+        format!("select asleep_until > clock_timestamp() from davit_source.reader_{}", world.id.0.simple());
     assert_eq!(world.user.ask(&asleep).await, [""]);
     let began = Instant::now();
     let (waited, ()) = tokio::join!(reader.wait(Duration::from_secs(30)), async {
@@ -178,4 +181,32 @@ async fn a_table_that_was_made_anew_is_noticed() {
     world.install().await.unwrap();
     world.user.run("insert into orders values (1)").await;
     assert_eq!(world.reader().await.unwrap().read(10).await.unwrap().len(), 1);
+}
+
+#[tokio::test]
+async fn a_partitioned_table_is_one_table() {
+    let mut world = World::new().await;
+    world
+        .user
+        .run(
+            "create table days (id int primary key, n int) partition by range (id);
+         create table early partition of days for values from (0) to (10);
+         create table late partition of days for values from (10) to (20)",
+        )
+        .await;
+    world.spec.table = "days".parse().unwrap();
+    world.install().await.unwrap();
+    world.user.run("insert into days values (1, 1), (11, 1); update late set n = 2; delete from early").await;
+    let found = world.reader().await.unwrap().read(10).await.unwrap();
+    let shorts: Vec<String> =
+        found.iter().map(|c| format!("{} {}", c.operation, c.key.as_deref().unwrap())).collect();
+    assert_eq!(
+        shorts,
+        [
+            r#"insert { "id" : 1 }"#,
+            r#"insert { "id" : 11 }"#,
+            r#"update { "id" : 11 }"#,
+            r#"delete { "id" : 1 }"#
+        ]
+    );
 }

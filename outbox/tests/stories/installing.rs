@@ -21,7 +21,8 @@ async fn it_is_there_twice_as_once_and_leaves_nothing_behind() {
 #[tokio::test]
 async fn what_is_not_committed_leaves_nothing_and_holds_nobody() {
     let world = World::new().await;
-    let installing = Session::install(&world.address(), &UserDatabase::allowed(), &world.outbox()).await.unwrap();
+    let installing =
+        Session::install(&world.address(), &UserDatabase::allowed(), &world.outbox()).await.unwrap();
     drop(installing);
     world.user.run("insert into orders values (1, 'boat', 2)").await;
     assert_eq!(world.left().await, Vec::<String>::new());
@@ -67,7 +68,9 @@ async fn a_database_administrator_can_do_it_and_davits_user_needs_hardly_a_right
     world.user.run("grant select, insert on orders to app").await;
     let app = world.database.client_of("app").await;
     app.run("insert into orders values (1, 'boat', 2)").await;
-    assert!(app.attempt(&format!("select * from davit_source.outbox_{}", world.id.0.simple())).await.is_err());
+    assert!(
+        app.attempt(&format!("select * from davit_source.outbox_{}", world.id.0.simple())).await.is_err()
+    );
     let found = reader.read(10).await.unwrap();
     reader.wait(std::time::Duration::ZERO).await.unwrap();
     reader.acknowledge(&positions(&found)).await.unwrap();
@@ -124,8 +127,16 @@ async fn whatever_is_wrong_is_said_by_its_field_and_changes_nothing() {
         (|s| s.table = "public.order".parse().unwrap(), "table", "there is no table public.order"),
         (|s| s.table = "nowhere.orders".parse().unwrap(), "table", "there is no table nowhere.orders"),
         (|s| s.table = "seen".parse().unwrap(), "table", "public.seen is a view"),
-        (|s| s.columns = vec!["item".into(), "colour".into()], "columns", "public.orders has no column colour"),
-        (|s| s.table = "loose".parse().unwrap(), "order", "row needs a primary key, and public.loose has none"),
+        (
+            |s| s.columns = vec!["item".into(), "colour".into()],
+            "columns",
+            "public.orders has no column colour",
+        ),
+        (
+            |s| s.table = "loose".parse().unwrap(),
+            "order",
+            "row needs a primary key, and public.loose has none",
+        ),
     ];
     for (change, field, why) in cases {
         let trouble = Session::install(&world.address(), &allowed, &with(change)).await.err().unwrap();
@@ -140,8 +151,16 @@ async fn whatever_is_wrong_is_said_by_its_field_and_changes_nothing() {
         (good.clone(), nobody(), "is not an address of the public internet"),
         (good.replace("%37", "%38"), allowed.clone(), "the database refuses: password"),
         (good.replace("/user_", "/nothing_"), allowed.clone(), "the database refuses: database"),
-        (good.replace(&port(&good), "1"), allowed.clone(), "the database cannot be reached: Connection refused"),
-        (good.replace("localhost", "no-such-host.invalid"), allowed.clone(), "the database cannot be reached: "),
+        (
+            good.replace(&port(&good), "1"),
+            allowed.clone(),
+            "the database cannot be reached: Connection refused",
+        ),
+        (
+            good.replace("localhost", "no-such-host.invalid"),
+            allowed.clone(),
+            "the database cannot be reached: ",
+        ),
         (format!("{good}?sslmode=verify-full"), allowed.clone(), "the database cannot be reached: "),
         (world.database.url("nobody"), allowed.clone(), "the database user lacks a right"),
     ] {
@@ -183,7 +202,10 @@ async fn a_table_without_a_key_is_taken_when_the_order_needs_none() {
     world.spec.order = ChangeOrder::None;
     world.spec.events = only(&[TableEvent::Delete]);
     world.install().await.unwrap();
-    world.user.run("insert into loose values (1); truncate loose; insert into loose values (2); delete from loose").await;
+    world
+        .user
+        .run("insert into loose values (1); truncate loose; insert into loose values (2); delete from loose")
+        .await;
     let found = world.reader().await.unwrap().read(10).await.unwrap();
     assert_eq!(found.iter().map(short).collect::<Vec<_>>(), [r#"delete {"n":2} -"#]);
     assert_eq!(found[0].key, None);

@@ -84,16 +84,17 @@ impl Registry {
         .bind(gateway.0)
         .fetch_optional(&self.pool)
         .await?;
-        row.map(|row| Ok((Holding { source, gateway, fence: row.try_get("fence")? }, row.try_get("pending")?)))
-            .transpose()
+        row.map(|row| {
+            Ok((Holding { source, gateway, fence: row.try_get("fence")? }, row.try_get("pending")?))
+        })
+        .transpose()
     }
 
     /// Delivers: the calls are accepted and their positions noted, or neither. `false`: the source is no longer held under
     /// that number, and nothing was accepted.
     pub async fn deliver_source(&self, holding: Holding, batch: SourceBatch) -> Result<bool> {
-        let delivered = self
-            .transact(move |conn| Box::pin(async move { deliver(conn, holding, &batch).await }))
-            .await?;
+        let delivered =
+            self.transact(move |conn| Box::pin(async move { deliver(conn, holding, &batch).await })).await?;
         if delivered {
             self.poke(Topic::Queue);
         }
