@@ -11,8 +11,7 @@ pub const BUCKETS: usize = 330;
 
 /// The bucket of a duration. Longer ones than the last bucket's are in the last.
 pub fn bucket(ms: f64) -> usize {
-    // Also for what is no number.
-    if !(ms > FIRST_MS) {
+    if ms.is_nan() || ms <= FIRST_MS {
         return 0;
     }
     let at = (ms / FIRST_MS).ln() / GROWTH.ln();

@@ -69,7 +69,10 @@ pub use route::{HostPattern, MethodMatch, PathPattern, PayloadFormat, RouteSpec}
 pub use schedule::{
     FireOutcome, FireView, MissedPolicy, OverlapPolicy, ScheduleSpec, ScheduleView, SkipReason, TIMING_FIELDS,
 };
-pub use source::{NewSource, SourceSpec, SourceView, Verification, WebhookSource};
+pub use source::{
+    ChangeOrder, NewSource, PostgresSource, SourceSpec, SourceSql, SourceState, SourceStatus, SourceView,
+    TableEvent, TableName, Verification, WebhookSource,
+};
 pub use spec::{Access, FunctionKind, RuntimeName, VersionSpec, limits};
 pub use template::Filling;
 pub use token::{NewToken, Role, TokenCreated, TokenView};

@@ -1,9 +1,13 @@
 //! Event sources: how events from outside come to functions. The controller takes them, gateways carry them out.
 
+mod postgres;
+
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
-use crate::{ApiError, FunctionName, NamespaceName, SecretName, SourceId, SourceName, limits};
+use crate::{ApiError, FunctionName, GatewayId, NamespaceName, SecretName, SourceId, SourceName, limits};
+
+pub use postgres::{ChangeOrder, PostgresSource, TableEvent, TableName};
 
 /// Longest name of a header that a source names, in bytes.
 const HEADER_BYTES: usize = 64;
@@ -58,6 +62,8 @@ fn five_minutes() -> u32 {
 pub enum SourceSpec {
     /// Somebody sends them by HTTP.
     Webhook(WebhookSource),
+    /// They are changes of a table, which a gateway fetches.
+    Postgres(PostgresSource),
 }
 
 impl SourceSpec {
@@ -65,6 +71,7 @@ impl SourceSpec {
     pub fn kind(&self) -> &'static str {
         match self {
             Self::Webhook(_) => "webhook",
+            Self::Postgres(_) => "postgres",
         }
     }
 
@@ -72,6 +79,15 @@ impl SourceSpec {
     pub fn secret(&self) -> Option<&SecretName> {
         match self {
             Self::Webhook(webhook) => webhook.secret.as_ref(),
+            Self::Postgres(postgres) => Some(&postgres.secret),
+        }
+    }
+
+    /// Whether a gateway fetches its events, instead of being sent them.
+    pub fn is_fetched(&self) -> bool {
+        match self {
+            Self::Webhook(_) => false,
+            Self::Postgres(_) => true,
         }
     }
 
@@ -79,6 +95,7 @@ impl SourceSpec {
     pub fn check(&self) -> Result<(), ApiError> {
         match self {
             Self::Webhook(webhook) => webhook.check(),
+            Self::Postgres(postgres) => postgres.check(),
         }
     }
 }
@@ -164,7 +181,7 @@ pub struct NewSource {
 }
 
 /// A source as lists show it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct SourceView {
     /// Its id.
     pub id: SourceId,
@@ -178,8 +195,56 @@ pub struct SourceView {
     pub paused: bool,
     /// Where on the gateway its deliveries are taken; none for what is fetched.
     pub path: Option<String>,
+    /// How it is getting on, where a gateway fetches its events.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub status: Option<SourceStatus>,
     /// When it was made.
     pub created_at: DateTime<Utc>,
+}
+
+crate::text::words! {
+    /// What a source whose events are fetched is doing.
+    pub enum SourceState = "a state of a source" {
+        /// Nothing until it is resumed; its events gather where they are.
+        Paused = "paused",
+        /// No gateway has taken it over yet.
+        Unheld = "unheld",
+        /// A gateway fetches its events.
+        Active = "active",
+        /// Nothing is fetched because too many calls of the function have not ended.
+        HeldBack = "held_back",
+        /// It cannot be reached or read, and is tried again; the last error says why.
+        Failing = "failing",
+    }
+}
+
+/// How a source whose events are fetched is getting on, as its gateway last noted it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct SourceStatus {
+    /// What it is doing.
+    pub state: SourceState,
+    /// The gateway that fetches; none while nobody does.
+    pub gateway: Option<GatewayId>,
+    /// Events that were handed to the queue since it was made.
+    pub delivered: u64,
+    /// When the last of them was.
+    pub last_event_at: Option<DateTime<Utc>>,
+    /// How old, in seconds, the oldest event was that the last look found; 0 when it found none.
+    pub lag_seconds: Option<f64>,
+    /// What last went wrong.
+    pub last_error: Option<String>,
+    /// When it did.
+    pub last_error_at: Option<DateTime<Utc>>,
+}
+
+/// The statements with which a source's part of somebody's own database is put there and taken away, for whoever
+/// looks after that database.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct SourceSql {
+    /// Puts it there; does nothing where it is there already.
+    pub install: String,
+    /// Takes it away, and what was not fetched with it.
+    pub remove: String,
 }
 
 impl SourceSpec {
@@ -187,6 +252,7 @@ impl SourceSpec {
     pub fn path(&self, namespace: &NamespaceName, name: &SourceName) -> Option<String> {
         match self {
             Self::Webhook(_) => Some(format!("/v1/namespaces/{namespace}/sources/{name}/hook")),
+            Self::Postgres(_) => None,
         }
     }
 }

@@ -56,6 +56,14 @@ pub mod limits {
     pub const SCHEDULES: u32 = 1_000;
     /// Event sources of one namespace: gateways hold all of them in memory.
     pub const SOURCES: u32 = 200;
+    /// Events of a source that are fetched and accepted at a time.
+    pub const SOURCE_BATCH: std::ops::RangeInclusive<u32> = 1..=1_000;
+    /// How long a source's batch that is not full may wait for more, in milliseconds.
+    pub const SOURCE_BATCH_WAIT_MS: std::ops::RangeInclusive<u32> = 0..=60_000;
+    /// Calls of a function that have not ended, at which its sources stop fetching.
+    pub const SOURCE_BACKLOG: std::ops::RangeInclusive<u32> = 1..=100_000;
+    /// Columns that a source of table changes may name.
+    pub const SOURCE_COLUMNS: usize = 200;
     /// How far a sender's signed time may lie from the gateway's, in seconds.
     pub const TOLERANCE_SECONDS: std::ops::RangeInclusive<u32> = 1..=3_600;
     /// Longest id of a delivery that a sender may give, in characters. Of longer ones the digest is taken.

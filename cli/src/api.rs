@@ -9,8 +9,8 @@ use davit_api::{
     InvocationWishes, LiveView, LogLine, NamePart, NamespaceName, NewSchedule, NewSource, NewSubscription,
     NewToken, NewTopic, NewVersion, Page, Preview, PreviewRequest, Published, Purged, QualifiedFunction,
     QueueView, Replay, Replayed, Rollback, RuntimeName, ScheduleName, ScheduleView, SecretName, SecretValue,
-    SecretView, SourceName, SourceView, SubscriptionName, SubscriptionView, TokenCreated, TokenId, TokenView,
-    TopicDetail, TopicName, TopicView, VersionAccepted, VersionView,
+    SecretView, SourceName, SourceSql, SourceView, SubscriptionName, SubscriptionView, TokenCreated, TokenId,
+    TokenView, TopicDetail, TopicName, TopicView, VersionAccepted, VersionView,
 };
 use reqwest::Method;
 use reqwest::header::HeaderMap;
@@ -398,8 +398,13 @@ impl Api {
         self.management.post(&self.in_namespace(&format!("sources/{source}/{verb}")), &json!({})).await
     }
 
-    pub(crate) async fn remove_source(&self, source: &SourceName) -> Result<()> {
-        self.management.delete(&self.in_namespace(&format!("sources/{source}"))).await
+    pub(crate) async fn source_sql(&self, source: &SourceName) -> Result<SourceSql> {
+        self.management.get(&self.in_namespace(&format!("sources/{source}/sql"))).await
+    }
+
+    pub(crate) async fn remove_source(&self, source: &SourceName, leave_outbox: bool) -> Result<()> {
+        let query = if leave_outbox { "?leave_outbox=true" } else { "" };
+        self.management.delete(&self.in_namespace(&format!("sources/{source}{query}"))).await
     }
 
     pub(crate) async fn create_token(&self, new: &NewToken) -> Result<TokenCreated> {

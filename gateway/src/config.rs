@@ -4,8 +4,9 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use davit_daemon::Allowed;
+
 use crate::http::TlsFiles;
-use crate::outbound::Allowed;
 
 /// Settings of one gateway.
 #[derive(Debug, Clone)]

@@ -26,6 +26,7 @@ use crate::lanes::Lanes;
 use crate::metrics::Metrics;
 use crate::outbound::Sender;
 use crate::routes::{self, Refresh, Routes};
+use crate::sources::Keeper;
 use crate::{cron, http, lease, record};
 
 /// What the gateway needs from the process around it.
@@ -142,7 +143,7 @@ impl Gateway {
             pins,
             carrier: Arc::new(corridor.clone()),
             metrics: metrics.clone(),
-            sender: Sender::new(self.config.outbound, registry.clone(), key.clone()),
+            sender: Sender::new(self.config.outbound.clone(), registry.clone(), key.clone()),
             wake: wake.clone(),
         };
         if let Some(tls) = self.tls.clone() {
@@ -155,7 +156,16 @@ impl Gateway {
             stop: stops.doors.clone(),
             hard: stops.hard.clone(),
         };
+        let keeper = Keeper {
+            registry: registry.clone(),
+            gateway: self.id,
+            routes: routes.clone(),
+            allowed: Arc::new(self.config.outbound),
+            metrics: metrics.clone(),
+            wake: wake.clone(),
+        };
         let doors = vec![
+            tokio::spawn(keeper.run(changes.clone(), stops.doors.clone())),
             tokio::spawn(http::serve(self.listener, door, self.lanes.clone())),
             tokio::spawn(dispatch::run(dispatcher, changes.clone(), stops.doors.clone())),
             tokio::spawn(cron::run(

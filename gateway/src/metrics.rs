@@ -1,9 +1,13 @@
 //! Counters of the data plane: plain atomics, rendered as Prometheus text for the admin listener.
 
+mod sources;
+
 use std::fmt::Write as _;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use davit_api::{ColdPhases, ErrorCode, Published};
+
+pub use sources::Sources;
 
 /// A number that is only read for display.
 #[derive(Debug, Default)]
@@ -17,6 +21,10 @@ impl Number {
     /// Takes away.
     pub fn sub(&self, n: u64) {
         self.0.fetch_sub(n, Ordering::Relaxed);
+    }
+    /// Becomes another.
+    pub fn set(&self, n: u64) {
+        self.0.store(n, Ordering::Relaxed);
     }
     /// The value now.
     pub fn get(&self) -> u64 {
@@ -195,6 +203,8 @@ pub struct Metrics {
     pub jobs: Jobs,
     /// Messages of topics.
     pub topics: Topics,
+    /// Event sources that are fetched from.
+    pub sources: Sources,
     /// Idle instances let go because a waiting call needed their memory.
     pub given_up: Number,
     /// Bytes of event bodies held now.
@@ -293,6 +303,7 @@ impl Metrics {
             let _ = writeln!(out, "davit_calls_failed_total{{code=\"{}\"}} {}", code.as_str(), number.get());
         }
         self.jobs.render(&mut out);
+        self.sources.render(&mut out);
         self.call_ms.render(&mut out, "davit_call_seconds", "Duration of calls, from arrival to outcome.");
         self.init_ms.render(&mut out, "davit_init_seconds", "Duration from claim to loaded handler.");
         self.cold_starts.render(

@@ -125,13 +125,15 @@ impl Registry {
 
 impl Audited {
     /// Takes a function out of service: its address, routes, schedules and sources are gone at once, its name is free,
-    /// and what it had queued ends as dead. Rows and artifacts stay until they are collected.
+    /// and what it had queued ends as dead. Rows and artifacts stay until they are collected. Refused while a source has
+    /// something of its own in somebody's database: it would gather there, and nobody would take it.
     pub async fn delete_function(&self, namespace: &NamespaceName, name: &FunctionName) -> Result<()> {
         let (namespace, name) = (namespace.clone(), name.clone());
         self.change(move |conn| {
             Box::pin(async move {
                 id_of(conn, &namespace).await?;
                 let (_, id) = function_of(conn, &namespace, &name).await?;
+                crate::sources::none_fetched(conn, id).await?;
                 for statement in [
                     "update functions set deleted_at = clock_timestamp() where id = $1 and deleted_at is null",
                     "update canaries set state = 'aborted', reason = 'the function was deleted', ended_at = clock_timestamp()

@@ -69,7 +69,7 @@ pub use routing::{
 };
 pub use schedules::{ScheduleRow, SchedulesDue};
 pub use secrets::{MasterKey, SecretRow};
-pub use sources::SourceRow;
+pub use sources::{Holding, SourceBatch, SourceRow};
 pub use tokens::{FoundToken, hash_token};
 pub use topics::NewMessage;
 pub use usage::UsageDelta;

@@ -1,19 +1,27 @@
 //! Event sources: kept here, changed by the management API, carried out by gateways, which hold them in their snapshot.
+//! Which gateway fetches the events of one that does not send them is in `hold.rs`.
+
+mod hold;
 
 use davit_api::{
-    FunctionId, InvocationId, NamespaceId, NamespaceName, NewSource, SourceId, SourceName, SourceSpec,
-    SourceView, limits,
+    FunctionId, GatewayId, InvocationId, NamespaceId, NamespaceName, NewSource, SourceId, SourceName,
+    SourceSpec, SourceState, SourceStatus, SourceView, limits,
 };
 use sqlx::Row;
 use sqlx::postgres::{PgConnection, PgRow};
 
 use crate::namespaces::{function_of, id_of};
-use crate::rows::{json, parsed, to_json};
+use crate::rows::{count64, json, parsed, to_json};
 use crate::{Audited, MasterKey, Registry, RegistryError, Result};
 
+pub use hold::{Holding, SourceBatch};
+
 /// What a source looks like from outside.
-const VIEW: &str = "select s.*, n.name as namespace, f.name as function from sources s
-    join namespaces n on n.id = s.namespace_id join functions f on f.id = s.function_id";
+const VIEW: &str =
+    "select s.*, n.name as namespace, f.name as function, t.source_id, t.holder, t.state, t.delivered,
+        t.last_event_at, t.lag_seconds, t.last_error, t.last_error_at
+    from sources s join namespaces n on n.id = s.namespace_id join functions f on f.id = s.function_id
+    left join source_states t on t.source_id = s.id";
 
 /// A source as gateways need it.
 #[derive(Clone, PartialEq, Eq)]
@@ -50,9 +58,32 @@ fn view(row: &PgRow) -> Result<SourceView> {
         paused: row.try_get("paused")?,
         created_at: row.try_get("created_at")?,
         path: spec.path(&namespace, &name),
+        status: status(row)?,
         name,
         spec,
     })
+}
+
+/// How it is getting on, where its events are fetched.
+fn status(row: &PgRow) -> Result<Option<SourceStatus>> {
+    if row.try_get::<Option<uuid::Uuid>, _>("source_id")?.is_none() {
+        return Ok(None);
+    }
+    let gateway = row.try_get::<Option<uuid::Uuid>, _>("holder")?.map(GatewayId);
+    let state = match (row.try_get("paused")?, gateway) {
+        (true, _) => SourceState::Paused,
+        (false, None) => SourceState::Unheld,
+        (false, Some(_)) => parsed(row, "state")?,
+    };
+    Ok(Some(SourceStatus {
+        state,
+        gateway,
+        delivered: count64(row, "delivered")?,
+        last_event_at: row.try_get("last_event_at")?,
+        lag_seconds: row.try_get("lag_seconds")?,
+        last_error: row.try_get("last_error")?,
+        last_error_at: row.try_get("last_error_at")?,
+    }))
 }
 
 /// Every source, with the secret that it names.
@@ -139,6 +170,16 @@ async fn one(conn: &mut PgConnection, namespace: &NamespaceName, name: &SourceNa
 impl Audited {
     /// Makes a source. Its function and its secret must be there.
     pub async fn create_source(&self, namespace: &NamespaceName, new: &NewSource) -> Result<SourceView> {
+        self.create_source_as(SourceId::new(), namespace, new).await
+    }
+
+    /// The same with an id that was chosen before, for what goes by it elsewhere.
+    pub async fn create_source_as(
+        &self,
+        id: SourceId,
+        namespace: &NamespaceName,
+        new: &NewSource,
+    ) -> Result<SourceView> {
         let (namespace, new) = (namespace.clone(), new.clone());
         let spec = to_json(&new.spec)?;
         self.change_named(move |conn| {
@@ -165,7 +206,7 @@ impl Audited {
                 sqlx::query(
                     "insert into sources (id, namespace_id, function_id, name, spec, paused) values ($1, $2, $3, $4, $5, $6)",
                 )
-                .bind(SourceId::new().0)
+                .bind(id.0)
                 .bind(namespace_id.0)
                 .bind(function.0)
                 .bind(new.name.as_str())
@@ -173,13 +214,17 @@ impl Audited {
                 .bind(new.paused)
                 .execute(&mut *conn)
                 .await?;
+                if new.spec.is_fetched() {
+                    let state = sqlx::query("insert into source_states (source_id) values ($1)");
+                    state.bind(id.0).execute(&mut *conn).await?;
+                }
                 Ok((one(conn, &namespace, &new.name).await?, new.name.to_string()))
             })
         })
         .await
     }
 
-    /// Pauses a source, or lets it go on.
+    /// Pauses a source, or lets it go on. A gateway that fetches its events delivers nothing more from now on.
     pub async fn pause_source(
         &self,
         namespace: &NamespaceName,
@@ -189,13 +234,17 @@ impl Audited {
         let (namespace, name) = (namespace.clone(), name.clone());
         self.change(move |conn| {
             Box::pin(async move {
-                let found = one(conn, &namespace, &name).await?;
+                let found = one(&mut *conn, &namespace, &name).await?;
                 sqlx::query("update sources set paused = $2 where id = $1")
                     .bind(found.id.0)
                     .bind(paused)
-                    .execute(conn)
+                    .execute(&mut *conn)
                     .await?;
-                Ok(SourceView { paused, ..found })
+                if paused {
+                    let state = sqlx::query("update source_states set holder = null where source_id = $1");
+                    state.bind(found.id.0).execute(&mut *conn).await?;
+                }
+                one(conn, &namespace, &name).await
             })
         })
         .await
@@ -227,6 +276,27 @@ async fn secret_must_exist(conn: &mut PgConnection, namespace: NamespaceId, name
     }
     let text = format!("there is none named {name}; set it first: davit secret set {name}");
     Err(davit_api::ApiError::field("secret", text).into())
+}
+
+/// Refuses when a source fetches events for the function.
+pub(crate) async fn none_fetched(conn: &mut PgConnection, function: FunctionId) -> Result<()> {
+    // Whoever makes a source for it meanwhile waits, and finds no function.
+    sqlx::query("select from functions where id = $1 for update")
+        .bind(function.0)
+        .execute(&mut *conn)
+        .await?;
+    let found: Option<String> = sqlx::query_scalar(
+        "select s.name from sources s join source_states t on t.source_id = s.id where s.function_id = $1 order by s.name limit 1",
+    )
+    .bind(function.0)
+    .fetch_optional(conn)
+    .await?;
+    match found {
+        Some(name) => Err(RegistryError::conflict(format!(
+            "the source {name} fetches events for this function; delete it first: davit source delete {name}"
+        ))),
+        None => Ok(()),
+    }
 }
 
 /// Whoever deletes the function now waits, and finds the source.

@@ -74,6 +74,13 @@ impl TestDatabase {
         count.fetch_one(&self.registry.pool).await.unwrap_or_else(|error| panic!("cannot count: {error}"))
     }
 
+    /// Events of what was accepted and has not ended, in the order of acceptance.
+    pub async fn payloads(&self) -> Vec<String> {
+        let texts = "select convert_from(payload, 'UTF8') from invocations order by position";
+        let texts = sqlx::query_scalar(texts).fetch_all(&self.registry.pool).await;
+        texts.unwrap_or_else(|error| panic!("cannot read: {error}"))
+    }
+
     /// Its address, for what connects by itself.
     pub fn url(&self) -> &str {
         &self.url

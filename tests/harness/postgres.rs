@@ -10,12 +10,14 @@ use std::process::{Child, Command, Stdio};
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::process::state_dir;
+use crate::roles::free_port;
 use crate::{eventually, is_root};
 
-/// A server that listens on a Unix socket only.
+/// A server that listens on a Unix socket only, or on a port of this machine, too.
 #[derive(Debug)]
 pub struct Postgres {
     dir: tempfile::TempDir,
+    tcp: Option<u16>,
     user: Option<(u32, u32)>,
     child: Option<Child>,
 }
@@ -23,6 +25,15 @@ pub struct Postgres {
 impl Postgres {
     /// Makes a server with an empty database `davit` and waits until it answers.
     pub async fn start_new() -> Self {
+        Self::make(None).await
+    }
+
+    /// The same with a port, as users' own databases have one.
+    pub async fn start_new_with_port() -> Self {
+        Self::make(Some(free_port())).await
+    }
+
+    async fn make(tcp: Option<u16>) -> Self {
         let dir = state_dir();
         // The server refuses to run as root.
         let user = is_root().then(|| user_ids("postgres").or_else(|| user_ids("nobody")).expect("a user"));
@@ -35,7 +46,7 @@ impl Postgres {
                 chown(&path, Some(uid), Some(gid)).expect("its owner is set");
             }
         }
-        let mut postgres = Self { dir, user, child: None };
+        let mut postgres = Self { dir, tcp, user, child: None };
         let made = postgres
             .command("initdb")
             .args(["--username=davit", "--auth=trust", "--encoding=UTF8", "--locale=C", "--no-sync", "-D"])
@@ -46,7 +57,7 @@ impl Postgres {
         postgres.start().await;
         let made = postgres
             .command("createdb")
-            .args(["--username=davit", "davit", "--host"])
+            .args(["--username=davit", "davit", "--port", &postgres.port().to_string(), "--host"])
             .arg(postgres.socket())
             .output()
             .expect("createdb runs");
@@ -58,22 +69,30 @@ impl Postgres {
         self.dir.path().join("socket")
     }
 
+    /// The number in its sockets' names, and its port when it has one.
+    fn port(&self) -> u16 {
+        self.tcp.unwrap_or(5432)
+    }
+
     /// The server's address.
     pub fn url(&self) -> String {
-        format!("postgres://davit@localhost/davit?host={}", self.socket().display())
+        match self.tcp {
+            Some(port) => format!("postgres://davit:any@127.0.0.1:{port}/davit"),
+            None => format!("postgres://davit@localhost/davit?host={}", self.socket().display()),
+        }
     }
 
     /// Starts it again and waits until it answers. Right after a kill the old server's processes may still be there,
     /// which a new one refuses to work beside; then it is started once more.
     pub async fn start(&mut self) {
         assert!(self.child.is_none(), "it runs already");
-        let socket = self.socket();
+        let (socket, port) = (self.socket(), self.port());
         eventually("Postgres to answer", async || {
             let ended = self.child.as_mut().is_none_or(|child| child.try_wait().is_ok_and(|e| e.is_some()));
             if ended {
                 self.child = Some(self.spawn());
             }
-            let output = psql(&socket, "postgres", "select 1");
+            let output = psql(&socket, port, "postgres", "select 1");
             if output.status.success() { Ok(()) } else { Err(output) }
         })
         .await;
@@ -86,7 +105,9 @@ impl Postgres {
         let mut command = self.command("postgres");
         command.arg("-D").arg(self.dir.path().join("data"));
         // Killed processes lose nothing without fsync; only a power cut would.
-        for setting in ["listen_addresses=", &socket, "fsync=off", "max_connections=100"] {
+        let (listen, port) = (if self.tcp.is_some() { "127.0.0.1" } else { "" }, self.port());
+        let (listen, port) = (format!("listen_addresses={listen}"), format!("port={port}"));
+        for setting in [&listen, &port, &socket, "fsync=off", "max_connections=100"] {
             command.arg("-c").arg(setting);
         }
         command.stdout(log.try_clone().expect("a second handle")).stderr(log);
@@ -113,7 +134,13 @@ impl Postgres {
 
     /// What it answers, line by line.
     pub fn ask(&self, question: &str) -> Vec<String> {
-        ask(&self.socket(), question)
+        answered(psql(&self.socket(), self.port(), "davit", question), question)
+    }
+
+    /// Asks without waiting for the answer here, and whatever becomes of it.
+    pub fn ask_aside(&self, question: String) -> tokio::task::JoinHandle<bool> {
+        let (socket, port) = (self.socket(), self.port());
+        tokio::task::spawn_blocking(move || psql(&socket, port, "davit", &question).status.success())
     }
 
     fn command(&self, program: &str) -> Command {
@@ -171,13 +198,16 @@ pub(crate) fn end_orphan(data: &Path) {
 
 /// Asks the server behind a socket's directory; the answer's lines.
 pub(crate) fn ask(socket: &Path, question: &str) -> Vec<String> {
-    let output = psql(socket, "davit", question);
+    answered(psql(socket, 5432, "davit", question), question)
+}
+
+fn answered(output: std::process::Output, question: &str) -> Vec<String> {
     assert!(output.status.success(), "psql {question:?}: {}", String::from_utf8_lossy(&output.stderr));
     String::from_utf8_lossy(&output.stdout).lines().map(str::to_owned).collect()
 }
 
-fn psql(socket: &Path, database: &str, question: &str) -> std::process::Output {
+fn psql(socket: &Path, port: u16, database: &str, question: &str) -> std::process::Output {
     let mut command = Command::new(programs().join("psql"));
-    command.args(["-XAtq", "-U", "davit", "-d", database, "-c", question, "-h"]).arg(socket);
-    command.env_clear().stdin(Stdio::null()).output().expect("psql runs")
+    command.args(["-XAtq", "-U", "davit", "-d", database, "-p", &port.to_string(), "-c", question, "-h"]);
+    command.arg(socket).env_clear().stdin(Stdio::null()).output().expect("psql runs")
 }

@@ -16,7 +16,7 @@ use crate::{Api, Cli, Postgres, docker, eventually};
 /// its choice and its use.
 static NEXT_PORT: AtomicU16 = AtomicU16::new(0);
 
-fn free_port() -> u16 {
+pub(crate) fn free_port() -> u16 {
     loop {
         let start = 20_000 + (std::process::id() % 10_000) as u16;
         let port = start + NEXT_PORT.fetch_add(1, Ordering::Relaxed);

@@ -24,6 +24,7 @@ mod scale_to_zero;
 mod schedule;
 mod sources;
 mod streaming;
+mod table_changes;
 mod tokens;
 mod topics;
 mod versions;

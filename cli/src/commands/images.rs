@@ -81,12 +81,7 @@ fn list(images: &[RuntimeImage], as_json: bool) {
     table.print("no runtime images; build them in davit's source folder (make images) or load them");
 }
 
-async fn save(
-    engine: &RuntimeImages,
-    runtimes: Vec<RuntimeName>,
-    output: &Path,
-    force: bool,
-) -> Result<()> {
+async fn save(engine: &RuntimeImages, runtimes: Vec<RuntimeName>, output: &Path, force: bool) -> Result<()> {
     let there = engine.list().await.map_err(engine_failed)?;
     let has = |name: &RuntimeName| there.iter().any(|image| image.runtime == *name);
     if let Some(lacking) = runtimes.iter().find(|name| !has(name)) {

@@ -1,15 +1,16 @@
 //! `davit source`: how events from outside come to functions.
 
+mod create;
+mod show;
+
 use clap::{Args, Subcommand};
-use davit_api::{
-    FunctionName, NewSource, SecretName, SourceName, SourceSpec, SourceView, Verification, WebhookSource,
-};
+use davit_api::{SourceName, SourceSpec};
 
 use crate::api::Api;
 use crate::context::Globals;
-use crate::failure::{Failure, Result};
-use crate::output::{Table, json, line, note, or_dash, when};
-use crate::time;
+use crate::failure::Result;
+use crate::output::{json, note, raw};
+use crate::prompt::confirm;
 
 /// Let events from outside call functions
 #[derive(Args)]
@@ -20,9 +21,11 @@ Examples:
   davit source create webhook shop --to function:ship --verify hmac --secret shop-hook \\
       --header x-shopify-hmac-sha256 --delivery-header x-shopify-webhook-id
   davit source create webhook uploads --to function:resize --verify bearer --secret minio-hook
+  davit source create postgres orders --to function:on-order --connection-secret orders-db --table public.orders
   davit source list
   davit source describe pushes            shows the address to give to the sender
   davit source pause pushes
+  davit source sql orders                 what a database administrator runs instead of davit
   davit invocation list --source event_source")]
 pub(crate) struct Source {
     #[command(subcommand)]
@@ -34,17 +37,17 @@ enum Verb {
     /// Make a source
     Create {
         #[command(subcommand)]
-        kind: Kind,
+        kind: create::Kind,
     },
     /// List the namespace's sources
     #[command(visible_alias = "ls")]
     List,
-    /// Show a source and where its deliveries are taken
+    /// Show a source: where its deliveries are taken, or how fetching them is getting on
     Describe {
         /// The source
         source: SourceName,
     },
-    /// Take nothing until it is resumed; senders are told to try again later
+    /// Take nothing until it is resumed; senders are told to try again later, changes of tables gather
     Pause {
         /// The source
         source: SourceName,
@@ -54,64 +57,43 @@ enum Verb {
         /// The source
         source: SourceName,
     },
+    /// Print the statements that put a source's trigger and outbox into its database
+    #[command(after_help = "\
+Examples:
+  davit source sql orders | psql \"$ADMIN_URL\"
+  davit source sql orders --remove | psql \"$ADMIN_URL\"")]
+    Sql {
+        /// The source
+        source: SourceName,
+        /// Print those that take them away
+        #[arg(long)]
+        remove: bool,
+    },
     /// Remove a source; what it has delivered is carried out
     #[command(visible_alias = "rm")]
     Delete {
         /// The source
         source: SourceName,
+        /// Do not ask
+        #[arg(short, long)]
+        yes: bool,
+        /// Leave its trigger and its outbox in the database, such as one that cannot be reached any more
+        #[arg(long)]
+        leave_outbox: bool,
     },
-}
-
-#[derive(Subcommand)]
-enum Kind {
-    /// An address of the gateway that somebody outside sends events to by HTTP POST
-    Webhook(Webhook),
-}
-
-#[derive(Args)]
-struct Webhook {
-    /// Its name, unique within the namespace
-    name: SourceName,
-    /// Who gets the events
-    #[arg(long, value_name = "function:NAME", value_parser = target)]
-    to: FunctionName,
-    /// How deliveries show who sent them: github, stripe, standard (Standard Webhooks), hmac, bearer, none
-    #[arg(long, value_name = "SCHEME")]
-    verify: Verification,
-    /// The secret that they are checked with
-    #[arg(long, value_name = "SECRET")]
-    secret: Option<SecretName>,
-    /// With hmac and bearer: the header that is looked at [default: x-signature, authorization]
-    #[arg(long, value_name = "NAME")]
-    header: Option<String>,
-    /// With hmac, bearer and none: the header with the sender's id of a delivery
-    #[arg(long, value_name = "NAME")]
-    delivery_header: Option<String>,
-    /// With stripe and standard: how far the sender's time may lie from the gateway's [default: 5m]
-    #[arg(long, value_name = "TIME", value_parser = time::seconds)]
-    tolerance: Option<u32>,
-    /// Make it paused
-    #[arg(long)]
-    paused: bool,
-}
-
-/// `function:NAME`; the word before the colon leaves room for other targets.
-fn target(text: &str) -> Result<FunctionName, String> {
-    let name = text.strip_prefix("function:").ok_or("write function:NAME")?;
-    name.parse().map_err(|e: davit_api::NameError| e.to_string())
 }
 
 impl Source {
     pub(crate) async fn run(self, globals: &Globals) -> Result<()> {
         let (api, as_json) = (globals.api()?, globals.json());
         match self.verb {
-            Verb::Create { kind: Kind::Webhook(webhook) } => webhook.run(api, as_json).await,
+            Verb::Create { kind } => kind.run(api, as_json).await,
             Verb::List => {
                 let sources = api.sources().await?;
                 if as_json {
                     json(&sources);
                 } else {
-                    list(&sources);
+                    show::list(&sources);
                 }
                 Ok(())
             }
@@ -121,80 +103,45 @@ impl Source {
                     json(&view);
                     return Ok(());
                 }
-                describe(&view, &api.with_gateway().await?)
+                show::describe(&view, api).await
             }
             Verb::Pause { source } => switch(&api, &source, "pause", "paused", as_json).await,
             Verb::Resume { source } => switch(&api, &source, "resume", "resumed", as_json).await,
-            Verb::Delete { source } => {
-                api.remove_source(&source).await?;
+            Verb::Sql { source, remove } => {
+                let sql = api.source_sql(&source).await?;
+                if as_json {
+                    json(&sql);
+                } else {
+                    let text = if remove { sql.remove } else { sql.install };
+                    raw(text.as_bytes());
+                }
+                Ok(())
+            }
+            Verb::Delete { source, yes, leave_outbox } => {
+                let postgres = match api.source(&source).await?.spec {
+                    SourceSpec::Postgres(spec) => Some(spec),
+                    SourceSpec::Webhook(_) => None,
+                };
+                if let Some(spec) = &postgres
+                    && !yes
+                {
+                    let table = spec.table.to_string();
+                    let table = crate::escape::visible(&table);
+                    confirm(&format!(
+                        "Delete {source}? Changes of {table} that were not delivered are lost."
+                    ))?;
+                }
+                api.remove_source(&source, leave_outbox).await?;
                 note(format!("{source} is removed"));
+                if postgres.is_some_and(|spec| spec.manual || leave_outbox) {
+                    note(
+                        "its trigger and its outbox are still in the database and grow with each change until somebody removes them",
+                    );
+                }
                 Ok(())
             }
         }
     }
-}
-
-impl Webhook {
-    async fn run(self, api: Api, as_json: bool) -> Result<()> {
-        let mut webhook = WebhookSource::new(self.verify, self.secret);
-        webhook.header = self.header.map(|name| name.to_ascii_lowercase());
-        webhook.delivery_header = self.delivery_header.map(|name| name.to_ascii_lowercase());
-        webhook.tolerance_seconds = self.tolerance.unwrap_or(webhook.tolerance_seconds);
-        let spec = SourceSpec::Webhook(webhook);
-        spec.check().map_err(|e| Failure::Usage(e.message))?;
-        let new = NewSource { name: self.name, function: self.to, spec, paused: self.paused };
-        let view = api.create_source(&new).await?;
-        if as_json {
-            json(&view);
-            return Ok(());
-        }
-        line(address(&view, &api.with_gateway().await?)?);
-        if self.verify == Verification::None {
-            note("nobody checks who sends to it: whoever knows the address can call the function");
-        }
-        Ok(())
-    }
-}
-
-fn address(view: &SourceView, api: &Api) -> Result<String> {
-    let gateway = api.gateway()?.base();
-    Ok(view.path.as_ref().map_or_else(|| "-".into(), |path| format!("{gateway}{path}")))
-}
-
-fn state(view: &SourceView) -> &'static str {
-    if view.paused { "paused" } else { "active" }
-}
-
-fn list(sources: &[SourceView]) {
-    let mut table = Table::new(&["NAME", "KIND", "VERIFY", "TO", "STATE", "MADE"]);
-    for view in sources {
-        let SourceSpec::Webhook(webhook) = &view.spec;
-        let to = format!("function:{}", view.function);
-        let cells: [&dyn std::fmt::Display; 6] =
-            [&view.name, &view.spec.kind(), &webhook.verify, &to, &state(view), &when(view.created_at)];
-        table.row(&cells);
-    }
-    table.print("no sources");
-}
-
-fn describe(view: &SourceView, api: &Api) -> Result<()> {
-    let SourceSpec::Webhook(webhook) = &view.spec;
-    let rows = [
-        ("name", view.name.to_string()),
-        ("kind", view.spec.kind().to_owned()),
-        ("to", format!("function:{}", view.function)),
-        ("address", address(view, api)?),
-        ("verify", webhook.verify.to_string()),
-        ("secret", or_dash(webhook.secret.as_ref())),
-        ("header", or_dash(webhook.header())),
-        ("delivery header", or_dash(webhook.delivery_header.as_ref())),
-        ("state", state(view).to_owned()),
-        ("made", when(view.created_at)),
-    ];
-    for (name, value) in rows {
-        line(format!("{name:<16} {}", crate::escape::visible(&value)));
-    }
-    Ok(())
 }
 
 async fn switch(api: &Api, source: &SourceName, verb: &str, done: &str, as_json: bool) -> Result<()> {

@@ -15,10 +15,9 @@ use davit_controller::http::{Admin, ApiSettings, ApiState, management_router};
 use davit_controller::world::{
     AUDIT_DAYS, FIRE_DAYS, INVOCATION_DAYS, Loops, MESSAGE_DAYS, World, WorldSettings, spawn_loops,
 };
-use davit_daemon::{Backoff, Drain, Limits, Settings, Tasks, listener};
+use davit_daemon::{Allowed, Backoff, Drain, Limits, Settings, Tasks, listener};
 use davit_gateway::config::HttpLimits;
 use davit_gateway::http::TlsFiles;
-use davit_gateway::outbound::Allowed;
 use davit_gateway::{Config as GatewayConfig, Deps, Gateway};
 use davit_registry::{Changes, ConnectSettings, ContentStore, MasterKey, Registry};
 use tokio::net::TcpListener;
@@ -235,6 +234,7 @@ pub(super) async fn control_plane(
     let loops = spawn_loops(world, tasks);
     let stop_api = CancellationToken::new();
     let mut api_settings = ApiSettings::new(gateway_url);
+    api_settings.outbound = settings.outbound.clone();
     if let Ok(least_interval) = TimeDelta::from_std(settings.least_interval) {
         api_settings.schedules = davit_cron::Limits { least_interval };
     }

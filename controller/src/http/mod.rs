@@ -142,6 +142,7 @@ routes! {
     post "/v1/namespaces/{ns}/sources" "sources.create" Deploy Namespace sources::create;
     get "/v1/namespaces/{ns}/sources/{source}" "sources.get" Read Namespace sources::get;
     delete "/v1/namespaces/{ns}/sources/{source}" "sources.remove" Deploy Namespace sources::remove;
+    get "/v1/namespaces/{ns}/sources/{source}/sql" "sources.sql" Read Namespace sources::sql;
     post "/v1/namespaces/{ns}/sources/{source}/pause" "sources.pause" Deploy Namespace sources::pause;
     post "/v1/namespaces/{ns}/sources/{source}/resume" "sources.resume" Deploy Namespace sources::resume;
 

@@ -75,6 +75,7 @@ use super::{
         sources::list,
         sources::create,
         sources::get,
+        sources::sql,
         sources::remove,
         sources::pause,
         sources::resume,

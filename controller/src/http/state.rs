@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use davit_api::TokenId;
+use davit_daemon::Allowed;
 use davit_registry::{Changes, MasterKey, Registry};
 use parking_lot::Mutex;
 use tokio::sync::Semaphore;
@@ -30,6 +31,8 @@ pub struct ApiSettings {
     pub archive: ArchiveLimits,
     /// Bounds of schedules.
     pub schedules: davit_cron::Limits,
+    /// Which databases of users may be connected to besides those on the public internet.
+    pub outbound: Allowed,
 }
 
 impl ApiSettings {
@@ -40,6 +43,7 @@ impl ApiSettings {
             version: env!("CARGO_PKG_VERSION").into(),
             archive: ArchiveLimits::default(),
             schedules: davit_cron::Limits::default(),
+            outbound: Allowed::default(),
         }
     }
 }

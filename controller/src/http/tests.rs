@@ -5,6 +5,7 @@ mod bad_input;
 mod matrix;
 mod refused;
 mod story;
+mod table_changes;
 
 use std::sync::Arc;
 
@@ -58,6 +59,7 @@ impl Api {
             registry.as_davit("test").ensure_namespace(&name.parse().unwrap()).await.unwrap();
         }
         let settings = ApiSettings {
+            outbound: "127.0.0.1, ::1".parse().unwrap(),
             archive: ArchiveLimits { entries: 50, unpacked: 1 << 20, ratio: 200, ratio_from: 64 * 1024 },
             ..ApiSettings::new("http://127.0.0.1:7480")
         };

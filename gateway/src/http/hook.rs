@@ -29,7 +29,7 @@ impl Public {
         let table = self.routes.current();
         let missing = || ApiError::new(ErrorCode::NotFound, "there is no webhook source at this address");
         let source = table.source(namespace, name).ok_or_else(missing)?;
-        let SourceSpec::Webhook(webhook) = &source.spec;
+        let SourceSpec::Webhook(webhook) = &source.spec else { return Err(missing()) };
         if source.paused {
             let mut response = error::refuse(&unavailable("the source is paused"));
             response.headers_mut().insert(header::RETRY_AFTER, PAUSED);

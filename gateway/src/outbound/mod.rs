@@ -1,15 +1,16 @@
 //! Sending events to addresses outside, guarded: each name is resolved by us, and only addresses that the guard lets
 //! pass are connected to, after redirects, too. One attempt a call; the queue repeats it.
 
-mod guard;
 mod sign;
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use bytes::Bytes;
 use davit_api::{ApiError, ErrorCode, EventMode, NamespaceName, SecretName, Webhook};
+use davit_daemon::Allowed;
+use davit_daemon::outbound::Closed;
 use davit_registry::{Job, MasterKey, Registry};
 use http::header::{CONTENT_TYPE, HeaderMap, HeaderValue};
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
@@ -21,8 +22,6 @@ use crate::dispatch::Failed;
 use crate::invoke::CallError;
 
 pub(crate) use sign::key;
-
-pub use guard::Allowed;
 
 /// Time to connect, TLS included.
 const CONNECT: Duration = Duration::from_secs(5);
@@ -86,7 +85,7 @@ impl Sender {
     /// An address that is written out needs no resolver, and would pass it by.
     fn check(&self, url: &Url) -> Result<(), Failed> {
         match literal(url) {
-            Some(ip) if !self.allowed.lets(ip) => Err(refused(closed(ip))),
+            Some(ip) if !self.allowed.lets(ip) => Err(refused(Closed(ip).to_string())),
             _ => Ok(()),
         }
     }
@@ -125,25 +124,16 @@ impl Resolve for Guarded {
     fn resolve(&self, name: Name) -> Resolving {
         let allowed = self.0.clone();
         Box::pin(async move {
-            let found: Vec<SocketAddr> = tokio::net::lookup_host((name.as_str(), 0)).await?.collect();
-            let open: Vec<SocketAddr> = found.iter().copied().filter(|a| allowed.lets(a.ip())).collect();
-            match (found.first(), open.is_empty()) {
-                (Some(first), true) => Err(Closed(closed(first.ip())).into()),
-                _ => Ok(Box::new(open.into_iter()) as Addrs),
-            }
+            let open = allowed.resolve(name.as_str(), 0).await.map_err(|error| {
+                match error.downcast::<Closed>() {
+                    // Bare, so that it is found in the chain of causes.
+                    Ok(closed) => closed.into(),
+                    Err(other) => Box::<dyn std::error::Error + Send + Sync>::from(other),
+                }
+            })?;
+            Ok(Box::new(open.into_iter()) as Addrs)
         })
     }
-}
-
-/// Why a name was not resolved; found again in the chain of causes of the client's error.
-#[derive(Debug, thiserror::Error)]
-#[error("{0}")]
-struct Closed(String);
-
-fn closed(ip: IpAddr) -> String {
-    format!(
-        "{ip} is not an address of the public internet; the operator can allow it with DAVIT_OUTBOUND_ALLOW"
-    )
 }
 
 fn literal(url: &Url) -> Option<IpAddr> {
@@ -159,7 +149,7 @@ fn redirect(allowed: &Allowed, attempt: Attempt<'_>) -> Action {
         return attempt.stop();
     }
     match literal(attempt.url()) {
-        Some(ip) if !allowed.lets(ip) => attempt.error(Closed(closed(ip))),
+        Some(ip) if !allowed.lets(ip) => attempt.error(Closed(ip)),
         _ => attempt.follow(),
     }
 }
@@ -230,7 +220,7 @@ fn unsent(error: &reqwest::Error) -> Failed {
     let mut last = error.to_string();
     while let Some(one) = cause {
         if let Some(closed) = one.downcast_ref::<Closed>() {
-            return refused(closed.0.clone());
+            return refused(closed.to_string());
         }
         last = one.to_string();
         cause = one.source();

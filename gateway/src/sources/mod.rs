@@ -1,12 +1,16 @@
 //! Event sources: how events from outside come in. `docs/sources.md` says what they promise.
 //!
-//! Whatever it is that sends, an event takes the same steps: it is received, it gets an id by which it is recognised,
-//! it is delivered ([`Intake`]: the durable queue has committed it), and only then is it acknowledged to whoever sent it.
-//! From the queue on it is an asynchronous call like any other; the corridor knows nothing of sources.
+//! Whatever it is that sends, an event takes the same steps: it is received, it gets a name by which it is recognised, it
+//! is delivered (the durable queue has committed it), and only then is it acknowledged to whoever sent it. From the queue
+//! on it is an asynchronous call like any other; the corridor knows nothing of sources.
 //!
-//! A webhook is pushed: the request is the event, and the answer the acknowledgment (`http/hook.rs`).
+//! A webhook is pushed: the request is the event, and the answer the acknowledgment ([`Intake`], `http/hook.rs`). Other
+//! sources are fetched from ([`fetch`]), each by one gateway at a time ([`keep`]): `postgres.rs` is one of them.
 
 mod event;
+mod fetch;
+mod keep;
+mod postgres;
 mod verify;
 
 use davit_api::{ApiError, ErrorCode, InvocationId, InvocationSource};
@@ -16,6 +20,7 @@ use crate::dispatch::Acceptor;
 use crate::version::LiveVersion;
 
 pub(crate) use event::event;
+pub(crate) use keep::Keeper;
 pub(crate) use verify::{Delivery, verify};
 
 /// An event of a source.
@@ -26,7 +31,7 @@ pub(crate) struct Event {
     pub(crate) payload: Vec<u8>,
 }
 
-/// Where sources deliver.
+/// Where webhooks deliver.
 #[derive(Clone)]
 pub(crate) struct Intake {
     registry: Registry,

@@ -10,5 +10,6 @@ mod keeps;
 mod object_store;
 mod queues;
 mod schedules;
+mod sources;
 mod support;
 mod topics;

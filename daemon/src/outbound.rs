@@ -1,14 +1,16 @@
-//! Which addresses may be sent to: the public internet, and what the operator names. Pure.
+//! Which addresses may be connected to: the public internet, and what the operator names.
 //!
-//! Whoever deploys a function chooses an address, and davit sends to it from inside the operator's network: without
-//! a guard that is a way to every internal service (OWASP: server-side request forgery).
+//! Whoever deploys a function or makes a source chooses an address, and davit connects to it from inside the operator's
+//! network: without a guard that is a way to every internal service (OWASP: server-side request forgery). Names are
+//! resolved by us, and the addresses that come out are the ones connected to, so that nothing can change in between.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::str::FromStr;
 
 use ipnet::IpNet;
 
-/// What may be sent to besides the public internet.
+/// What may be connected to besides the public internet.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Allowed {
     networks: Vec<IpNet>,
@@ -29,12 +31,28 @@ impl FromStr for Allowed {
 }
 
 impl Allowed {
-    /// Whether this address may be sent to.
+    /// Whether this address may be connected to.
     pub fn lets(&self, ip: IpAddr) -> bool {
         let ip = bare(ip);
         public(ip) || self.networks.iter().any(|network| network.contains(&ip))
     }
+
+    /// The addresses of a name, or of an address that is written out, which may be connected to. When there are some and
+    /// none of them may be, the error is a [`Closed`].
+    pub async fn resolve(&self, host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
+        let found: Vec<SocketAddr> = tokio::net::lookup_host((host, port)).await?.collect();
+        let open: Vec<SocketAddr> = found.iter().copied().filter(|a| self.lets(a.ip())).collect();
+        match (found.first(), open.is_empty()) {
+            (Some(first), true) => Err(io::Error::other(Closed(first.ip()))),
+            _ => Ok(open),
+        }
+    }
 }
+
+/// An address that may not be connected to.
+#[derive(Debug, Clone, Copy, thiserror::Error)]
+#[error("{0} is not an address of the public internet; the operator can allow it with DAVIT_OUTBOUND_ALLOW")]
+pub struct Closed(pub IpAddr);
 
 /// The IPv4 address in a mapped one: `::ffff:10.0.0.1` reaches 10.0.0.1.
 fn bare(ip: IpAddr) -> IpAddr {
