@@ -101,13 +101,62 @@ pub mod limits {
 pub struct RuntimeName(Box<str>);
 
 impl RuntimeName {
+    /// The runtimes that come with davit, each a folder under `runtime-images/`.
+    pub const SHIPPED: [&str; 8] =
+        ["python3.13", "node20", "java21", "ruby3.3", "php8.4", "go", "rust", "provided"];
+    /// Those whose functions are programs: built in an image of the language, run in that of `provided`.
+    const COMPILED: [&str; 2] = ["go", "rust"];
+
     /// The name as text.
     pub fn as_str(&self) -> &str {
         &self.0
     }
-    /// The local image that holds this runtime, such as `davit/runtime-python3.13:latest`.
+    /// Whether functions are compiled to a program that needs nothing of its language to run.
+    pub fn is_compiled(&self) -> bool {
+        Self::COMPILED.contains(&self.as_str())
+    }
+    /// Whether a process of the language calls the handler, which therefore has to be named.
+    pub fn calls_handler(&self) -> bool {
+        let managed = ["python", "node", "java", "ruby", "php"];
+        managed.iter().any(|language| self.0.starts_with(language))
+    }
+    /// The local image that functions of this runtime run in, such as `davit/runtime-python3.13:latest`.
     pub fn image(&self) -> String {
-        format!("davit/runtime-{}:latest", self.0)
+        format!("davit/runtime-{}:latest", if self.is_compiled() { "provided" } else { self.as_str() })
+    }
+    /// The local image that builds them; for most the same as [`Self::image`].
+    pub fn build_image(&self) -> String {
+        if self.is_compiled() { format!("davit/build-{}:latest", self.0) } else { self.image() }
+    }
+    /// Whether `handler` names something that this runtime could call; the error says how it is written.
+    pub fn check_handler(&self, handler: &str) -> Result<(), &'static str> {
+        let word = |text: &str, more: &str| {
+            !text.is_empty()
+                && text.chars().all(|c| c.is_alphanumeric() || "_-$".contains(c) || more.contains(c))
+        };
+        let path = |text: &str| {
+            word(text, "./") && !text.starts_with('/') && !text.split('/').any(|part| part == "..")
+        };
+        if self.0.starts_with("java") {
+            let (class, method) = handler.split_once("::").unwrap_or((handler, "handleRequest"));
+            let good =
+                word(class, ".") && !class.starts_with('.') && !class.ends_with('.') && word(method, "");
+            return if good {
+                Ok(())
+            } else {
+                Err("write package.Class::method, such as com.example.Handler::handleRequest")
+            };
+        }
+        if self.0.starts_with("ruby") {
+            // The file, then a method, or a method of a class: `app.Orders::Handler.process`.
+            let good = handler.split_once('.').is_some_and(|(file, rest)| path(file) && word(rest, ".:?!"));
+            return if good { Ok(()) } else { Err("write file.method, such as app.handler") };
+        }
+        if self.calls_handler() {
+            let good = handler.rsplit_once('.').is_some_and(|(module, name)| path(module) && word(name, ""));
+            return if good { Ok(()) } else { Err("write module.function, such as app.handler") };
+        }
+        Ok(())
     }
 }
 impl FromStr for RuntimeName {
@@ -171,7 +220,8 @@ pub struct VersionSpec {
     pub runtime: RuntimeName,
     /// How it is spoken to.
     pub kind: FunctionKind,
-    /// For Python and Node `module.function`; otherwise empty, or handed to the program as `_HANDLER`.
+    /// What the runtime calls, `module.function` or for Java `package.Class::method`; otherwise empty, or handed to the
+    /// program as `_HANDLER`.
     #[serde(default)]
     pub handler: String,
     /// Program and arguments for `provided` and `server`; empty means `./bootstrap`.
