@@ -60,7 +60,7 @@ pub use schedule::{
     FireOutcome, FireView, MissedPolicy, OverlapPolicy, ScheduleSpec, ScheduleView, SkipReason, TIMING_FIELDS,
 };
 pub use source::{NewSource, SourceSpec, SourceView, Verification, WebhookSource};
-pub use spec::{Access, FunctionKind, RuntimeName, VersionSpec, limits};
+pub use spec::{Access, FunctionKind, LAYER_PARTS, LAYERS, RuntimeName, VersionSpec, limits};
 pub use template::Filling;
 pub use token::{NewToken, Role, TokenCreated, TokenView};
 pub use topic::{

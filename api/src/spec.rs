@@ -62,6 +62,8 @@ pub mod limits {
     pub const DELIVERY_ID_CHARS: usize = 128;
     /// A source archive as uploaded (compressed), in bytes.
     pub const SOURCE_BYTES: usize = 64 * 1024 * 1024;
+    /// Layers of a version, as at AWS.
+    pub const LAYERS: usize = 5;
     /// A source archive or bundle unpacked, in bytes: as at AWS.
     pub const UNPACKED_BYTES: u64 = 262_144_000;
     /// Entries of an archive.
@@ -227,6 +229,10 @@ pub struct VersionSpec {
     /// Program and arguments for `provided` and `server`; empty means `./bootstrap`.
     #[serde(default)]
     pub command: Vec<String>,
+    /// Whether the source is what runs, built elsewhere: it is packed as it is, and no dependencies are installed. Layers lie below
+    /// [`LAYERS`] in it.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub prebuilt: bool,
     /// Who may call its HTTP address.
     #[serde(default)]
     pub access: Access,
@@ -275,6 +281,17 @@ pub struct VersionSpec {
     pub subscriptions: Vec<FunctionSubscription>,
 }
 
+/// Folder of a source in which the content of its layers lies. The runtime images show parts of it as [`LAYER_PARTS`] of `/opt`.
+pub const LAYERS: &str = ".opt";
+/// What of a layer a function finds below `/opt`: the folders in which AWS's runtimes, the loader and the shell look.
+/// `runtime-images/base/layers.sh` has the same list.
+pub const LAYER_PARTS: [&str; 7] = ["bin", "java", "lib", "nodejs", "php", "python", "ruby"];
+
+/// Left out, so that the specs of versions from before there were such stay as they are.
+fn is_false(flag: &bool) -> bool {
+    !*flag
+}
+
 /// Left out, so that the specs of versions from before there was a minimum stay as they are.
 fn is_zero(number: &u32) -> bool {
     *number == 0
@@ -288,6 +305,7 @@ impl VersionSpec {
             kind,
             handler: String::new(),
             command: Vec::new(),
+            prebuilt: false,
             access: Access::Private,
             payload: PayloadFormat::V2,
             memory_mb: 256,
@@ -393,5 +411,58 @@ impl VersionSpec {
             }
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn runtime(name: &str) -> RuntimeName {
+        name.parse().unwrap()
+    }
+
+    #[test]
+    fn a_handler_is_written_as_its_language_has_it() {
+        for (name, good, bad) in [
+            (
+                "python3.13",
+                &["app.handler", "src/app.handler", "pkg.mod.f"][..],
+                &["", "app", "app.", ".f", "../a.f", "/a.f", "a b.f"][..],
+            ),
+            ("node20", &["index.handler", "src/app.handler"], &["index", "index.", "a;b.c"]),
+            (
+                "java21",
+                &["com.example.Handler::handleRequest", "com.example.Handler", "H::f"],
+                &["", "::f", "A::", "a/b::f", ".A::f"],
+            ),
+            (
+                "ruby3.3",
+                &["app.handler", "app.Orders::Handler.process", "lib/app.ready?"],
+                &["app", "app.", "../a.f", "a.b c"],
+            ),
+            ("php8.4", &["app.handler", "src/app.handler"], &["app", "app.", "/a.f"]),
+            ("go", &["", "cmd/api"], &[]),
+            ("provided", &["", "anything at all"], &[]),
+        ] {
+            for handler in good {
+                assert_eq!(runtime(name).check_handler(handler), Ok(()), "{name} {handler}");
+            }
+            for handler in bad {
+                assert!(runtime(name).check_handler(handler).is_err(), "{name} {handler}");
+            }
+        }
+    }
+
+    #[test]
+    fn every_shipped_runtime_is_a_name_and_programs_run_in_one_image() {
+        for name in RuntimeName::SHIPPED {
+            let runtime = runtime(name);
+            let own = format!("davit/runtime-{name}:latest");
+            assert_eq!(runtime.image() == own, !runtime.is_compiled(), "{name}");
+            assert_eq!(runtime.build_image() == runtime.image(), !runtime.is_compiled(), "{name}");
+        }
+        assert_eq!(runtime("go").image(), runtime("provided").image());
+        assert_eq!(runtime("go").build_image(), "davit/build-go:latest");
     }
 }
