@@ -24,8 +24,8 @@ campaign: ## 100,000 jobs, 1,000 schedules, 500 kills, and what davit kept of it
 bench: ## measure davit beside nginx and plain Docker in one run; SCENARIO=cold-python for one scenario
 	@scripts/bench.sh $(SCENARIO)
 
-images: ## build the runtime images, if anything in them changed
-	@scripts/setup-docker.sh && scripts/build-agent.sh && scripts/images.sh
+images: ## build runtime images, if anything in them changed: python3.13 node20 provided, or RUNTIMES="go java21", or RUNTIMES=all
+	@scripts/setup-docker.sh && scripts/build-agent.sh && scripts/images.sh $(RUNTIMES)
 
 clean: stop ## stop, then remove everything that was built (not davit's state directory)
 	rm -rf target

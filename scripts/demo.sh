@@ -58,7 +58,8 @@ build() {
 
 images() {
     scripts/build-agent.sh
-    scripts/images.sh
+    # What the examples below are written in; other languages' images are made when they are wanted.
+    scripts/images.sh python3.13
 }
 
 is_ready() { alive "$PID_FILE" davit || { tail -n 20 "$LOG" >&2; fail "davit ended; full log: $LOG"; }
@@ -155,6 +156,7 @@ It keeps running. To go on:
   export PATH=$(dirname "$DAVIT"):\$PATH
   davit list                                    what there is, and what runs of it
   davit init hello && cd hello && davit deploy  a function of your own
+  scripts/images.sh node20                      another language: java21 ruby3.3 php8.4 go rust provided, or all
   davit schedule pause nightly-report demo      the demo's clock fires every minute until then
   make stop                                     stops what this started; nothing is lost
 END

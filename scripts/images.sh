@@ -1,19 +1,24 @@
 #!/usr/bin/env bash
 # Builds the runtime images `davit/runtime-<name>:latest` in the local engine. Skips what has not changed, so it may be
-# run at every start. Usage: scripts/images.sh [name...]   (default: every folder in runtime-images with a runtime.toml)
+# run at every start. Usage: scripts/images.sh [name...|all|default]
+# Without a name, or with `default`: what most functions need (python3.13, node20, provided). `all`: every folder in runtime-images with
+# a runtime.toml. An image of a compiled language (`builds_for` in its runtime.toml) is called `davit/build-<name>:latest`, and what its
+# functions run in is built with it.
 #
 # Needs no image registry: if debian:trixie-slim can neither be found nor pulled, mmdebstrap makes it.
 # What the site's network needs is taken from the environment, nothing of it is kept in the final images:
 #   DAVIT_BUILD_CA_BUNDLE     certificates to trust (default: the host's own bundle)
 #   DAVIT_BUILD_APT_SOURCES   a sources.list for trixie to use instead of Debian's own
-#   HTTP_PROXY HTTPS_PROXY NO_PROXY PIP_INDEX_URL PIP_EXTRA_INDEX_URL PIP_TRUSTED_HOST NPM_CONFIG_REGISTRY
+#   HTTP_PROXY HTTPS_PROXY NO_PROXY PIP_INDEX_URL PIP_EXTRA_INDEX_URL PIP_TRUSTED_HOST NPM_CONFIG_REGISTRY DAVIT_BUILD_MAVEN_MIRROR
 #   DAVIT_AGENT               the agent binary to put in (default: target/agent/davit-agent, built if missing)
 source "$(dirname "$0")/lib.sh"
 
 BASE=debian:trixie-slim
 IMAGES=$ROOT/runtime-images
 AGENT=${DAVIT_AGENT:-$ROOT/target/agent/davit-agent}
-PASSED_ON=(HTTP_PROXY HTTPS_PROXY NO_PROXY http_proxy https_proxy no_proxy PIP_INDEX_URL PIP_EXTRA_INDEX_URL PIP_TRUSTED_HOST NPM_CONFIG_REGISTRY)
+PASSED_ON=(HTTP_PROXY HTTPS_PROXY NO_PROXY http_proxy https_proxy no_proxy PIP_INDEX_URL PIP_EXTRA_INDEX_URL PIP_TRUSTED_HOST NPM_CONFIG_REGISTRY
+    DAVIT_BUILD_MAVEN_MIRROR)
+DEFAULT=(python3.13 node20 provided)
 export DOCKER_BUILDKIT=0 # the classic builder is in every engine; BuildKit needs a plugin
 
 make_base() {
@@ -48,8 +53,13 @@ make_site() {
     chmod -R a+rX "$site"
 }
 
+# What the image of a compiled language builds for; nothing for the others.
+builds_for() { sed -n 's/^builds_for = "\(.*\)"$/\1/p' "$IMAGES/$1/runtime.toml"; }
+
 build() {
-    local name=$1 context=$WORK_DIR/context-$1 tag=davit/runtime-$1:latest hash started=$(now_ms) log=$WORK_DIR/image-$1.log
+    local kind=runtime
+    [[ -z $(builds_for "$1") ]] || kind=build
+    local name=$1 context=$WORK_DIR/context-$1 tag=davit/$kind-$1:latest hash started=$(now_ms) log=$WORK_DIR/image-$1.log
     rm -rf "$context"
     mkdir -p "$context"
     cp -a "$IMAGES/$name/." "$context/"
@@ -85,12 +95,22 @@ have docker && docker info > /dev/null 2>&1 || fail "no container engine answers
 if [[ ! -x $AGENT ]]; then "$ROOT/scripts/build-agent.sh"; fi
 [[ -s $AGENT ]] || fail "no agent at $AGENT"
 
-names=("$@")
-if [[ ${#names[@]} == 0 ]]; then
-    for file in "$IMAGES"/*/runtime.toml; do names+=("$(basename "$(dirname "$file")")"); done
-fi
+every=()
+for file in "$IMAGES"/*/runtime.toml; do every+=("$(basename "$(dirname "$file")")"); done
+names=()
+for name in "${@:-default}"; do
+    case $name in
+        default) names+=("${DEFAULT[@]}") ;;
+        all) names+=("${every[@]}") ;;
+        *)
+            [[ -f $IMAGES/$name/runtime.toml ]] || fail "no runtime called $name; there are: ${every[*]}"
+            names+=("$name" $(builds_for "$name")) ;;
+    esac
+done
 make_base
+done=' '
 for name in "${names[@]}"; do
-    [[ -f $IMAGES/$name/runtime.toml ]] || fail "no runtime called $name in $IMAGES"
+    [[ $done != *" $name "* ]] || continue
     build "$name"
+    done+="$name "
 done

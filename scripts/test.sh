@@ -54,7 +54,7 @@ group_deny() {
     scripts/setup-packages.sh cargo-deny
     check deny cargo deny --workspace check bans licenses sources
 }
-group_scripts() { check scripts bash -c 'for file in scripts/*.sh runtime-images/base/*.sh runtime-images/*/build .ci/run; do bash -n "$file" || exit 1; done'; }
+group_scripts() { check scripts bash -c 'for file in scripts/*.sh runtime-images/base/*.sh runtime-images/*/build runtime-images/base/tests/*.sh .ci/run; do bash -n "$file" || exit 1; done'; }
 group_unit() {
     scripts/setup-packages.sh postgres
     cargo_tests unit cargo test --workspace --exclude davit-e2e --no-fail-fast
@@ -62,7 +62,7 @@ group_unit() {
 # The same, and those that need an engine and the images.
 group_crates() {
     scripts/setup-packages.sh postgres
-    need_images
+    need_images default ruby3.3 php8.4
     DAVIT_TEST_DOCKER=required cargo_tests crates cargo test --workspace --exclude davit-e2e --no-fail-fast -- --include-ignored
 }
 group_python() {
@@ -82,31 +82,36 @@ group_node() {
         "$(($(sum node 's/^# skipped ([0-9]+)/\1/p') + $(sum node 's/^# todo ([0-9]+)/\1/p')))"
 }
 group_builds() {
-    need_images
-    local runtime
-    for runtime in python3.13 node20 provided; do
-        run "build-$runtime" in_image "davit/runtime-$runtime" base bash /src/tests/build.sh "$runtime"
+    need_images all
+    local runtime kind
+    for runtime in python3.13 node20 provided java21 ruby3.3 php8.4 go rust; do
+        kind=runtime
+        if [[ $runtime == go || $runtime == rust ]]; then kind=build; fi
+        run "build-$runtime" in_image "davit/$kind-$runtime" base bash /src/tests/build.sh "$runtime"
         count "build-$runtime" "$STATUS" "$(grep -c '^ok ' "$LOGS/build-$runtime.log" || true)" \
             "$(grep -c '^not ok ' "$LOGS/build-$runtime.log" || true)" 0
     done
 }
 group_e2e() {
     scripts/setup-packages.sh postgres curl strace
-    need_images
+    need_images all
     # Through the binary that is shipped; each story has a davit of its own, so not all at once.
     cargo build --bin davit || { count e2e 1 0 1 0; return; }
     cargo_tests e2e cargo test -p davit-e2e --no-fail-fast -- --test-threads "${DAVIT_E2E_THREADS:-2}"
 }
 
-# need_images [name...]: at most once each run.
+# need_images [name...]: as scripts/images.sh takes them; each at most once a run.
 IMAGES_DONE=' '
 need_images() {
-    local what=${*:-all}
-    [[ $IMAGES_DONE != *" $what "* && $IMAGES_DONE != *' all '* ]] || return 0
+    local name missing=()
+    for name in "${@:-default}"; do
+        [[ $IMAGES_DONE == *" $name "* || $IMAGES_DONE == *' all '* ]] || missing+=("$name")
+    done
+    [[ ${#missing[@]} -gt 0 ]] || return 0
     scripts/setup-docker.sh
     scripts/build-agent.sh
-    scripts/images.sh "$@"
-    IMAGES_DONE+="$what "
+    scripts/images.sh "${missing[@]}"
+    IMAGES_DONE+="${missing[*]} "
 }
 
 groups=("$@")

@@ -73,7 +73,7 @@ pub use source::{
     ChangeOrder, NewSource, PostgresSource, SourceSpec, SourceSql, SourceState, SourceStatus, SourceView,
     TableEvent, TableName, Verification, WebhookSource,
 };
-pub use spec::{Access, FunctionKind, RuntimeName, VersionSpec, limits};
+pub use spec::{Access, FunctionKind, LAYER_PARTS, LAYERS, RuntimeName, VersionSpec, limits};
 pub use template::Filling;
 pub use token::{NewToken, Role, TokenCreated, TokenView};
 pub use topic::{

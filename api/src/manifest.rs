@@ -26,15 +26,16 @@ pub struct Manifest {
     /// What the function is for, in a sentence.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub description: Option<String>,
-    /// The runtime it runs in, such as `python3.13`, `node20` or `provided`.
+    /// The runtime it is built for and runs in: `python3.13`, `node20`, `java21`, `ruby3.3`, `php8.4`, `go`, `rust` or `provided`.
     pub runtime: RuntimeName,
     /// `handler` (event in, result out; the default) or `server` (a program that listens on $PORT).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub kind: Option<FunctionKind>,
-    /// For Python and Node: `module.function`, such as `app.handler`.
+    /// What is called: `module.function`, such as `app.handler`; for Java `package.Class::method`. For Go the folder of the main
+    /// package, for Rust the program, where there are several.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub handler: Option<String>,
-    /// For `provided` and `server`: the program and its arguments. Default: `["./bootstrap"]`.
+    /// For `provided`, `go`, `rust` and `server`: the program and its arguments. Default: `["./bootstrap"]`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub command: Vec<String>,
     /// Who may call its HTTP address: `private` (nobody; the default), `token` or `public`.
@@ -289,12 +290,9 @@ impl Manifest {
             Some((field, rest)) => (field.to_owned(), rest.to_owned()),
             None => ("davit.toml".to_owned(), error.message),
         })?;
-        let interpreted = ["python", "node"].iter().any(|p| self.runtime.as_str().starts_with(p));
+        let interpreted = self.runtime.calls_handler();
         if spec.kind == FunctionKind::Handler && interpreted {
-            let parts = spec.handler.rsplit_once('.');
-            if parts.is_none_or(|(module, function)| module.is_empty() || function.is_empty()) {
-                return named("handler", "write module.function, such as \"app.handler\"");
-            }
+            self.runtime.check_handler(&spec.handler).map_err(|e| ("handler".to_owned(), e.to_owned()))?;
             if !self.command.is_empty() {
                 return named(
                     "command",

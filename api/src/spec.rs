@@ -70,6 +70,8 @@ pub mod limits {
     pub const DELIVERY_ID_CHARS: usize = 128;
     /// A source archive as uploaded (compressed), in bytes.
     pub const SOURCE_BYTES: usize = 64 * 1024 * 1024;
+    /// Layers of a version, as at AWS.
+    pub const LAYERS: usize = 5;
     /// A source archive or bundle unpacked, in bytes: as at AWS.
     pub const UNPACKED_BYTES: u64 = 262_144_000;
     /// Entries of an archive.
@@ -123,13 +125,62 @@ pub mod limits {
 pub struct RuntimeName(Box<str>);
 
 impl RuntimeName {
+    /// The runtimes that come with davit, each a folder under `runtime-images/`.
+    pub const SHIPPED: [&str; 8] =
+        ["python3.13", "node20", "java21", "ruby3.3", "php8.4", "go", "rust", "provided"];
+    /// Those whose functions are programs: built in an image of the language, run in that of `provided`.
+    const COMPILED: [&str; 2] = ["go", "rust"];
+
     /// The name as text.
     pub fn as_str(&self) -> &str {
         &self.0
     }
-    /// The local image that holds this runtime, such as `davit/runtime-python3.13:latest`.
+    /// Whether functions are compiled to a program that needs nothing of its language to run.
+    pub fn is_compiled(&self) -> bool {
+        Self::COMPILED.contains(&self.as_str())
+    }
+    /// Whether a process of the language calls the handler, which therefore has to be named.
+    pub fn calls_handler(&self) -> bool {
+        let managed = ["python", "node", "java", "ruby", "php"];
+        managed.iter().any(|language| self.0.starts_with(language))
+    }
+    /// The local image that functions of this runtime run in, such as `davit/runtime-python3.13:latest`.
     pub fn image(&self) -> String {
-        format!("davit/runtime-{}:latest", self.0)
+        format!("davit/runtime-{}:latest", if self.is_compiled() { "provided" } else { self.as_str() })
+    }
+    /// The local image that builds them; for most the same as [`Self::image`].
+    pub fn build_image(&self) -> String {
+        if self.is_compiled() { format!("davit/build-{}:latest", self.0) } else { self.image() }
+    }
+    /// Whether `handler` names something that this runtime could call; the error says how it is written.
+    pub fn check_handler(&self, handler: &str) -> Result<(), &'static str> {
+        let word = |text: &str, more: &str| {
+            !text.is_empty()
+                && text.chars().all(|c| c.is_alphanumeric() || "_-$".contains(c) || more.contains(c))
+        };
+        let path = |text: &str| {
+            word(text, "./") && !text.starts_with('/') && !text.split('/').any(|part| part == "..")
+        };
+        if self.0.starts_with("java") {
+            let (class, method) = handler.split_once("::").unwrap_or((handler, "handleRequest"));
+            let good =
+                word(class, ".") && !class.starts_with('.') && !class.ends_with('.') && word(method, "");
+            return if good {
+                Ok(())
+            } else {
+                Err("write package.Class::method, such as com.example.Handler::handleRequest")
+            };
+        }
+        if self.0.starts_with("ruby") {
+            // The file, then a method, or a method of a class: `app.Orders::Handler.process`.
+            let good = handler.split_once('.').is_some_and(|(file, rest)| path(file) && word(rest, ".:?!"));
+            return if good { Ok(()) } else { Err("write file.method, such as app.handler") };
+        }
+        if self.calls_handler() {
+            let good = handler.rsplit_once('.').is_some_and(|(module, name)| path(module) && word(name, ""));
+            return if good { Ok(()) } else { Err("write module.function, such as app.handler") };
+        }
+        Ok(())
     }
 }
 impl FromStr for RuntimeName {
@@ -193,12 +244,17 @@ pub struct VersionSpec {
     pub runtime: RuntimeName,
     /// How it is spoken to.
     pub kind: FunctionKind,
-    /// For Python and Node `module.function`; otherwise empty, or handed to the program as `_HANDLER`.
+    /// What the runtime calls, `module.function` or for Java `package.Class::method`; otherwise empty, or handed to the
+    /// program as `_HANDLER`.
     #[serde(default)]
     pub handler: String,
     /// Program and arguments for `provided` and `server`; empty means `./bootstrap`.
     #[serde(default)]
     pub command: Vec<String>,
+    /// Whether the source is what runs, built elsewhere: it is packed as it is, and no dependencies are installed. Layers lie below
+    /// [`LAYERS`] in it.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub prebuilt: bool,
     /// Who may call its HTTP address.
     #[serde(default)]
     pub access: Access,
@@ -247,6 +303,17 @@ pub struct VersionSpec {
     pub subscriptions: Vec<FunctionSubscription>,
 }
 
+/// Folder of a source in which the content of its layers lies. The runtime images show parts of it as [`LAYER_PARTS`] of `/opt`.
+pub const LAYERS: &str = ".opt";
+/// What of a layer a function finds below `/opt`: the folders in which AWS's runtimes, the loader and the shell look.
+/// `runtime-images/base/layers.sh` has the same list.
+pub const LAYER_PARTS: [&str; 7] = ["bin", "java", "lib", "nodejs", "php", "python", "ruby"];
+
+/// Left out, so that the specs of versions from before there were such stay as they are.
+fn is_false(flag: &bool) -> bool {
+    !*flag
+}
+
 /// Left out, so that the specs of versions from before there was a minimum stay as they are.
 fn is_zero(number: &u32) -> bool {
     *number == 0
@@ -260,6 +327,7 @@ impl VersionSpec {
             kind,
             handler: String::new(),
             command: Vec::new(),
+            prebuilt: false,
             access: Access::Private,
             payload: PayloadFormat::V2,
             memory_mb: 256,
@@ -365,5 +433,58 @@ impl VersionSpec {
             }
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn runtime(name: &str) -> RuntimeName {
+        name.parse().unwrap()
+    }
+
+    #[test]
+    fn a_handler_is_written_as_its_language_has_it() {
+        for (name, good, bad) in [
+            (
+                "python3.13",
+                &["app.handler", "src/app.handler", "pkg.mod.f"][..],
+                &["", "app", "app.", ".f", "../a.f", "/a.f", "a b.f"][..],
+            ),
+            ("node20", &["index.handler", "src/app.handler"], &["index", "index.", "a;b.c"]),
+            (
+                "java21",
+                &["com.example.Handler::handleRequest", "com.example.Handler", "H::f"],
+                &["", "::f", "A::", "a/b::f", ".A::f"],
+            ),
+            (
+                "ruby3.3",
+                &["app.handler", "app.Orders::Handler.process", "lib/app.ready?"],
+                &["app", "app.", "../a.f", "a.b c"],
+            ),
+            ("php8.4", &["app.handler", "src/app.handler"], &["app", "app.", "/a.f"]),
+            ("go", &["", "cmd/api"], &[]),
+            ("provided", &["", "anything at all"], &[]),
+        ] {
+            for handler in good {
+                assert_eq!(runtime(name).check_handler(handler), Ok(()), "{name} {handler}");
+            }
+            for handler in bad {
+                assert!(runtime(name).check_handler(handler).is_err(), "{name} {handler}");
+            }
+        }
+    }
+
+    #[test]
+    fn every_shipped_runtime_is_a_name_and_programs_run_in_one_image() {
+        for name in RuntimeName::SHIPPED {
+            let runtime = runtime(name);
+            let own = format!("davit/runtime-{name}:latest");
+            assert_eq!(runtime.image() == own, !runtime.is_compiled(), "{name}");
+            assert_eq!(runtime.build_image() == runtime.image(), !runtime.is_compiled(), "{name}");
+        }
+        assert_eq!(runtime("go").image(), runtime("provided").image());
+        assert_eq!(runtime("go").build_image(), "davit/build-go:latest");
     }
 }

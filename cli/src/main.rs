@@ -11,6 +11,7 @@ mod escape;
 mod failure;
 mod output;
 mod pack;
+mod prebuilt;
 mod progress;
 mod prompt;
 #[cfg(feature = "server")]

@@ -1,7 +1,6 @@
 //! Packs a function's folder into a source archive. The same files give the same bytes on every machine,
 //! because the archive is named by its digest and an unchanged one need not be built again.
 
-use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use davit_api::{Digest, limits};
@@ -34,33 +33,107 @@ pub(crate) fn pack(root: &Path) -> Result<Packed> {
             root.display()
         )));
     }
-    if files.len() > limits::ARCHIVE_ENTRIES {
-        return Err(too_much(format!("{} files; the limit is {}", files.len(), limits::ARCHIVE_ENTRIES)));
-    }
     files.sort();
-    let mut archive = tar::Builder::new(GzBuilder::new().mtime(0).write(Vec::new(), Compression::new(6)));
-    let mut unpacked = 0;
+    let mut archive = Archive::new("the folder", "; name what is not needed in .davitignore");
     for (name, path) in &files {
-        unpacked += append(&mut archive, name, path).map_err(|e| Failure::while_doing(path.display(), e))?;
-        if unpacked > limits::UNPACKED_BYTES {
-            return Err(too_much(format!("more than {} MiB unpacked", limits::UNPACKED_BYTES / 1_048_576)));
-        }
+        archive.add_file(name, path)?;
     }
-    let finish = |e| Failure::while_doing("archive", e);
-    let bytes = archive.into_inner().and_then(GzEncoder::finish).map_err(finish)?;
-    if bytes.len() > limits::SOURCE_BYTES {
-        return Err(too_much(format!(
-            "{} MiB packed; the limit is {}",
-            bytes.len() >> 20,
-            limits::SOURCE_BYTES >> 20
-        )));
-    }
-    let digest = Digest::from_bytes(Sha256::digest(&bytes).into());
-    Ok(Packed { bytes, digest, files: files.len() })
+    archive.finish()
 }
 
-fn too_much(problem: String) -> Failure {
-    Failure::Usage(format!("the folder is too large: {problem}; name what is not needed in .davitignore"))
+/// A source archive in the making: bounded, and the same for the same files on every machine.
+pub(crate) struct Archive {
+    tar: tar::Builder<GzEncoder<Vec<u8>>>,
+    files: usize,
+    unpacked: u64,
+    /// What is too large, and what to do about it.
+    what: &'static str,
+    advice: &'static str,
+}
+
+impl Archive {
+    pub(crate) fn new(what: &'static str, advice: &'static str) -> Self {
+        let gzip = GzBuilder::new().mtime(0).write(Vec::new(), Compression::new(6));
+        Self { tar: tar::Builder::new(gzip), files: 0, unpacked: 0, what, advice }
+    }
+
+    /// Adds a file. Names have to come in order.
+    fn add_file(&mut self, name: &str, path: &Path) -> Result<()> {
+        use std::os::unix::fs::PermissionsExt;
+        let failed = |e| Failure::while_doing(path.display(), e);
+        let file = std::fs::File::open(path).map_err(failed)?;
+        let meta = file.metadata().map_err(failed)?;
+        let executable = meta.permissions().mode() & 0o100 != 0;
+        // A file that grows while it is read must not shift what follows it.
+        let bounded = std::io::Read::take(file, meta.len());
+        self.add(name, executable, meta.len(), bounded).map_err(|error| match error {
+            AddError::Io(error) => failed(error),
+            AddError::TooLarge(failure) => failure,
+        })
+    }
+
+    /// Adds an entry of exactly `size` bytes. Names have to come in order.
+    pub(crate) fn add(
+        &mut self,
+        name: &str,
+        executable: bool,
+        size: u64,
+        content: impl std::io::Read,
+    ) -> std::result::Result<(), AddError> {
+        self.files += 1;
+        self.unpacked += size;
+        if self.files > limits::ARCHIVE_ENTRIES {
+            return Err(self.too_much(format!("more than {} files", limits::ARCHIVE_ENTRIES)).into());
+        }
+        if self.unpacked > limits::UNPACKED_BYTES {
+            return Err(self
+                .too_much(format!("more than {} MiB unpacked", limits::UNPACKED_BYTES / 1_048_576))
+                .into());
+        }
+        let mut header = tar::Header::new_gnu();
+        header.set_entry_type(tar::EntryType::Regular);
+        header.set_size(size);
+        header.set_mode(if executable { 0o755 } else { 0o644 });
+        header.set_mtime(0);
+        header.set_uid(0);
+        header.set_gid(0);
+        self.tar.append_data(&mut header, name, content).map_err(AddError::Io)
+    }
+
+    pub(crate) fn finish(self) -> Result<Packed> {
+        let (files, what, advice) = (self.files, self.what, self.advice);
+        let finish = |e| Failure::while_doing("archive", e);
+        let bytes = self.tar.into_inner().and_then(GzEncoder::finish).map_err(finish)?;
+        if bytes.len() > limits::SOURCE_BYTES {
+            let problem =
+                format!("{} MiB packed; the limit is {}", bytes.len() >> 20, limits::SOURCE_BYTES >> 20);
+            return Err(too_much(what, advice, problem));
+        }
+        let digest = Digest::from_bytes(Sha256::digest(&bytes).into());
+        Ok(Packed { bytes, digest, files })
+    }
+
+    fn too_much(&self, problem: String) -> Failure {
+        too_much(self.what, self.advice, problem)
+    }
+}
+
+/// Why an entry was not added.
+pub(crate) enum AddError {
+    /// It could not be read.
+    Io(std::io::Error),
+    /// A bound is passed; the sentence is for the user.
+    TooLarge(Failure),
+}
+
+impl From<Failure> for AddError {
+    fn from(failure: Failure) -> Self {
+        Self::TooLarge(failure)
+    }
+}
+
+fn too_much(what: &str, advice: &str, problem: String) -> Failure {
+    Failure::Usage(format!("{what} is too large: {problem}{advice}"))
 }
 
 /// Every file that belongs to the function: its name in the archive, and where it lies.
@@ -107,23 +180,6 @@ fn name_of(relative: &Path) -> Result<String> {
     name.map(str::to_owned).ok_or_else(|| {
         Failure::Usage(format!("{:?}: file names must be UTF-8 without control characters or \\", relative))
     })
-}
-
-fn append<W: Write>(archive: &mut tar::Builder<W>, name: &str, path: &Path) -> std::io::Result<u64> {
-    use std::os::unix::fs::PermissionsExt;
-    let file = std::fs::File::open(path)?;
-    let meta = file.metadata()?;
-    let mut header = tar::Header::new_gnu();
-    header.set_entry_type(tar::EntryType::Regular);
-    header.set_size(meta.len());
-    header.set_mode(if meta.permissions().mode() & 0o100 != 0 { 0o755 } else { 0o644 });
-    header.set_mtime(0);
-    header.set_uid(0);
-    header.set_gid(0);
-    // A file that grows while it is read must not shift what follows it.
-    let bounded = std::io::Read::take(file, meta.len());
-    archive.append_data(&mut header, name, bounded)?;
-    Ok(meta.len())
 }
 
 #[cfg(test)]

@@ -1,8 +1,8 @@
 //! Versions: what was handed in, and how far it has come.
 
 use davit_api::{
-    FunctionId, FunctionName, NamespaceName, NewVersion, Page, Rollout, ScheduleName, ScheduleSpec,
-    VersionAccepted, VersionId, VersionView,
+    FunctionId, FunctionName, NamespaceName, NewVersion, Page, Rollout, RuntimeName, ScheduleName,
+    ScheduleSpec, VersionAccepted, VersionId, VersionView,
 };
 use sqlx::Row;
 use sqlx::postgres::{PgConnection, PgRow};
@@ -125,6 +125,15 @@ fn named(
 }
 
 impl Registry {
+    /// The runtimes that live versions have. Reads every alias: not for every moment.
+    pub async fn runtimes_in_use(&self) -> Result<Vec<RuntimeName>> {
+        let sql = "select distinct v.spec ->> 'runtime' as runtime
+            from aliases a join versions v on v.id = a.version_id and v.function_id = a.function_id
+            where v.state = 'ready'";
+        let rows = sqlx::query(sql).fetch_all(&self.pool).await?;
+        rows.iter().map(|row| parsed(row, "runtime")).collect()
+    }
+
     /// A function's versions, newest first, at most so many; with `after`, only older ones than that number.
     pub async fn list_versions(
         &self,

@@ -17,7 +17,7 @@ use_site_certificates() {
     local bundle=${DAVIT_BUILD_CA_BUNDLE:-/davit/ca-bundle.crt}
     [[ -s $bundle ]] || return 0
     export SSL_CERT_FILE=$bundle PIP_CERT=$bundle REQUESTS_CA_BUNDLE=$bundle CURL_CA_BUNDLE=$bundle
-    export NODE_EXTRA_CA_CERTS=$bundle NPM_CONFIG_CAFILE=$bundle GIT_SSL_CAINFO=$bundle
+    export NODE_EXTRA_CA_CERTS=$bundle NPM_CONFIG_CAFILE=$bundle GIT_SSL_CAINFO=$bundle CARGO_HTTP_CAINFO=$bundle
 }
 
 unpack_upload() {
@@ -51,3 +51,19 @@ pack_bundle() {
     pack "$STAGE" "$OUT/bundle.tar"
     say "bundle: $(stat -c %s "$OUT/bundle.tar") bytes, $(find "$STAGE" -type f | wc -l) files"
 }
+
+# For languages whose sources are not needed to run: $STAGE holds the program; the upload's other files go beside it.
+# The arguments are an expression of find that is true for sources.
+pack_program() {
+    [[ ! -e $UPLOAD/bootstrap ]] || fail "bootstrap: the upload has one, but this runtime builds it; use the runtime \`provided\` for programs that are built already"
+    (cd "$UPLOAD" && find . -type f ! \( "$@" -o -path ./davit.toml \) -print0 | xargs -0r cp --parents -a -t "$STAGE")
+    pack "$STAGE" "$OUT/bundle.tar"
+    say "bundle: $(stat -c %s "$OUT/bundle.tar") bytes, $(find "$STAGE" -type f | wc -l) files"
+}
+
+# What was built elsewhere is only packed; the controller does that itself where no name is too long for it.
+if [[ -n ${DAVIT_PREBUILT:-} ]]; then
+    unpack_upload
+    pack_bundle
+    exit 0
+fi

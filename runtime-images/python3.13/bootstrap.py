@@ -46,6 +46,8 @@ _FIXED = {"AWS_EXECUTION_ENV": "AWS_Lambda_python3.13", "AWS_LAMBDA_INITIALIZATI
           "LAMBDA_TASK_ROOT": TASK_ROOT, "LAMBDA_RUNTIME_DIR": "/var/runtime"}
 _USUAL = {"TZ": ":UTC", "LANG": "C.UTF-8", "AWS_REGION": _REGION, "AWS_DEFAULT_REGION": _REGION,
           "AWS_XRAY_CONTEXT_MISSING": "LOG_ERROR"}
+# Where a bundle keeps its layers; the image shows them below /opt.
+_LAYERS = ".opt"
 # Preloaded modules by their first name, without those that always stay.
 _preloaded = {}
 # What lies in the task folder, by first name.
@@ -141,20 +143,46 @@ def rehearse():
     LambdaHandler.request_id = ""
 
 
-def forget_shadowed(root):
+def forget_shadowed(root, own=True):
     """Lets the function's own modules win over preloaded ones of the same name, as they would in a fresh process."""
     try:
         files = os.listdir(root)
     except OSError:
         return
+    found = _task_files if own else {}
     for file in files:
-        _task_files.setdefault(file.split(".")[0], []).append(file)
-    shadowed = _task_files.keys() & _preloaded.keys()
+        found.setdefault(file.split(".")[0], []).append(file)
+    shadowed = found.keys() & _preloaded.keys()
     if not shadowed.isdisjoint(_SDK):
         shadowed.update(_SDK)
     for first in shadowed:
         for name in _preloaded.get(first, ()):
             sys.modules.pop(name, None)
+
+
+def take_layers():
+    """Looks again at the folders of layers, which were not there when this process looked first."""
+    for entry in _PATH[1:3]:
+        sys.path_importer_cache.pop(entry, None)
+        forget_shadowed(entry, own=False)
+    # The loader reads LD_LIBRARY_PATH once, at the start. A library that is there already is found by its name.
+    try:
+        libraries = sorted(f"/opt/lib/{name}" for name in os.listdir("/opt/lib") if ".so" in name)
+    except OSError:
+        return
+    import ctypes
+
+    for _ in libraries:
+        missing = []
+        for path in libraries:
+            try:
+                ctypes.CDLL(path, ctypes.RTLD_GLOBAL)
+            except OSError:
+                # It may need one that comes later.
+                missing.append(path)
+        if len(missing) == len(libraries):
+            return
+        libraries = missing
 
 
 def become(function):
@@ -169,6 +197,8 @@ def become(function):
     own = [*_PATH, *filter(None, environment.get("PYTHONPATH", "").split(":"))]
     sys.path[:0] = [entry for entry in own if entry not in sys.path]
     forget_shadowed(TASK_ROOT)
+    if _LAYERS in _task_files.get("", ()):
+        take_layers()
     if "AWS_LAMBDA_LOG_FORMAT" in environment or "AWS_LAMBDA_LOG_LEVEL" in environment:
         set_up_logging()
 

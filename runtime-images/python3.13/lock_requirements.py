@@ -1,7 +1,8 @@
 """Turns pyproject.toml, uv.lock or poetry.lock into a requirements file that pip installs without resolving.
 
 Called by the build entry point: `lock_requirements.py <project folder>` prints requirements, one a line, with hashes
-where the lock file has them. Only what the project itself needs: no development groups.
+where the lock file has them. Only what the project itself needs: no development groups. A lock file that cannot be read, or that
+does not name what pyproject.toml asks for, is an error that says which file and what to run.
 """
 
 import os
@@ -9,6 +10,7 @@ import sys
 import tomllib
 
 from pip._vendor.packaging.markers import Marker
+from pip._vendor.packaging.requirements import InvalidRequirement, Requirement
 from pip._vendor.packaging.utils import canonicalize_name
 
 
@@ -57,20 +59,53 @@ def from_poetry(lock):
             yield pinned(canonicalize_name(package["name"]), package["version"], [f["hash"] for f in package.get("files", [])])
 
 
+def asked_for(pyproject):
+    """Names of what the project itself asks for, in the standard's form and in Poetry's own."""
+    for text in pyproject.get("project", {}).get("dependencies", []):
+        try:
+            requirement = Requirement(text)
+        except InvalidRequirement as error:
+            raise SystemExit(f"error: pyproject.toml: project.dependencies: {text!r}: {error}") from None
+        if wanted(str(requirement.marker or "")):
+            yield canonicalize_name(requirement.name)
+    for name, how in pyproject.get("tool", {}).get("poetry", {}).get("dependencies", {}).items():
+        optional = isinstance(how, dict) and (how.get("optional") or "markers" in how or "python" in how)
+        if name != "python" and not optional:
+            yield canonicalize_name(name)
+
+
+def check_fits(lock_file, lines, pyproject, command):
+    """A lock from before a change of pyproject.toml would leave out what the function imports."""
+    locked = {line.split("==")[0] for line in lines}
+    missing = sorted(set(asked_for(pyproject)) - locked)
+    if missing:
+        raise SystemExit(f"error: {lock_file}: it does not have {', '.join(missing)}, which pyproject.toml asks for; "
+                         f"run `{command}` and deploy again")
+
+
 def main(folder):
     def read(name):
         path = os.path.join(folder, name)
         if os.path.exists(path):
-            with open(path, "rb") as file:
-                return tomllib.load(file)
+            try:
+                with open(path, "rb") as file:
+                    return tomllib.load(file)
+            except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+                raise SystemExit(f"error: {name}: {error}") from None
         return None
 
-    if (lock := read("uv.lock")) is not None:
-        lines = from_uv(lock)
-    elif (lock := read("poetry.lock")) is not None:
-        lines = from_poetry(lock)
+    pyproject = read("pyproject.toml") or {}
+    for name, lines_of, command in (("uv.lock", from_uv, "uv lock"), ("poetry.lock", from_poetry, "poetry lock")):
+        if (lock := read(name)) is None:
+            continue
+        try:
+            lines = list(lines_of(lock))
+        except (KeyError, TypeError, AttributeError) as error:
+            raise SystemExit(f"error: {name}: not as {command.split()[0]} writes it: {error!r}; run `{command}` and deploy again") from None
+        check_fits(name, lines, pyproject, command)
+        break
     else:
-        lines = (read("pyproject.toml") or {}).get("project", {}).get("dependencies", [])
+        lines = pyproject.get("project", {}).get("dependencies", [])
     for line in sorted(lines):
         print(line)
 

@@ -13,6 +13,7 @@ mod hang_up;
 mod http;
 mod isolation;
 mod kill;
+mod languages;
 mod many;
 mod memory;
 mod misbehaving;

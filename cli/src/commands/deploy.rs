@@ -1,12 +1,12 @@
 //! `davit deploy`: packs a folder, uploads it, follows the build, and says where the function answers.
 
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use clap::Args;
 use davit_api::{
-    AliasName, ErrorCode, FunctionName, Manifest, NewVersion, Rollout, VersionAccepted, VersionState,
-    VersionView,
+    AliasName, ErrorCode, FunctionName, Manifest, NewVersion, Rollout, RuntimeName, VersionAccepted,
+    VersionSpec, VersionState, VersionView,
 };
 
 use super::canary::CanaryOptions;
@@ -14,7 +14,8 @@ use crate::api::Api;
 use crate::context::Globals;
 use crate::failure::{Failure, Result};
 use crate::output;
-use crate::pack::pack;
+use crate::pack::{Packed, pack};
+use crate::prebuilt;
 use crate::progress::Progress;
 
 /// How long a gateway may take to hear of a version that is live; it reads everything every few seconds anyway.
@@ -33,6 +34,11 @@ Examples:
   davit deploy --alias beta        reached as hello@beta; what is live stays
   davit deploy --no-live           built and kept; `davit promote` makes it live
   davit deploy --canary 5,25,50 --interval 2m --max-errors 1% --max-latency p95:1.2x
+  davit deploy --zip function.zip --runtime python3.13 --handler app.handler --layer deps.zip
+
+An archive that was made for AWS Lambda (--zip) is deployed as it is, without a build; its settings come from
+the options, and from the folder's davit.toml if there is one. Layers are shown below /opt, in the order given,
+later ones over earlier ones.
 
 What .gitignore and .davitignore name is not uploaded. A version becomes live only after it has
 been built and has started once; until then, and if that fails, the one before stays live. The
@@ -41,6 +47,21 @@ pub(crate) struct Deploy {
     /// Folder with a davit.toml
     #[arg(default_value = ".")]
     folder: PathBuf,
+    /// Deploy this archive as it is, built elsewhere, instead of building the folder
+    #[arg(long, value_name = "FILE")]
+    zip: Option<PathBuf>,
+    /// A layer's archive, up to 5; may be repeated
+    #[arg(long = "layer", value_name = "FILE", requires = "zip")]
+    layers: Vec<PathBuf>,
+    /// The archive's function; the file's name without it
+    #[arg(long, requires = "zip")]
+    name: Option<FunctionName>,
+    /// The archive's runtime
+    #[arg(long, requires = "zip")]
+    runtime: Option<RuntimeName>,
+    /// The archive's handler
+    #[arg(long, requires = "zip")]
+    handler: Option<String>,
     /// Return as soon as the version is accepted
     #[arg(long)]
     no_wait: bool,
@@ -65,14 +86,14 @@ pub(crate) struct Deploy {
 
 impl Deploy {
     pub(crate) async fn run(self, globals: &Globals) -> Result<()> {
-        let manifest = read_manifest(&self.folder)?;
+        let begun = Instant::now();
+        let manifest = self.manifest()?;
         let namespace = match (&globals.namespace, &manifest.namespace) {
             (None, Some(name)) => name.clone(),
             _ => globals.namespace()?,
         };
         let api = globals.api_in(namespace)?;
-        let progress = Progress::start(&format!("packing {}", self.folder.display()));
-        let packed = pack(&self.folder)?;
+        let (progress, packed) = self.pack()?;
         progress.step(&format!(
             "uploading {} files, {} KiB",
             packed.files,
@@ -80,7 +101,7 @@ impl Deploy {
         ));
         api.put_artifact(&packed.digest, packed.bytes).await?;
         let new = NewVersion {
-            spec: manifest.version_spec(),
+            spec: VersionSpec { prebuilt: self.zip.is_some(), ..manifest.version_spec() },
             source: packed.digest,
             git_commit: git_commit(&self.folder),
             schedules: manifest.schedule_specs().into_iter().collect(),
@@ -101,7 +122,9 @@ impl Deploy {
             if version.live {
                 served(&api, name, version.number).await;
             }
-            progress.done(&self.outcome(name, &version));
+            let size = version.bundle_size.unwrap_or_default().div_ceil(1024);
+            let took = begun.elapsed().as_secs_f64();
+            progress.done(&format!("{}: {size} KiB, {took:.1} s", self.outcome(name, &version)));
         }
         self.print(globals, &api, &manifest, &version);
         Ok(())
@@ -133,6 +156,30 @@ impl Deploy {
             [] => format!("{name} version {number} is ready: davit promote {name} {number}"),
             shares => shares.iter().map(leads).collect::<Vec<_>>().join("; "),
         }
+    }
+
+    fn manifest(&self) -> Result<Manifest> {
+        let Some(zip) = &self.zip else { return read_manifest(&self.folder) };
+        let told = prebuilt::Told {
+            name: self.name.as_ref(),
+            runtime: self.runtime.as_ref(),
+            handler: self.handler.as_deref(),
+        };
+        if self.folder.join("davit.toml").exists() {
+            told.over(read_manifest(&self.folder)?)
+        } else {
+            told.alone(zip)
+        }
+    }
+
+    fn pack(&self) -> Result<(Progress, Packed)> {
+        let what = self.zip.as_ref().unwrap_or(&self.folder);
+        let progress = Progress::start(&format!("packing {}", what.display()));
+        let packed = match &self.zip {
+            None => pack(&self.folder)?,
+            Some(zip) => prebuilt::pack(zip, &self.layers, |left_out| progress.line(left_out))?,
+        };
+        Ok((progress, packed))
     }
 
     /// Shows the build's output until the version is callable or has failed.

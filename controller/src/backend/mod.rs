@@ -9,7 +9,7 @@ pub mod spec;
 use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
 
-use davit_api::{Digest, InstallationId, InstanceId, PoolKey};
+use davit_api::{Digest, InstallationId, InstanceId, PoolKey, RuntimeName};
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 use tokio::sync::mpsc;
@@ -147,9 +147,7 @@ pub enum BackendError {
     #[error("container engine does not answer: {0}")]
     Unavailable(String),
     /// The image is not on this host.
-    #[error(
-        "image {0} is not on this host; build it in davit's source folder (make images), or load it: davit images load FILE"
-    )]
+    #[error("{}", no_image(.0))]
     NoImage(String),
     /// The engine refused.
     #[error("container engine refused: {0}")]
@@ -163,6 +161,26 @@ pub enum BackendError {
     /// A build left more than may be taken over, or nothing at all.
     #[error("{0}")]
     BadOutput(String),
+}
+
+/// What is missing, and how it comes here.
+fn no_image(image: &str) -> String {
+    let name = image.strip_suffix(":latest").unwrap_or(image);
+    let runtime = ["davit/runtime-", "davit/build-"].iter().find_map(|prefix| name.strip_prefix(prefix));
+    match runtime {
+        Some(runtime) if RuntimeName::SHIPPED.contains(&runtime) => {
+            format!(
+                "the image {name} of the runtime {runtime} is not on this host; make it with `scripts/images.sh {runtime}` and deploy again"
+            )
+        }
+        Some(runtime) => {
+            let shipped = RuntimeName::SHIPPED.join(", ");
+            format!(
+                "runtime: there is no {runtime}, that is no image {name} on this host; davit comes with {shipped}"
+            )
+        }
+        None => format!("the image {image} is not on this host"),
+    }
 }
 
 /// What every verb answers.

@@ -1,5 +1,6 @@
-//! The key under which a build's dependencies are cached: the image and every lock file. Two uploads with the
-//! same key install the same packages, so the second need not.
+//! The key under which a build's dependencies are cached: the image and every file that says which they are. Two uploads
+//! with the same key install the same packages, so the second need not; it may be another namespace's, so a build program keeps
+//! only what it made without the upload's other files.
 
 use std::collections::BTreeMap;
 use std::io::Read as _;
@@ -11,12 +12,22 @@ use crate::backend::ImageId;
 
 const LOCK_FILES: &[&str] = &[
     "requirements.txt",
+    "pyproject.toml",
     "uv.lock",
     "poetry.lock",
     "package.json",
     "package-lock.json",
+    "npm-shrinkwrap.json",
+    "pnpm-lock.yaml",
+    "go.mod",
     "go.sum",
+    "Cargo.toml",
     "Cargo.lock",
+    "pom.xml",
+    "Gemfile",
+    "Gemfile.lock",
+    "composer.json",
+    "composer.lock",
 ];
 
 /// The key for a source archive; `None` when it names no dependencies.

@@ -29,6 +29,9 @@ pub(crate) struct Recipe {
     /// Names, at any depth, that the build program treats in a way of its own.
     #[serde(default)]
     unless_anywhere: Vec<String>,
+    /// Endings of names, at any depth, of files that the build program compiles.
+    #[serde(default)]
+    unless_ending: Vec<String>,
     /// JSON files in the top folder that matter only when they have one of these keys.
     #[serde(default)]
     unless_keys: BTreeMap<String, Vec<String>>,
@@ -112,6 +115,10 @@ impl Recipe {
         if let Some(path) = files.keys().find(special) {
             return Some(format!("{path} is there"));
         }
+        let compiled = |path: &&String| self.unless_ending.iter().any(|ending| path.ends_with(ending));
+        if let Some(path) = files.keys().find(compiled) {
+            return Some(format!("{path} is there"));
+        }
         for (name, keys) in &self.unless_keys {
             let Some(facts) = files.get(name) else { continue };
             let object: Result<serde_json::Map<String, serde_json::Value>, _> =
@@ -179,6 +186,9 @@ mod tests {
             ("node20", "package.json", "{\"scripts\":{\"install\":\"make\"}}"),
             ("node20", "package.json", "no json"),
             ("node20", "package-lock.json", "{}"),
+            ("node20", "pnpm-lock.yaml", ""),
+            ("node20", "tsconfig.json", "{}"),
+            ("node20", "src/app.ts", ""),
             ("provided", "bootstrap", "#!/bin/sh\n"),
         ] {
             assert!(

@@ -53,8 +53,16 @@ pub(super) async fn run(world: &Arc<World>, job: &BuildJob) -> Result<(), Failed
 
 async fn steps(world: &Arc<World>, job: &BuildJob, dir: &Path, log: &BuildLog) -> Result<(), Failed> {
     let image = world.backend.resolve(&job.spec.runtime.image()).await.map_err(backend)?;
+    // Both are looked for before anything is done.
+    let builder = match job.spec.runtime.build_image() {
+        same if same == job.spec.runtime.image() || job.spec.prebuilt => image.clone(),
+        other => world.backend.resolve(&other).await.map_err(backend)?,
+    };
     let class: Class = (image.clone(), PoolKey::of(&job.spec));
-    let recipe = world.recipes.of(world, &image).await;
+    let recipe = match job.spec.prebuilt {
+        true => Some(Recipe::default()),
+        false => world.recipes.of(world, &builder).await,
+    };
     let prepares = recipe.as_ref().is_some_and(|recipe| recipe.prepare.is_some());
     world.spares.want(&class, 1 + usize::from(prepares), world.settings.build.keep_spares);
     // Started before it is needed, beside the build.
@@ -65,7 +73,7 @@ async fn steps(world: &Arc<World>, job: &BuildJob, dir: &Path, log: &BuildLog) -
     let bundle_path = dir.join("bundle.tar");
     let direct = without_builder(world, job, (recipe.as_ref(), &class), (&source, &bundle_path), log).await?;
     if !direct {
-        with_builder(world, job, &image, (source, bundle_path.clone()), log).await?;
+        with_builder(world, job, &builder, (source, bundle_path.clone()), log).await?;
     }
     log.say(format!("built in {}", seconds(begun.elapsed()))).await;
 
@@ -137,7 +145,9 @@ pub(super) async fn with_builder(
     (source, bundle_out): (PathBuf, PathBuf),
     log: &BuildLog,
 ) -> Result<(), Failed> {
-    let cache_key = {
+    let cache_key = if job.spec.prebuilt {
+        None
+    } else {
         let (image, source) = (image.clone(), source.clone());
         blocking(move || deps::key(&image, &source)).await?.map_err(Failed::platform)?
     };
@@ -172,6 +182,9 @@ pub(super) async fn with_builder(
 fn environment(world: &World, job: &BuildJob) -> Vec<(String, String)> {
     let mut env = world.settings.build.env.clone();
     env.push(("DAVIT_HANDLER".into(), job.spec.handler.clone()));
+    if job.spec.prebuilt {
+        env.push(("DAVIT_PREBUILT".into(), "1".into()));
+    }
     env
 }
 

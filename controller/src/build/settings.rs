@@ -25,6 +25,12 @@ const PASSED_ON: &[&str] = &[
     "npm_config_registry",
     "GOPROXY",
     "GOSUMDB",
+    "GONOSUMDB",
+    "GOPRIVATE",
+    "DAVIT_BUILD_CARGO_INDEX",
+    "DAVIT_BUILD_MAVEN_MIRROR",
+    "BUNDLE_MIRROR__ALL",
+    "COMPOSER_REPO_PACKAGIST",
 ];
 /// Names under which package managers and their libraries look for certificates.
 const CERTIFICATE_NAMES: &[&str] = &[
@@ -35,6 +41,7 @@ const CERTIFICATE_NAMES: &[&str] = &[
     "NODE_EXTRA_CA_CERTS",
     "NPM_CONFIG_CAFILE",
     "GIT_SSL_CAINFO",
+    "CARGO_HTTP_CAINFO",
     "DAVIT_BUILD_CA_BUNDLE",
 ];
 /// Where the certificates lie in the builder.

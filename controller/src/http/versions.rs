@@ -114,22 +114,9 @@ fn check(
     limits: davit_cron::Limits,
 ) -> Result<(), ApiError> {
     new.spec.check()?;
-    let managed = new.spec.runtime.as_str();
-    if new.spec.kind == FunctionKind::Handler
-        && (managed.starts_with("python") || managed.starts_with("node"))
-    {
-        let good = new.spec.handler.rsplit_once('.').is_some_and(|(module, name)| {
-            let word = |text: &str| {
-                !text.is_empty() && text.chars().all(|c| c.is_alphanumeric() || "_-$./".contains(c))
-            };
-            word(module)
-                && word(name)
-                && !module.split('/').any(|part| part == "..")
-                && !module.starts_with('/')
-        });
-        if !good {
-            return Err(ApiError::field("handler", "write module.function, such as app.handler"));
-        }
+    if new.spec.kind == FunctionKind::Handler {
+        let checked = new.spec.runtime.check_handler(&new.spec.handler);
+        checked.map_err(|problem| ApiError::field("handler", problem))?;
     }
     new.check_words()?;
     if new.schedules.len() > SCHEDULES {

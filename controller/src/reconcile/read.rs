@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use davit_api::{GatewayId, InstanceId};
+use davit_api::{GatewayId, InstanceId, RuntimeName};
 use davit_registry::{DemandRow, GATEWAY_LEASE, GatewayRow, InstanceRow};
 use tokio::time::Instant;
 
@@ -21,6 +21,8 @@ const DEMAND_AGE: Duration = Duration::from_secs(15);
 const ASKED_LATELY: Duration = Duration::from_secs(2);
 /// Images change when an operator rebuilds them; containers also change by themselves.
 const IMAGES_EVERY: Duration = Duration::from_secs(3);
+/// Which languages are in use changes with a deploy, and is only about being ready ahead of a call.
+const LANGUAGES_EVERY: Duration = Duration::from_secs(30);
 const CONTAINERS_EVERY: Duration = Duration::from_secs(1);
 
 /// Reads, and remembers what needs two looks.
@@ -33,6 +35,9 @@ pub(super) struct Reader {
     asked: HashMap<GatewayId, Instant>,
     images: HashMap<String, ImageId>,
     standing: Vec<String>,
+    /// Images of the runtimes that live versions have.
+    in_use: Vec<String>,
+    in_use_at: Option<Instant>,
     images_at: Option<Instant>,
     containers: Vec<Observed>,
     containers_at: Option<Instant>,
@@ -49,6 +54,8 @@ impl Reader {
             asked: HashMap::new(),
             images: HashMap::new(),
             standing: Vec::new(),
+            in_use: Vec::new(),
+            in_use_at: None,
             images_at: None,
             containers: Vec::new(),
             containers_at: None,
@@ -140,7 +147,11 @@ impl Reader {
         if !unknown && self.images_at.is_some_and(|at| at.elapsed() < IMAGES_EVERY) {
             return Ok(());
         }
+        self.read_languages().await;
         self.standing = self.world.backend.runtime_images().await?;
+        self.standing.extend(self.in_use.iter().cloned());
+        self.standing.sort();
+        self.standing.dedup();
         let names: HashSet<&str> = self
             .standing
             .iter()
@@ -155,9 +166,23 @@ impl Reader {
                 Err(error) => return Err(error),
             }
         }
+        self.standing.retain(|name| images.contains_key(name));
         self.images = images;
         self.images_at = Some(Instant::now());
         Ok(())
+    }
+
+    /// Most images are kept warm only while some function is of that language; a few always are.
+    async fn read_languages(&mut self) {
+        if self.in_use_at.is_some_and(|at| at.elapsed() < LANGUAGES_EVERY) {
+            return;
+        }
+        self.in_use_at = Some(Instant::now());
+        match self.world.registry.runtimes_in_use().await {
+            Ok(runtimes) => self.in_use = runtimes.iter().map(RuntimeName::image).collect(),
+            // What was in use most likely is.
+            Err(error) => tracing::debug!(%error, "cannot read which runtimes are in use"),
+        }
     }
 
     /// A gateway is lost when its lease has been over for another lease's length by the database's clock and,

@@ -45,6 +45,9 @@ async fn long_lists_are_read_page_by_page_and_searched() {
         }
     }
     assert_eq!(all, ["f0", "f1", "f2", "f3", "f4", "f5", "f6", "on-node"]);
+    let mut in_use = registry.runtimes_in_use().await.unwrap();
+    in_use.sort();
+    assert_eq!(in_use.iter().map(|r| r.as_str()).collect::<Vec<_>>(), ["node20", spec().runtime.as_str()]);
     assert_eq!(page(None, Some("5"), None, 10).await, (vec!["f5".to_owned()], None));
     assert_eq!(page(None, Some("-n"), None, 1).await, (vec!["a-new-one".into()], Some("a-new-one".into())));
     assert_eq!(page(None, None, Some("node20"), 10).await, (vec!["on-node".to_owned()], None));

@@ -4,6 +4,7 @@
 //! what it only presets (TZ, LANG, region) can.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 
 use davit_link::{InitRequest, Kind};
 
@@ -59,6 +60,12 @@ pub(crate) fn of_function(request: &InitRequest) -> BTreeMap<String, String> {
         env.insert("DAVIT_NAMESPACE".into(), request.namespace.clone());
         env.insert("DAVIT_VERSION".into(), request.version.clone());
         return env;
+    }
+    // As at AWS, but only where there is something to find: every program would look there first.
+    let libraries = ["/var/task/lib", "/opt/lib"].iter().filter(|folder| Path::new(folder).is_dir());
+    let libraries: Vec<&str> = libraries.copied().collect();
+    if !libraries.is_empty() {
+        env.insert("LD_LIBRARY_PATH".into(), libraries.join(":"));
     }
     let region = request.arn.split(':').nth(3).filter(|region| !region.is_empty()).unwrap_or("us-east-1");
     preset(&mut env, "AWS_REGION", region);

@@ -105,10 +105,42 @@ fn launch(agent: &Rc<Agent>, request: &InitRequest) -> Result<(), Failure> {
         process::signal_all(Signal::KILL);
     }
     let command = command(request);
-    agent.launch(&command, &environment::of_function(request), TASK_ROOT).map_err(|error| {
+    let failed = |why: String| {
         let text =
-            format!("RequestId:  Error: Couldn't find valid bootstrap(s): {} ({error})", command.join(" "));
+            format!("RequestId:  Error: Couldn't find valid bootstrap(s): {} ({why})", command.join(" "));
         failure::init("Runtime.InvalidEntrypoint", text)
+    };
+    // Asked first: what the kernel does not know is handed to a shell, which has less to say about it.
+    if let Some(why) = foreign(&command) {
+        return Err(failed(why));
+    }
+    let launched = agent.launch(&command, &environment::of_function(request), TASK_ROOT);
+    launched.map_err(|error| failed(error.to_string()))
+}
+
+/// Says so when a program is one for another processor.
+fn foreign(command: &[String]) -> Option<String> {
+    use std::io::Read as _;
+    let mut head = [0; 20];
+    File::open(command.first()?).ok()?.read_exact(&mut head).ok()?;
+    let machine = elf_machine(&head).filter(|machine| *machine != std::env::consts::ARCH)?;
+    Some(format!("it is a program for {machine}, and this machine is {}", std::env::consts::ARCH))
+}
+
+/// The processor that an ELF program is for, by the names that Rust has for them (System V ABI, `e_machine`).
+fn elf_machine(head: &[u8; 20]) -> Option<&'static str> {
+    let number = match (&head[..4], head[5]) {
+        (b"\x7fELF", 1) => u16::from_le_bytes([head[18], head[19]]),
+        (b"\x7fELF", 2) => u16::from_be_bytes([head[18], head[19]]),
+        _ => return None,
+    };
+    Some(match number {
+        3 => "x86",
+        40 => "arm",
+        62 => "x86_64",
+        183 => "aarch64",
+        243 => "riscv64",
+        _ => "another processor",
     })
 }
 
@@ -135,6 +167,17 @@ fn command(request: &InitRequest) -> Vec<String> {
 mod tests {
     use super::*;
     use crate::environment::tests::request;
+
+    #[test]
+    fn the_processor_of_a_program_is_read_from_its_head() {
+        let mut head = [0; 20];
+        assert_eq!(elf_machine(&head), None);
+        head[..6].copy_from_slice(b"\x7fELF\x02\x01");
+        head[18] = 183;
+        assert_eq!(elf_machine(&head), Some("aarch64"));
+        assert_eq!(foreign(&["/proc/self/exe".into()]), None);
+        assert_eq!(foreign(&["/no/such/program".into()]), None);
+    }
 
     #[test]
     fn relative_programs_are_the_functions_own() {

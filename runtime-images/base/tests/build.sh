@@ -14,13 +14,79 @@ upload() {
     tar -C "$1" -cf /davit/source.tar .
 }
 build() { /opt/davit/build > /tmp/build.log 2>&1; }
+# A build that fails, and says these words.
+refuses() { local word; ! build || return 1; for word in "$@"; do grep -qF -- "$word" /tmp/build.log || return 1; done; }
+digest() { sha256sum < /davit/out/bundle.tar; }
 # Not a pipe: `grep -q` would end it early, and the listing with a failure.
 has() { tar -tf /davit/out/bundle.tar > /tmp/names && grep -qxF -- "$1" /tmp/names; }
+
+# What a compiled language's build does the same way; the folder is a program without dependencies.
+compiled() { # compiled <folder> <source> <comment> <broken> <place that the compiler names>
+    cd "$1" || exit 1
+    printf 'x' > data.txt
+    upload "$1"; build; ok "a program without dependencies builds, without network" $?
+    has bootstrap && has data.txt && ! has "$2"; ok "the bundle has the program and data, and no sources" $?
+    grep -q '^-rwx.* bootstrap$' <(tar -tvf /davit/out/bundle.tar); ok "the program may be executed" $?
+    local first
+    first=$(digest)
+    sleep 1.1; touch "$2"; printf '%s\n' "$3" >> "$2"
+    upload "$1"; build; [[ $(digest) == "$first" ]]; ok "the same program gives the same bytes at another time" $?
+    cp "$2" /tmp/good; printf '%s\n' "$4" >> "$2"
+    upload "$1"; refuses "$5"; ok "what does not compile is named with its place" $?
+    [[ ! -e /davit/out/bundle.tar ]]; ok "a failed build leaves no bundle" $?
+    cp /tmp/good "$2"
+    printf '#!/bin/sh\n' > bootstrap; upload "$1"; refuses "bootstrap" "provided"; ok "an uploaded bootstrap is not overwritten" $?
+    rm bootstrap
+    upload "$1"; rm /davit/source.tar; ! build; ok "a missing upload is an error" $?
+}
+
+case $RUNTIME in
+go)
+    mkdir -p /tmp/go && cd /tmp/go || exit 1
+    printf 'module example.com/f\n\ngo 1.24\n' > go.mod
+    printf 'package main\n\nimport "net/http"\n\nfunc main() { _ = http.ListenAndServe(":1", nil) }\n' > main.go
+    compiled /tmp/go main.go '// more' 'var x = nothing' './main.go:7:9'
+    mkdir -p cmd/api && printf 'package api\n' > cmd/api/api.go
+    upload /tmp/go; DAVIT_HANDLER=cmd/api refuses 'package api, not main'; ok "a package that is no program is named" $?
+    upload /tmp/go; DAVIT_HANDLER=cmd/none refuses 'handler: cmd/none'; ok "a folder that is not there is named" $?
+    upload /tmp/go; DAVIT_HANDLER=../go refuses 'handler: ../go'; ok "a folder outside is refused" $?
+    printf 'require example.com/other v1.0.0\n' >> go.mod
+    upload /tmp/go; refuses 'go.sum: there is none' 'go mod tidy'; ok "a missing go.sum is named" $?
+    mkdir -p vendor/example.com/other && printf 'package other\n\nconst X = 1\n' > vendor/example.com/other/other.go
+    printf '# example.com/other v1.0.0\n## explicit\nexample.com/other\n' > vendor/modules.txt
+    printf 'package main\n\nimport "example.com/other"\n\nfunc main() { println(other.X) }\n' > main.go
+    upload /tmp/go; build && ! has vendor/modules.txt; ok "vendored modules need no network" $?
+    rm -r vendor; printf 'example.com/other v1.0.0 h1:AAAA=\n' > go.sum
+    upload /tmp/go; GOPROXY=off refuses 'example.com/other'; ok "a module that cannot be had is named" $?
+    printf 'module example.com/f\n\ngo 9.99\n' > go.mod; rm go.sum
+    upload /tmp/go; refuses 'go.mod' '9.99'; ok "a newer Go than there is is named" $?
+    rm go.mod; upload /tmp/go; refuses 'go.mod: there is none'; ok "a missing go.mod is named" $?
+    echo "1..$NUMBER"; [[ $FAILURES == 0 ]]; exit ;;
+rust)
+    mkdir -p /tmp/rust/src && cd /tmp/rust || exit 1
+    printf '[package]\nname = "f"\nversion = "0.1.0"\nedition = "2024"\n' > Cargo.toml
+    printf 'version = 4\n\n[[package]]\nname = "f"\nversion = "0.1.0"\n' > Cargo.lock
+    printf 'fn main() { println!("{}", 1) }\n' > src/main.rs
+    compiled /tmp/rust src/main.rs '// more' 'fn f() { nothing() }' 'src/main.rs:3:10'
+    mkdir -p src/bin && printf 'fn main() {}\n' > src/bin/other.rs
+    upload /tmp/rust; refuses 'handler:' 'f, other'; ok "several programs without a handler are named" $?
+    upload /tmp/rust; DAVIT_HANDLER=other build; ok "the handler names one" $?
+    upload /tmp/rust; DAVIT_HANDLER=none refuses 'handler: the package has no program called none' 'f, other'; ok "one that is not there is named" $?
+    rm -r src/bin
+    printf '\n[dependencies]\nserde = "1"\n' >> Cargo.toml
+    upload /tmp/rust; CARGO_NET_OFFLINE=true refuses 'serde'; ok "what a lock file lacks is named" $?
+    rm Cargo.lock; upload /tmp/rust; refuses 'Cargo.lock: there is none' 'cargo generate-lockfile'; ok "a missing lock file is named" $?
+    printf 'nonsense\n' > Cargo.toml; printf 'version = 4\n' > Cargo.lock
+    upload /tmp/rust; refuses 'Cargo.toml'; ok "a manifest that cannot be read is named" $?
+    rm Cargo.toml; upload /tmp/rust; refuses 'Cargo.toml: there is none'; ok "a missing manifest is named" $?
+    echo "1..$NUMBER"; [[ $FAILURES == 0 ]]; exit ;;
+esac
 
 mkdir -p /tmp/one/sub && cd /tmp/one || exit 1
 printf 'def handler(event, context):\n    return 1\n' > app.py
 printf 'exports.handler = async () => 1;\n' > index.js
 printf '#!/bin/sh\n' > bootstrap
+printf "<?php\nfunction handler() {}\n" > app.php
 printf 'x' > 'sub/a name with spaces'
 long=$(printf 'n%.0s' {1..120})
 mkdir -p "$long" && printf 'x' > "$long/$long"
@@ -34,6 +100,10 @@ upload /tmp/one; build
 tar --numeric-owner -tvf /davit/out/bundle.tar | awk '$2 != "0/0" || $4 != "1970-01-01" { exit 1 }'; ok "no owner and no time in the bundle" $?
 
 upload /tmp/one; rm /davit/source.tar; ! build; ok "a missing upload is an error" $?
+
+for file in requirements.txt package.json Gemfile composer.json pom.xml; do printf 'nonsense' > $file; done
+upload /tmp/one; DAVIT_PREBUILT=1 build && has requirements.txt; ok "what was built elsewhere is only packed" $?
+rm requirements.txt package.json Gemfile composer.json pom.xml
 
 case $RUNTIME in
 python3.13)
@@ -56,6 +126,64 @@ node20)
     [[ $status == 0 ]] && has node_modules/left/index.js; ok "dependencies come from the cache" $?
     mkdir -p node_modules/own && printf '1' > node_modules/own/index.js; upload /tmp/one; build; status=$?
     [[ $status == 0 ]] && has node_modules/own/index.js; ok "an uploaded node_modules is kept" $? ;;
+esac
+# What only the runtimes that have it do.
+case $RUNTIME in
+node20)
+    rm -rf /tmp/one/node_modules /tmp/one/package.json
+    mkdir -p /tmp/ts/src && cd /tmp/ts || exit 1
+    printf 'export const handler = async (n: number) => n;\n' > src/app.ts
+    upload /tmp/ts; DAVIT_HANDLER=src/app.handler refuses 'src/app.ts: TypeScript needs a compiler' 'npm install --save-dev typescript'; ok "TypeScript without a compiler is named" $?
+    printf '{"devDependencies":{"typescript":"1.0.0"}}' > package.json
+    # A compiler that does what this one's arguments ask for; the real one is in the end-to-end stories.
+    mkdir -p /tmp/tsdeps/all/node_modules/.bin /tmp/tsdeps/run
+    printf '#!/bin/sh\nwhile [ "$1" != --outDir ]; do shift; done\nmkdir -p "$2/src" && echo "exports.handler = 1" > "$2/src/app.js"\n' > /tmp/tsdeps/all/node_modules/.bin/tsc
+    chmod +x /tmp/tsdeps/all/node_modules/.bin/tsc
+    upload /tmp/ts; tar -C /tmp/tsdeps -cf /davit/deps.tar .; DAVIT_HANDLER=src/app.handler build; status=$?
+    [[ $status == 0 ]] && has src/app.js && ! has src/app.ts && ! has node_modules/.bin/tsc; ok "TypeScript becomes JavaScript, and the compiler stays behind" $?
+    cp src/app.ts src/other.ts
+    upload /tmp/ts; tar -C /tmp/tsdeps -cf /davit/deps.tar .; DAVIT_HANDLER=src/other.handler refuses 'no src/other.js'; ok "a handler that the compiler does not make is named" $?
+    printf '{"name":' > package.json; upload /tmp/ts; refuses 'package.json:'; ok "a package.json that cannot be read is named" $?
+    printf '{}' > package.json; : > pnpm-lock.yaml; printf '{}' > package-lock.json
+    upload /tmp/ts; refuses 'package-lock.json and pnpm-lock.yaml'; ok "two lock files are too many" $? ;;
+ruby3.3)
+    gem=/tmp/gem; mkdir -p $gem/lib && cd $gem || exit 1
+    printf 'module Tally; VALUE = 7; end\n' > lib/tally.rb
+    printf 'Gem::Specification.new { |g| g.name = "tally"; g.version = "1.0.0"; g.summary = "s"; g.authors = ["a"]; g.files = ["lib/tally.rb"] }\n' > tally.gemspec
+    HOME=/tmp gem build -q tally.gemspec > /dev/null 2>&1
+    cd /tmp/one || exit 1
+    mkdir -p vendor/cache && cp $gem/tally-1.0.0.gem vendor/cache/
+    printf 'source "https://gems.test"\ngem "tally"\n' > Gemfile
+    upload /tmp/one; refuses 'Gemfile.lock: there is none' 'bundle lock'; ok "a missing lock file is named" $?
+    printf 'GEM\n  remote: https://gems.test/\n  specs:\n    tally (1.0.0)\n\nPLATFORMS\n  ruby\n\nDEPENDENCIES\n  tally\n' > Gemfile.lock
+    upload /tmp/one; build && has vendor/bundle/ruby/3.3.0/gems/tally-1.0.0/lib/tally.rb && ! has vendor/cache/tally-1.0.0.gem; ok "vendored gems need no network" $?
+    first=$(digest); sleep 1.1; upload /tmp/one; build; [[ $(digest) == "$first" ]]; ok "gems are installed to the same bytes at another time" $?
+    rm -r vendor; upload /tmp/one; refuses 'gems.test'; ok "a gem that cannot be had is named" $?
+    mkdir -p /tmp/deps/vendor/bundle/ruby/3.3.0/gems/x && printf '1' > /tmp/deps/vendor/bundle/ruby/3.3.0/gems/x/x.rb
+    upload /tmp/one; tar -C /tmp/deps -cf /davit/deps.tar .; build && has vendor/bundle/ruby/3.3.0/gems/x/x.rb; ok "dependencies come from the cache" $?
+    printf 'gem "other"\n' >> Gemfile; upload /tmp/one; refuses 'other'; ok "a lock file that does not fit is named" $? ;;
+php8.4)
+    upload /tmp/one; printf '<?php\nfunction (\n' > app.php; upload /tmp/one; refuses 'app.php' 'line 3'; ok "what is not valid PHP is named with its line" $?
+    printf '<?php\n' > app.php
+    mkdir -p packages/tally/src && printf '<?php\nnamespace Tally;\nclass T {}\n' > packages/tally/src/T.php
+    printf '{"name":"x/tally","version":"1.0.0","autoload":{"psr-4":{"Tally\\\\":"src/"}}}' > packages/tally/composer.json
+    printf '{"require":{"x/tally":"1.0.0"},"repositories":[{"type":"path","url":"packages/tally"},{"packagist":false}]}' > composer.json
+    upload /tmp/one; refuses 'composer.lock: there is none' 'composer update'; ok "a missing lock file is named" $?
+    (cp -r /tmp/one /tmp/lock && cd /tmp/lock && COMPOSER_HOME=/tmp/c HOME=/tmp composer update -q --no-interaction 2> /dev/null; cp composer.lock /tmp/one/)
+    upload /tmp/one; build && has vendor/x/tally/src/T.php && has vendor/autoload.php; ok "packages of the upload need no network" $?
+    first=$(digest); sleep 1.1; upload /tmp/one; build; [[ $(digest) == "$first" ]]; ok "packages are installed to the same bytes at another time" $?
+    sed -i 's/"require":{/"require":{"y\/other":"1.0.0",/' composer.json
+    upload /tmp/one; refuses 'composer.lock does not fit composer.json'; ok "a lock file that does not fit is named" $? ;;
+java21)
+    mkdir -p /tmp/jar/lib && cd /tmp/jar || exit 1
+    printf 'x' > lib/a.jar; printf 'y' > f.jar
+    upload /tmp/jar; build && has lib/a.jar && has lib/f.jar && ! has f.jar; ok "jars that are built already go where they are looked for" $?
+    printf 'plugins {}\n' > build.gradle; upload /tmp/jar; refuses 'build.gradle' '--zip'; ok "a Gradle project is told what to do" $?
+    rm build.gradle; printf 'class F {}\n' > F.java; upload /tmp/jar; refuses 'pom.xml: there is none' 'F.java'; ok "sources without a pom.xml are named" $?
+    printf '<project>\n<modelVersion>4.0.0</modelVersion>\n<oops>\n</project>\n' > pom.xml
+    upload /tmp/jar; refuses 'pom.xml' 'line 3'; ok "a pom.xml that cannot be read is named with its line" $?
+    printf '<project><modules><module>a</module></modules></project>\n' > pom.xml
+    upload /tmp/jar; refuses 'pom.xml: a project of several modules'; ok "a project of several modules is told what to do" $? ;;
 provided)
     upload /tmp/one; build; grep -q '^-rwx.* bootstrap$' <(tar -tvf /davit/out/bundle.tar); ok "bootstrap is made executable" $?
     printf '#!/bin/sh\r\n' > bootstrap; upload /tmp/one; ! build; ok "a bootstrap with Windows line endings is refused" $? ;;
