@@ -85,6 +85,7 @@ async fn call(http: &reqwest::Client, url: &str, headers: &[(&str, &str)]) -> Se
 
 fn all_answered(seen: &[Seen]) {
     let bad: Vec<_> = seen.iter().filter(|s| s.status != 200 || s.version.is_none()).collect();
+    let bad: Vec<_> = bad.into_iter().map(|s| (s.status, &s.text)).collect();
     assert!(bad.is_empty() && !seen.is_empty(), "of {} calls these failed: {bad:?}", seen.len());
 }
 

@@ -57,13 +57,16 @@ pub(crate) trait Source: Send {
     }
 }
 
+/// The proof, and the positions of the last delivery; none when another one holds the source.
+pub(crate) type Begun<H> = Option<(H, Vec<String>)>;
+
 /// Where events go, and where is noted how far they are.
 pub(crate) trait Ledger: Send + Sync {
     /// Proof that nobody else has begun since.
     type Holding: Copy + Send + Sync;
     /// Begins: what was begun before can deliver nothing from now on. Answers the positions of the last delivery. None:
     /// another one holds the source now.
-    fn begin(&self) -> impl Future<Output = Result<Option<(Self::Holding, Vec<String>)>, ApiError>> + Send;
+    fn begin(&self) -> impl Future<Output = Result<Begun<Self::Holding>, ApiError>> + Send;
     /// Accepts the events and notes their positions, or neither; `false`: another one has begun, and neither happened.
     fn deliver(
         &self,
@@ -234,7 +237,8 @@ impl<S: Source, L: Ledger> Fetch<S, L> {
         let since = |long: Duration| self.said.at.is_none_or(|at| at.elapsed() >= long);
         let news = self.said.state != Some(state)
             || error.is_some_and(|text| self.said.error.as_deref() != Some(text));
-        if !news && !(self.said.delivered && since(CAUGHT_UP)) && !(error.is_some() && since(SAID_AGAIN)) {
+        let due = news || (self.said.delivered && since(CAUGHT_UP)) || (error.is_some() && since(SAID_AGAIN));
+        if !due {
             return;
         }
         if let Some(holding) = self.known_as {

@@ -117,13 +117,14 @@ async fn whatever_is_wrong_is_said_by_its_field_and_changes_nothing() {
     let world = World::new().await;
     world.user.run("create view seen as select * from orders; create table loose (n int)").await;
     world.database.add_user("nobody").await;
-    let with = |change: fn(&mut PostgresSource)| {
+    type Change = fn(&mut PostgresSource);
+    let with = |change: Change| {
         let mut spec = world.spec.clone();
         change(&mut spec);
         Outbox::new(world.id, &"shop".parse().unwrap(), &"orders".parse().unwrap(), &spec)
     };
     let allowed = UserDatabase::allowed();
-    let cases: [(fn(&mut PostgresSource), &str, &str); 5] = [
+    let cases: [(Change, &str, &str); 5] = [
         (|s| s.table = "public.order".parse().unwrap(), "table", "there is no table public.order"),
         (|s| s.table = "nowhere.orders".parse().unwrap(), "table", "there is no table nowhere.orders"),
         (|s| s.table = "seen".parse().unwrap(), "table", "public.seen is a view"),

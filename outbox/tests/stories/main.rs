@@ -1,5 +1,7 @@
 //! The outbox in a real Postgres of somebody's own.
 
+#![expect(clippy::unwrap_used, reason = "helpers of tests may panic")]
+
 mod changes;
 mod installing;
 

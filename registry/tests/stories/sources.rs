@@ -185,7 +185,7 @@ async fn whoever_begins_waits_for_a_delivery_that_is_under_way() {
         let _ = tokio::time::timeout(std::time::Duration::from_micros(n * 40), late).await;
         let (next, pending) = world.begin(source, gateway).await.unwrap();
         if pending != seen {
-            assert_eq!(pending, [position.clone()]);
+            assert_eq!(pending, std::slice::from_ref(&position));
             expected.push(position);
         }
         (holding, seen) = (next, pending);
