@@ -233,7 +233,7 @@ mod tests {
         let (head, text) = read(wire, false).unwrap();
         assert_eq!(
             head,
-            Head { status: 200, length: wire.len() - 5, framing: Framing::Length(5), reusable: true }
+            Head { status: 201, length: wire.len() - 5, framing: Framing::Length(5), reusable: true }
         );
         assert_eq!(
             text,
