@@ -122,6 +122,12 @@ impl Batch {
     }
 
     async fn write(&mut self, registry: &Registry, gateway: GatewayId) {
+        // Before the calls: who reads that a call was counted reads of the instance that it made, too.
+        let updates: Vec<_> = self.instances.values().cloned().collect();
+        if keep(registry.record_instances(gateway, &updates).await, "instance states") {
+            return;
+        }
+        self.instances.clear();
         let usage: Vec<_> = self.usage.values().cloned().collect();
         if keep(registry.record_usage(&usage).await, "usage") {
             return;
@@ -133,11 +139,6 @@ impl Batch {
                 return;
             }
         }
-        let updates: Vec<_> = self.instances.values().cloned().collect();
-        if keep(registry.record_instances(gateway, &updates).await, "instance states") {
-            return;
-        }
-        self.instances.clear();
         while !self.logs.is_empty() {
             let count = self.logs.len().min(LINES_AT_ONCE);
             if keep(registry.append_logs(&self.logs[..count]).await, "log lines") {

@@ -1,7 +1,7 @@
 //! Aliases, shifts of traffic, and canaries, as users see them.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use davit_e2e::{Cli, Davit, Output, Roles, eventually, eventually_within, python_folder};
@@ -9,6 +9,9 @@ use serde_json::{Value, json};
 use tokio::task::JoinHandle;
 
 const PUBLIC: &str = "access = \"public\"\npayload = \"body\"\nmax_instances = 4\n";
+
+/// So many calls in a row by one of two versions with equal weights happen once in a million times.
+const ENOUGH: usize = 20;
 
 /// Says which version it is; the word makes its content differ.
 fn code(word: &str) -> String {
@@ -24,10 +27,12 @@ async fn deploy(cli: &Cli, name: &str, code: &str, options: &[&str]) -> Output {
     output
 }
 
-/// One answer: when it was asked for, its status, and which version it came from.
+/// One answer: where and when it was asked for, when it came, its status, and which version it came from.
 #[derive(Debug, Clone)]
 struct Seen {
+    url: String,
     asked: Instant,
+    answered: Instant,
     status: u16,
     version: Option<u32>,
     text: String,
@@ -36,33 +41,49 @@ struct Seen {
 /// Callers that go on until they are stopped.
 struct Callers {
     stop: Arc<AtomicBool>,
-    tasks: Vec<JoinHandle<Vec<Seen>>>,
+    seen: Arc<Mutex<Vec<Seen>>>,
+    tasks: Vec<JoinHandle<()>>,
 }
 
 impl Callers {
     fn start(http: &reqwest::Client, urls: &[String], pause: Duration) -> Self {
         let stop = Arc::new(AtomicBool::new(false));
+        let seen = Arc::new(Mutex::new(Vec::new()));
         let caller = |url: &String| {
-            let (http, url, stop) = (http.clone(), url.clone(), stop.clone());
+            let (http, url, stop, seen) = (http.clone(), url.clone(), stop.clone(), seen.clone());
             tokio::spawn(async move {
-                let mut all = Vec::new();
                 while !stop.load(Ordering::Relaxed) {
-                    all.push(call(&http, &url, &[]).await);
+                    let answer = call(&http, &url, &[]).await;
+                    seen.lock().unwrap().push(answer);
                     tokio::time::sleep(pause).await;
                 }
-                all
             })
         };
         let tasks = urls.iter().map(caller).collect();
-        Self { stop, tasks }
+        Self { stop, seen, tasks }
+    }
+
+    /// Until the last [`ENOUGH`] of the calls asked at `url` after `since` were answered by these versions, by each of
+    /// them and by no other.
+    async fn served_by(&self, url: &str, versions: &[u32], since: Instant) {
+        eventually(&format!("{versions:?} to serve the calls at {url}"), async || {
+            let seen = self.seen.lock().unwrap();
+            let here = seen.iter().filter(|s| s.url == url && s.asked > since);
+            let last: Vec<Option<u32>> = here.map(|s| s.version).collect();
+            let last = &last[last.len().saturating_sub(ENOUGH)..];
+            let each = versions.iter().all(|v| last.contains(&Some(*v)));
+            let only = last.iter().all(|v| v.is_some_and(|v| versions.contains(&v)));
+            if last.len() == ENOUGH && each && only { Ok(()) } else { Err(last.to_vec()) }
+        })
+        .await;
     }
 
     async fn stop(self) -> Vec<Seen> {
         self.stop.store(true, Ordering::Relaxed);
-        let mut all = Vec::new();
         for task in self.tasks {
-            all.extend(task.await.expect("a caller ends"));
+            task.await.expect("a caller ends");
         }
+        let mut all = std::mem::take(&mut *self.seen.lock().unwrap());
         all.sort_by_key(|seen| seen.asked);
         all
     }
@@ -80,7 +101,7 @@ async fn call(http: &reqwest::Client, url: &str, headers: &[(&str, &str)]) -> Se
     };
     let body: Value = serde_json::from_str(&text).unwrap_or_default();
     let version = body["version"].as_str().and_then(|v| v.parse().ok());
-    Seen { asked, status, version, text }
+    Seen { url: url.to_owned(), asked, answered: Instant::now(), status, version, text }
 }
 
 fn all_answered(seen: &[Seen]) {
@@ -90,51 +111,54 @@ fn all_answered(seen: &[Seen]) {
 }
 
 #[tokio::test]
-async fn a_shift_reaches_every_gateway_within_a_second_and_fails_no_call() {
+async fn a_shift_reaches_every_gateway_at_once_and_fails_no_call() {
     let roles = Roles::start(2).await;
     let cli = roles.cli();
     deploy(&cli, "shift", &code("one"), &[]).await;
     deploy(&cli, "shift", &code("two"), &["--no-live"]).await;
-    let urls: Vec<String> =
-        [0, 1, 0, 1].map(|gateway| format!("{}/default/shift", roles.api(gateway).gateway)).into();
-    for url in &urls[..2] {
+    let gateways = [0, 1].map(|gateway| format!("{}/default/shift", roles.api(gateway).gateway));
+    for url in &gateways {
         eventually("an answer from each gateway", async || {
             let seen = call(&roles.http, url, &[]).await;
             if seen.status == 200 { Ok(()) } else { Err(seen) }
         })
         .await;
     }
-    let callers = Callers::start(&roles.http, &urls, Duration::from_millis(10));
-    let mut moments = Vec::new();
-    for (shift, wanted) in [
-        (json!({"versions": [{"version": 1, "weight": 50}, {"version": 2, "weight": 50}]}), vec![1, 2]),
-        (json!({"versions": [{"version": 2, "weight": 100}]}), vec![2]),
-        (json!({"versions": [{"version": 1, "weight": 100}]}), vec![1]),
-    ] {
-        let path = "/v1/namespaces/default/functions/shift/aliases/live";
+    let callers =
+        Callers::start(&roles.http, &[&gateways[..], &gateways].concat(), Duration::from_millis(10));
+    let shift = async |versions: &[(u32, u32)]| {
+        let versions: Vec<Value> =
+            versions.iter().map(|(version, weight)| json!({"version": version, "weight": weight})).collect();
         let api = roles.api(0);
+        let path = "/v1/namespaces/default/functions/shift/aliases/live";
         let request = roles.http.put(format!("{}{path}", api.management));
-        let request = request.header("content-type", "application/json").body(shift.to_string());
-        let set = api.send(request).await;
+        let body = json!({"versions": versions}).to_string();
+        let from = Instant::now();
+        let set = api.send(request.header("content-type", "application/json").body(body)).await;
         assert_eq!(set.status, 200, "{set:?}");
-        moments.push((Instant::now(), wanted));
-        // Long enough for what comes after the second to be seen.
-        tokio::time::sleep(Duration::from_secs(4)).await;
+        from
+    };
+    let over = shift(&[(2, 100)]).await;
+    for url in &gateways {
+        callers.served_by(url, &[2], over).await;
     }
-    let end = Instant::now();
+    let part = shift(&[(1, 50), (2, 50)]).await;
+    for url in &gateways {
+        callers.served_by(url, &[1, 2], part).await;
+    }
+    let back = shift(&[(1, 100)]).await;
+    for url in &gateways {
+        callers.served_by(url, &[1], back).await;
+    }
     let seen = callers.stop().await;
     all_answered(&seen);
-    for (n, (moment, wanted)) in moments.iter().enumerate() {
-        let until = moments.get(n + 1).map_or(end, |next| next.0);
-        let within = seen.iter().filter(|s| s.asked > *moment + Duration::from_secs(3) && s.asked < until);
-        // The next shift may be on its way already when its answer is not yet here.
-        let within: Vec<&Seen> = within.filter(|s| s.asked + Duration::from_millis(300) < until).collect();
-        assert!(within.len() > 50, "{} calls", within.len());
-        let strays: Vec<_> = within.iter().filter(|s| !wanted.contains(&s.version.unwrap())).collect();
-        assert!(strays.is_empty(), "a second after shift {n} these went elsewhere: {strays:?}");
-        for version in wanted {
-            assert!(within.iter().any(|s| s.version == Some(*version)), "nothing went to version {version}");
-        }
+    // Each gateway changes over once: after the first answer of the new version no call goes to the old one.
+    for url in &gateways {
+        let here: Vec<&Seen> = seen.iter().filter(|s| s.url == *url && s.answered < part).collect();
+        let first = here.iter().filter(|s| s.version == Some(2)).map(|s| s.answered).min();
+        let first = first.expect("version 2 served");
+        let strays: Vec<_> = here.iter().filter(|s| s.asked > first && s.version != Some(2)).collect();
+        assert!(strays.is_empty(), "after {url} had changed over these went to the old version: {strays:?}");
     }
 }
 
