@@ -11,6 +11,11 @@ export HOME=/davit/home
 
 say() { printf '%s\n' "$*"; }
 fail() { printf 'error: %s\n' "$*" >&2; exit 1; }
+# What could not be fetched: whoever has no network has to bring it along, in a folder that the language knows.
+fail_to_fetch() { # fail_to_fetch <what happened> <how to bring it along>
+    if [[ -n ${DAVIT_BUILD_OFFLINE:-} ]]; then fail "$1; builds have no network here (DAVIT_BUILD_NETWORK=none): $2"; fi
+    fail "$1"
+}
 
 # The operator's certificates, if the controller put some in, for every client that a build may use.
 use_site_certificates() {

@@ -9,7 +9,7 @@ pub mod spec;
 use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
 
-use davit_api::{Digest, InstallationId, InstanceId, PoolKey, RuntimeName};
+use davit_api::{Digest, InstallationId, InstanceId, NetworkClass, PoolKey, RuntimeName};
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 use tokio::sync::mpsc;
@@ -106,6 +106,8 @@ pub struct BuildRequest {
     pub ca_bundle: Option<Vec<u8>>,
     /// Environment of the build program.
     pub env: Vec<(String, String)>,
+    /// What it can reach.
+    pub network: NetworkClass,
     /// Where to put the bundle on this host.
     pub bundle_out: PathBuf,
     /// Where to put the dependencies on this host, when the build leaves any.

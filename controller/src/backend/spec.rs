@@ -58,10 +58,7 @@ pub fn function_container(
         tmpfs: Some(tmpfs.collect()),
         binds: Some(vec![format!("{}:{SHARED_DIR}:rw", shared.display())]),
         mounts: task.map(|point| vec![task_mount(point)]),
-        network_mode: Some(match key.network {
-            NetworkClass::Egress => common.network.clone(),
-            NetworkClass::None => "none".to_owned(),
-        }),
+        network_mode: Some(network_mode(common, key.network)),
         ..hardened(common, key.memory_mb, key.cpu_millis, PIDS)
     };
     ContainerCreateBody {
@@ -84,12 +81,12 @@ fn task_mount(point: &Path) -> Mount {
     }
 }
 
-/// The spec of a builder: as confined as a function, but with a writable root for compilers and with network.
+/// The spec of a builder: as confined as a function, but with a writable root for compilers.
 pub fn builder_container(common: &Common, request: &BuildRequest) -> ContainerCreateBody {
     let limits = &request.limits;
     let host = HostConfig {
         readonly_rootfs: Some(false),
-        network_mode: Some(common.network.clone()),
+        network_mode: Some(network_mode(common, request.network)),
         log_config: Some(log_config("4m")),
         ..hardened(common, limits.memory_mb, limits.cpu_millis, BUILDER_PIDS)
     };
@@ -127,6 +124,13 @@ fn body(
         ])),
         host_config: Some(host),
         ..Default::default()
+    }
+}
+
+fn network_mode(common: &Common, class: NetworkClass) -> String {
+    match class {
+        NetworkClass::Egress => common.network.clone(),
+        NetworkClass::None => "none".to_owned(),
     }
 }
 

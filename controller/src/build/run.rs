@@ -162,6 +162,7 @@ pub(super) async fn with_builder(
         deps,
         ca_bundle: world.settings.build.ca_bundle.as_deref().and_then(|path| std::fs::read(path).ok()),
         env: environment(world, job),
+        network: world.settings.build.network,
         bundle_out,
         deps_out: source.with_file_name("deps-new.tar"),
         source,

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use davit_api::limits;
+use davit_api::{NetworkClass, limits};
 use davit_daemon::Settings;
 
 use crate::backend::BuildLimits;
@@ -44,6 +44,8 @@ const CERTIFICATE_NAMES: &[&str] = &[
     "CARGO_HTTP_CAINFO",
     "DAVIT_BUILD_CA_BUNDLE",
 ];
+/// Tells a build that it has no network, so that it can say so when it would need one.
+const OFFLINE: &str = "DAVIT_BUILD_OFFLINE";
 /// Where the certificates lie in the builder.
 pub(super) const CERTIFICATES_INSIDE: &str = "/davit/ca-bundle.crt";
 
@@ -56,6 +58,8 @@ pub struct BuildSettings {
     pub limits: BuildLimits,
     /// Certificates that builders trust.
     pub ca_bundle: Option<PathBuf>,
+    /// What builders can reach.
+    pub network: NetworkClass,
     /// Environment that every builder gets.
     pub env: Vec<(String, String)>,
     /// How long after a deploy warm containers are kept for the next one; zero keeps none.
@@ -86,6 +90,10 @@ impl BuildSettings {
                 CERTIFICATE_NAMES.iter().map(|name| ((*name).to_owned(), CERTIFICATES_INSIDE.to_owned())),
             );
         }
+        let network = settings.or("DAVIT_BUILD_NETWORK", NetworkClass::Egress);
+        if network == NetworkClass::None {
+            env.push((OFFLINE.to_owned(), "1".to_owned()));
+        }
         let limits = BuildLimits {
             memory_mb,
             cpu_millis: host_cpus().min(cpu_millis),
@@ -95,7 +103,7 @@ impl BuildSettings {
             deps_bytes: 2 * limits::UNPACKED_BYTES,
         };
         let keep_spares = settings.duration("DAVIT_BUILD_KEEP_WARM", Duration::from_secs(10 * 60));
-        Self { parallel, limits, ca_bundle, env, keep_spares }
+        Self { parallel, limits, ca_bundle, network, env, keep_spares }
     }
 }
 
@@ -116,6 +124,18 @@ mod tests {
         let value = |name: &str| build.env.iter().find(|(n, _)| n == name).map(|(_, v)| v.as_str());
         assert_eq!(value("PIP_INDEX_URL"), Some("https://index.test/simple"));
         assert_eq!((value("DAVIT_TOKEN"), value("HOME")), (None, None));
+    }
+
+    #[test]
+    fn builds_have_a_network_unless_the_operator_takes_it_away() {
+        let read = |pairs: &[(&'static str, &'static str)]| {
+            let mut settings = Settings::from_pairs(pairs.iter().copied());
+            let build = BuildSettings::read(&mut settings);
+            settings.finish().map(|_| (build.network, build.env.iter().any(|(name, _)| name == OFFLINE)))
+        };
+        assert_eq!(read(&[]).unwrap(), (NetworkClass::Egress, false));
+        assert_eq!(read(&[("DAVIT_BUILD_NETWORK", "none")]).unwrap(), (NetworkClass::None, true));
+        assert!(read(&[("DAVIT_BUILD_NETWORK", "off")]).is_err());
     }
 
     #[test]

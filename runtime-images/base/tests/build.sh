@@ -116,6 +116,15 @@ python3.13)
     [[ $status == 0 ]] && has helper.py; ok "dependencies come from the cache" $?
     printf 'VALUE = 2\n' > helper.py; upload /tmp/one; tar -C /tmp/deps -cf /davit/deps.tar .; build
     [[ $(tar -xOf /davit/out/bundle.tar helper.py) == 'VALUE = 2' ]]; ok "the user's own files win over dependencies" $?
+    # A wheel by hand: three files in a zip archive.
+    mkdir -p /tmp/wheel/tally-1.0.dist-info wheelhouse && printf 'VALUE = 7\n' > /tmp/wheel/tally.py
+    printf 'Metadata-Version: 2.1\nName: tally\nVersion: 1.0\n' > /tmp/wheel/tally-1.0.dist-info/METADATA
+    printf 'Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n' > /tmp/wheel/tally-1.0.dist-info/WHEEL
+    printf 'tally.py,,\ntally-1.0.dist-info/METADATA,,\ntally-1.0.dist-info/WHEEL,,\ntally-1.0.dist-info/RECORD,,\n' > /tmp/wheel/tally-1.0.dist-info/RECORD
+    (cd /tmp/wheel && python3 -m zipfile -c /tmp/one/wheelhouse/tally-1.0-py3-none-any.whl tally.py tally-1.0.dist-info)
+    printf 'tally==1.0\n' > requirements.txt; upload /tmp/one; DAVIT_BUILD_OFFLINE=1 build && has tally.py && ! has wheelhouse/tally-1.0-py3-none-any.whl; ok "wheels of the upload need no network" $?
+    first=$(digest); sleep 1.1; upload /tmp/one; build; [[ $(digest) == "$first" ]]; ok "they are installed to the same bytes at another time" $?
+    rm -r wheelhouse; upload /tmp/one; PIP_RETRIES=0 DAVIT_BUILD_OFFLINE=1 refuses 'DAVIT_BUILD_NETWORK=none' 'pip download'; ok "what would need the network is told how to do without" $?
     printf '# nothing\n' > requirements.txt; upload /tmp/one; build; ok "an empty requirements file needs no index" $?
     printf 'no-such-package-anywhere==0\n' > requirements.txt; upload /tmp/one
     ! PIP_RETRIES=0 build; ok "a dependency that cannot be had is an error" $? ;;

@@ -4,7 +4,7 @@ mod code;
 
 use std::time::Duration;
 
-use davit_api::PoolKey;
+use davit_api::{NetworkClass, PoolKey};
 
 use super::super::BuildLimits;
 use super::*;
@@ -113,6 +113,7 @@ async fn a_build_gets_the_sources_and_gives_a_bundle() {
         deps: None,
         ca_bundle: Some(b"none".to_vec()),
         env: Vec::new(),
+        network: NetworkClass::None,
         bundle_out: dir.join("bundle.tar"),
         deps_out: dir.join("deps.tar"),
         limits: BuildLimits {
