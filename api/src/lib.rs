@@ -53,9 +53,9 @@ pub use invocation::{
     InvocationView, InvocationWishes, InvokeOutcome, LogLine, LogStream, PhaseTimings, Priority, SentOn,
 };
 pub use management::{
-    ArtifactAccepted, AuditView, DeadLetters, Info, InstanceView, LiveView, NewNamespace, NewSchedule,
-    NewVersion, Preview, PreviewInstant, PreviewRequest, Promote, Purged, QueueView, RetentionPolicy,
-    RetentionView, Rollback, Rollout, SecretValue, SecretView, VersionAccepted,
+    ArtifactAccepted, ArtifactReceived, AuditView, DeadLetters, Info, InstanceView, LiveView, NewNamespace,
+    NewSchedule, NewVersion, Preview, PreviewInstant, PreviewRequest, Promote, Purged, QueueView,
+    RetentionPolicy, RetentionView, Rollback, Rollout, SecretValue, SecretView, VersionAccepted,
 };
 pub use manifest::{Manifest, ManifestError, ManifestRoute, ManifestSchedule};
 pub use name::{

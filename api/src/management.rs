@@ -174,6 +174,13 @@ pub struct ArtifactAccepted {
     pub bytes: u64,
 }
 
+/// How much of an archive is here whose upload broke off.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct ArtifactReceived {
+    /// Bytes, from its beginning.
+    pub received: u64,
+}
+
 /// Which version shall answer again.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]

@@ -19,6 +19,8 @@ use serde_json::json;
 
 use crate::client::Client;
 use crate::failure::{Failure, Result};
+use crate::progress::Progress;
+use crate::upload;
 
 mod aliases;
 
@@ -141,11 +143,14 @@ impl Api {
         self.of_function(function, &format!("/schedules/{schedule}{rest}"))
     }
 
-    pub(crate) async fn put_artifact(&self, digest: &Digest, bytes: Vec<u8>) -> Result<()> {
+    pub(crate) async fn put_artifact(
+        &self,
+        digest: &Digest,
+        archive: Vec<u8>,
+        progress: &Progress,
+    ) -> Result<()> {
         let path = self.in_namespace(&format!("artifacts/{digest}"));
-        let request = self.management.request(Method::PUT, &path).timeout(Duration::from_secs(600));
-        let request = request.header("content-type", "application/gzip").body(bytes);
-        self.management.send(request).await.map(|_| ())
+        upload::send(&self.management, &path, archive.into(), progress).await
     }
 
     pub(crate) async fn create_version(

@@ -66,6 +66,11 @@ impl Client {
     /// Sends; an answer that is not a success becomes a failure.
     pub(crate) async fn send(&self, request: RequestBuilder) -> Result<Response> {
         let answer = request.send().await.map_err(|e| self.unreachable(&e))?;
+        self.success(answer).await
+    }
+
+    /// An answer that is not a success becomes a failure.
+    pub(crate) async fn success(&self, answer: Response) -> Result<Response> {
         if answer.status().is_success() {
             return Ok(answer);
         }
@@ -113,7 +118,8 @@ impl Client {
         self.send(self.request(Method::DELETE, path)).await.map(|_| ())
     }
 
-    fn unreachable(&self, error: &reqwest::Error) -> Failure {
+    /// What it means that nothing was answered.
+    pub(crate) fn unreachable(&self, error: &reqwest::Error) -> Failure {
         // reqwest's own sentence names the URL; the cause is what a user needs.
         let mut cause: &dyn std::error::Error = error;
         while let Some(deeper) = cause.source() {

@@ -17,6 +17,7 @@ mod prompt;
 #[cfg(feature = "server")]
 mod roles;
 mod time;
+mod upload;
 
 use std::process::ExitCode;
 

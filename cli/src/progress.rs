@@ -48,6 +48,16 @@ impl Progress {
         }
     }
 
+    /// [`Progress::status`] for work that outlives a borrow.
+    pub(crate) fn teller(&self) -> impl Fn(&str) + Send + Sync + use<> {
+        let bar = self.bar.clone();
+        move |text| {
+            if let Some(bar) = &bar {
+                bar.set_message(text.to_owned());
+            }
+        }
+    }
+
     /// A line of somebody else's output.
     pub(crate) fn line(&self, text: &str) {
         let text = format!("  {}", visible(text));

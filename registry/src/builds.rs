@@ -5,8 +5,12 @@ use sqlx::Row;
 use sqlx::postgres::PgConnection;
 use uuid::Uuid;
 
-use crate::rows::{bigint, count32, digest, json, parsed, parsed_opt};
-use crate::{Registry, RegistryError, Result};
+use crate::aliases::locked;
+use crate::rows::{bigint, count32, digest, int, json, parsed, parsed_opt};
+use crate::{Audited, Registry, RegistryError, Result};
+
+/// The error of a version whose build was cancelled.
+const CANCELLED: &str = "the build was cancelled";
 
 /// A version to build.
 #[derive(Debug, Clone, PartialEq)]
@@ -87,6 +91,16 @@ impl Registry {
         .execute(&self.pool)
         .await?;
         Ok(())
+    }
+
+    /// Whether the version is still to be built: nobody has cancelled or removed it.
+    pub async fn is_being_built(&self, version: VersionId) -> Result<bool> {
+        let found: Option<bool> =
+            sqlx::query_scalar("select state in ('building', 'starting') from versions where id = $1")
+                .bind(version.0)
+                .fetch_optional(&self.pool)
+                .await?;
+        Ok(found.unwrap_or(false))
     }
 
     /// Adds lines to a build's log.
@@ -172,6 +186,51 @@ impl Registry {
                     return Err(RegistryError::conflict("the version is not being built"));
                 }
                 event(conn, version, "failed", &message).await
+            })
+        })
+        .await
+    }
+}
+
+impl Audited {
+    /// Ends the build of a version, or keeps it from beginning. Whoever builds it finds out and stops.
+    pub async fn cancel_build(
+        &self,
+        namespace: &NamespaceName,
+        name: &FunctionName,
+        number: u32,
+    ) -> Result<()> {
+        let (namespace, name) = (namespace.clone(), name.clone());
+        self.change_named(move |conn| {
+            Box::pin(async move {
+                let function = locked(conn, &namespace, &name).await?;
+                let row = sqlx::query(
+                    "select id, state, state in ('queued', 'building', 'starting') as unfinished from versions
+                     where function_id = $1 and number = $2 for update",
+                )
+                .bind(function.0)
+                .bind(int(number))
+                .fetch_optional(&mut *conn)
+                .await?
+                .ok_or_else(|| {
+                    RegistryError::not_found("version", format_args!("{namespace}/{name}:{number}"))
+                })?;
+                if !row.try_get::<bool, _>("unfinished")? {
+                    let state: String = row.try_get("state")?;
+                    return Err(RegistryError::conflict(format!(
+                        "version {number} is {state}: there is no build to cancel"
+                    )));
+                }
+                let version = VersionId(row.try_get("id")?);
+                sqlx::query(
+                    "update versions set state = 'failed', error = $2, builder = null, build_lease_until = null where id = $1",
+                )
+                .bind(version.0)
+                .bind(CANCELLED)
+                .execute(&mut *conn)
+                .await?;
+                event(conn, version, "failed", CANCELLED).await?;
+                Ok(((), format!("{name}/{number}")))
             })
         })
         .await

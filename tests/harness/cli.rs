@@ -1,8 +1,9 @@
 //! Running the command-line client as a user would, against one davit.
 
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
 /// The client, pointed at one davit's state directory.
@@ -26,6 +27,31 @@ pub struct Output {
     pub stderr: String,
 }
 
+/// A run of the client that is under way.
+#[derive(Debug)]
+pub struct Running(Child);
+
+impl Running {
+    /// What Ctrl-C sends.
+    pub fn interrupt(&self) {
+        let pid = Pid::from_child(&self.0);
+        kill_process(pid, Signal::INT).expect("it runs");
+    }
+
+    /// Waits for its end.
+    pub async fn ended(self) -> Output {
+        let output = tokio::task::spawn_blocking(move || self.0.wait_with_output())
+            .await
+            .expect("the blocking task ends")
+            .expect("its output can be read");
+        Output {
+            code: output.status.code().unwrap_or(255),
+            stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
+            stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
+        }
+    }
+}
+
 impl Output {
     /// Standard output as JSON.
     pub fn json(&self) -> Value {
@@ -39,24 +65,28 @@ impl Cli {
         Self { token: Some(token.to_owned()), ..self.clone() }
     }
 
+    /// The same client with one more variable in its environment.
+    pub fn with_setting(mut self, name: &str, value: &str) -> Self {
+        self.settings.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
     /// Runs the client in a folder and returns whatever happened.
     pub async fn try_in(&self, folder: &Path, args: &[&str]) -> Output {
+        self.start_in(folder, args).ended().await
+    }
+
+    /// Starts the client in a folder.
+    pub fn start_in(&self, folder: &Path, args: &[&str]) -> Running {
         let mut command = Command::new(&self.binary);
         command.args(args).current_dir(folder).stdin(Stdio::null());
+        command.stdout(Stdio::piped()).stderr(Stdio::piped());
         command.env("DAVIT_STATE_DIR", &self.state).env_remove("DAVIT_URL").env_remove("DAVIT_TOKEN");
         command.envs(self.settings.iter().map(|(k, v)| (k, v)));
         if let Some(token) = &self.token {
             command.env("DAVIT_TOKEN", token);
         }
-        let output = tokio::task::spawn_blocking(move || command.output())
-            .await
-            .expect("the blocking task ends")
-            .expect("the davit binary runs");
-        Output {
-            code: output.status.code().unwrap_or(255),
-            stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
-            stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
-        }
+        Running(command.spawn().expect("the davit binary runs"))
     }
 
     /// Runs the client anywhere and returns whatever happened.
@@ -112,7 +142,8 @@ impl Cli {
     }
 }
 
-fn folder_of(files: &[(&str, &str)]) -> tempfile::TempDir {
+/// A folder with these files: their names and texts.
+pub fn folder_of(files: &[(&str, &str)]) -> tempfile::TempDir {
     let folder = tempfile::tempdir().expect("a temporary folder");
     for (name, text) in files {
         std::fs::write(folder.path().join(name), text).expect("the file is written");

@@ -22,7 +22,7 @@ mod wait;
 
 pub use api::{Answer, Api};
 pub use chance::Chance;
-pub use cli::{Cli, Output, python_folder};
+pub use cli::{Cli, Output, Running, folder_of, python_folder};
 pub use davit::Davit;
 pub use docker::{containers_in_role, containers_of, networks_of};
 pub use engine::Engine;

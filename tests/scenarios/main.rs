@@ -5,6 +5,7 @@
 
 mod asynchronous;
 mod bad_input;
+mod deploy;
 mod elsewhere;
 mod engine_restart;
 mod first_function;

@@ -62,6 +62,11 @@ impl Api {
         self.management.delete(&self.of_function(function, &format!("/versions/{number}"))).await
     }
 
+    pub(crate) async fn cancel_build(&self, function: &FunctionName, number: u32) -> Result<()> {
+        let path = self.of_function(function, &format!("/versions/{number}/cancel"));
+        self.management.send(self.management.request(Method::POST, &path)).await.map(|_| ())
+    }
+
     fn kept(&self, function: Option<&FunctionName>) -> String {
         match function {
             Some(function) => self.of_function(function, "/retention"),

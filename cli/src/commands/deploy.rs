@@ -40,7 +40,7 @@ An archive that was made for AWS Lambda (--zip) is deployed as it is, without a 
 the options, and from the folder's davit.toml if there is one. Layers are shown below /opt, in the order given,
 later ones over earlier ones.
 
-What .gitignore and .davitignore name is not uploaded. A version becomes live only after it has
+Ctrl-C cancels the build. What .gitignore and .davitignore name is not uploaded. A version becomes live only after it has
 been built and has started once; until then, and if that fails, the one before stays live. The
 same content with the same settings is the same version: nothing is built.")]
 pub(crate) struct Deploy {
@@ -99,7 +99,7 @@ impl Deploy {
             packed.files,
             packed.bytes.len().div_ceil(1024)
         ));
-        api.put_artifact(&packed.digest, packed.bytes).await?;
+        api.put_artifact(&packed.digest, packed.bytes, &progress).await?;
         let new = NewVersion {
             spec: VersionSpec { prebuilt: self.zip.is_some(), ..manifest.version_spec() },
             source: packed.digest,
@@ -117,7 +117,11 @@ impl Deploy {
             progress.done(&format!("version {} of {name} is {}", version.number, version.state.as_str()));
         } else {
             if !unchanged {
-                version = self.follow(&api, name, version, &progress).await?;
+                let number = version.number;
+                version = tokio::select! {
+                    version = self.follow(&api, name, version, &progress) => version?,
+                    Ok(()) = tokio::signal::ctrl_c() => return cancel(&api, name, number).await,
+                };
             }
             if version.live {
                 served(&api, name, version.number).await;
@@ -253,6 +257,18 @@ async fn served(api: &Api, name: &FunctionName, number: u32) {
         }
     };
     let _ = tokio::time::timeout(SERVED, asking).await;
+}
+
+/// Whoever waited does not want it any more.
+async fn cancel(api: &Api, name: &FunctionName, number: u32) -> Result<()> {
+    match api.cancel_build(name, number).await {
+        Ok(()) => Err(Failure::Failed(format!("version {number} of {name} is cancelled"))),
+        // It was done in this moment.
+        Err(Failure::Refused(body)) if body.code == ErrorCode::Conflict => Err(Failure::Failed(format!(
+            "version {number} of {name} is built already; davit describe {name} says what is live"
+        ))),
+        Err(failure) => Err(failure),
+    }
 }
 
 fn has_ended(state: VersionState) -> bool {

@@ -18,6 +18,7 @@ use crate::prompt::confirm;
 Examples:
   davit versions hello
   davit versions delete hello 3 4
+  davit versions cancel hello 5                     the build that is under way
   davit versions keep hello                         what is kept
   davit versions keep hello --newest 20 --days 30
   davit versions keep --newest 5                    in the whole namespace
@@ -48,6 +49,14 @@ enum Verb {
         /// Do not ask
         #[arg(short, long)]
         yes: bool,
+    },
+    /// Cancel a version's build
+    Cancel {
+        /// The function
+        function: FunctionName,
+        /// Its number
+        #[arg(value_name = "VERSION")]
+        number: u32,
     },
     /// Show or set how many versions are kept
     Keep {
@@ -131,6 +140,10 @@ impl Verb {
                     api.delete_version(&function, number).await?;
                     note(format!("{function} version {number} is deleted"));
                 }
+            }
+            Self::Cancel { function, number } => {
+                api.cancel_build(&function, number).await?;
+                note(format!("the build of {function} version {number} is cancelled"));
             }
             Self::Keep { function, newest, days, reset } => {
                 let view = if newest.is_none() && days.is_none() && !reset {

@@ -119,6 +119,8 @@ async fn carry_out(world: &Arc<World>, job: BuildJob) {
     let verdict = tokio::select! {
         verdict = attempts(world, &job) => verdict,
         () = heartbeat => return,
+        // Its containers and files go with what is dropped here.
+        () = cancelled(world, &job) => return tracing::info!(version = %job.version_id, "{name} was cancelled"),
     };
     match verdict {
         Ok(()) => tracing::info!(version = %job.version_id, took = ?begun.elapsed(), "{name} is live"),
@@ -133,6 +135,22 @@ async fn carry_out(world: &Arc<World>, job: BuildJob) {
                 }
                 backoff.wait().await;
             }
+        }
+    }
+}
+
+/// Until nobody wants the build any more.
+async fn cancelled(world: &World, job: &BuildJob) {
+    let mut builds = world.changes.subscribe(Topic::Builds);
+    loop {
+        builds.mark_unchanged();
+        if let Ok(false) = world.registry.is_being_built(job.version_id).await {
+            return;
+        }
+        tokio::select! {
+            Ok(()) = builds.changed() => {}
+            // A notification may be lost.
+            () = tokio::time::sleep(HEARTBEAT) => {}
         }
     }
 }

@@ -26,6 +26,7 @@ mod sources;
 mod state;
 mod tokens;
 mod topics;
+mod unfinished;
 mod versions;
 
 #[cfg(test)]
@@ -84,11 +85,13 @@ routes! {
     get "/v1/namespaces/{ns}/functions/{fn}" "functions.get" Read Namespace functions::get;
     delete "/v1/namespaces/{ns}/functions/{fn}" "functions.delete" Deploy Namespace functions::delete;
 
+    get "/v1/namespaces/{ns}/artifacts/{digest}" "artifacts.received" Deploy Namespace artifacts::received;
     put "/v1/namespaces/{ns}/artifacts/{digest}" "artifacts.put" Deploy Namespace artifacts::put;
     get "/v1/namespaces/{ns}/functions/{fn}/versions" "versions.list" Read Namespace versions::list;
     post "/v1/namespaces/{ns}/functions/{fn}/versions" "versions.create" Deploy Namespace versions::create;
     get "/v1/namespaces/{ns}/functions/{fn}/versions/{n}" "versions.get" Read Namespace versions::get;
     delete "/v1/namespaces/{ns}/functions/{fn}/versions/{n}" "versions.delete" Deploy Namespace versions::remove;
+    post "/v1/namespaces/{ns}/functions/{fn}/versions/{n}/cancel" "versions.cancel" Deploy Namespace versions::cancel;
     get "/v1/namespaces/{ns}/functions/{fn}/versions/{n}/events" "versions.events" Read Namespace versions::events;
     post "/v1/namespaces/{ns}/functions/{fn}/rollback" "versions.rollback" Deploy Namespace rollback::rollback;
     post "/v1/namespaces/{ns}/functions/{fn}/promote" "versions.promote" Deploy Namespace aliases::promote;

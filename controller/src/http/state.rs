@@ -11,6 +11,7 @@ use parking_lot::Mutex;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
+use super::unfinished::Unfinished;
 use crate::source::ArchiveLimits;
 
 /// Uploads at a time: each may unpack a quarter of a gigabyte through the checks.
@@ -57,6 +58,7 @@ pub struct ApiState {
     pub(super) master_key: Arc<MasterKey>,
     pub(super) settings: Arc<ApiSettings>,
     pub(super) uploads: Arc<Semaphore>,
+    pub(super) unfinished: Arc<Unfinished>,
     pub(super) polls: Arc<Semaphore>,
     /// Long polls end when this is cancelled, so that a drain need not wait for them.
     pub(super) stopping: CancellationToken,
@@ -78,6 +80,7 @@ impl ApiState {
             master_key,
             settings: Arc::new(settings),
             uploads: Arc::new(Semaphore::new(UPLOADS)),
+            unfinished: Arc::default(),
             polls: Arc::new(Semaphore::new(POLLS)),
             stopping,
             seen: Arc::default(),

@@ -175,6 +175,18 @@ pub(super) async fn remove(
     Ok(StatusCode::NO_CONTENT)
 }
 
+/// Ends the build of a version, or keeps it from beginning: the version is `failed` from then on.
+#[utoipa::path(post, path = "/v1/namespaces/{ns}/functions/{fn}/versions/{n}/cancel",
+    params(("ns" = NamespaceName, Path), ("fn" = FunctionName, Path), ("n" = u32, Path)),
+    responses((status = 204)))]
+pub(super) async fn cancel(
+    Changes(changes): Changes,
+    Path((namespace, function, number)): Path<(NamespaceName, FunctionName, u32)>,
+) -> Answer<StatusCode> {
+    changes.cancel_build(&namespace, &function, checked_number(number)?).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
 /// What to compare.
 #[derive(Debug, Deserialize, utoipa::IntoParams)]
 #[serde(deny_unknown_fields)]

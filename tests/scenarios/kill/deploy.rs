@@ -23,7 +23,8 @@ enum Moment {
 #[tokio::test]
 async fn a_deploy_cut_short_by_a_kill_leaves_the_old_version_answering_and_can_be_repeated() {
     let mut chance = Chance::new();
-    let mut davit = Davit::up().await;
+    // Containers kept warm for the next deploy would look like those of one that was abandoned.
+    let mut davit = Davit::up_with(&[("DAVIT_BUILD_KEEP_WARM", "0s")]).await;
     davit.cli().deploy(version("first").path()).await;
     let mut live = "first".to_owned();
     for moment in [Moment::Upload, Moment::Queued, Moment::Building, Moment::FirstStart] {

@@ -373,6 +373,43 @@ async fn uploads_are_checked_whole_before_they_are_stored() {
 }
 
 #[tokio::test]
+async fn an_upload_that_broke_off_is_completed_and_by_nothing_else() {
+    let (api, admin) = api_and_admin().await;
+    let (bytes, digest) = archive("app.py");
+    let path = format!("/v1/namespaces/own/artifacts/{digest}");
+    let received = async |path: &str| api.call(&admin, "get", path, "").await.json()["received"].clone();
+    let send = async |offset: &str, body: Body| {
+        let request = Request::put(&path).header(header::AUTHORIZATION, format!("Bearer {admin}"));
+        api.send(request.header("upload-offset", offset).body(body).unwrap()).await
+    };
+    let (half, rest) = bytes.split_at(bytes.len() / 2);
+    let breaks: Vec<Result<Vec<u8>, &str>> = vec![Ok(half.to_vec()), Err("gone")];
+    let broken = send("0", Body::from_stream(futures_util::stream::iter(breaks))).await;
+    assert!(broken.error().message.contains("broke off"), "{broken:?}");
+    assert_eq!(received(&path).await, half.len());
+    let other = path.replace("own", "other");
+    assert_eq!(received(&other).await, 0, "what one namespace sends no other one sees");
+    for (offset, code, says) in [
+        ("-1", ErrorCode::InvalidRequest, "upload-offset: must be"),
+        ("x", ErrorCode::InvalidRequest, "upload-offset: must be"),
+        ("99999999999999999999", ErrorCode::InvalidRequest, "upload-offset: must be"),
+        ("99999999999", ErrorCode::TooLarge, "64 MiB"),
+        ("1", ErrorCode::Conflict, &format!("upload-offset: {} bytes of this archive are here", half.len())),
+    ] {
+        let error = send(offset, Body::from(rest.to_vec())).await.error();
+        assert!(error.code == code && error.message.contains(says), "{offset}: {error:?}");
+    }
+    assert_eq!(received(&path).await, half.len(), "refused requests change nothing");
+    let done = send(&half.len().to_string(), Body::from(rest.to_vec())).await;
+    assert_eq!((done.status, &done.json()["bytes"]), (StatusCode::OK, &json!(6)));
+    let stored = api.registry.open_artifact(digest.parse().unwrap()).await.unwrap().read_all().await.unwrap();
+    assert_eq!(stored, bytes);
+    assert_eq!(received(&path).await, 0);
+    let again = send(&half.len().to_string(), Body::from(rest.to_vec())).await.error();
+    assert!(again.message.contains("nothing of this archive is here"), "{again:?}");
+}
+
+#[tokio::test]
 async fn a_source_must_be_sound_and_what_it_names_must_be_there() {
     let (api, admin) = api_and_admin().await;
     let create = async |new: Value| api.json(&admin, "post", "/v1/namespaces/own/sources", &new).await;
