@@ -65,6 +65,8 @@ codes! {
     UnsupportedMediaType = "unsupported_media_type", 415, Client, false;
     /// The request is well-formed but cannot be carried out, such as a cron line that never fires.
     Unprocessable = "unprocessable", 422, Client, false;
+    /// Functions cause each other in a circle, or a function waits for what only its own end would make free.
+    LoopDetected = "loop_detected", 422, Client, false;
     /// The function's own concurrency limit and its waiting line are full.
     TooManyRequests = "too_many_requests", 429, Client, true;
     /// Headers larger than the limit.

@@ -3,7 +3,9 @@
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
-use crate::{ApiError, ColdPhases, ErrorBody, FunctionName, InvocationId, MessageId, Qualifier, limits};
+use crate::{
+    ApiError, CalledBy, ColdPhases, ErrorBody, FunctionName, InvocationId, MessageId, Qualifier, limits,
+};
 
 crate::text::words! {
     /// Which door an invocation came through.
@@ -20,6 +22,8 @@ crate::text::words! {
         Topic = "topic",
         /// The outcome of another invocation.
         Destination = "destination",
+        /// A call by another function.
+        Function = "function",
         /// An event of a source outside.
         EventSource = "event_source",
     }
@@ -155,6 +159,9 @@ pub struct InvocationView {
     pub webhook: Option<String>,
     /// Through which door it came.
     pub source: InvocationSource,
+    /// The function that caused it, by calling this one or by publishing to a topic.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub caller: Option<CalledBy>,
     /// Where it is.
     pub state: InvocationState,
     /// Attempts started so far.

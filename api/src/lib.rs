@@ -4,6 +4,7 @@
 //! must not inherit anything else by naming them.
 
 mod alias;
+mod caller;
 mod canary;
 mod cloud_event;
 mod destination;
@@ -36,6 +37,7 @@ pub use alias::{
     AliasSettings, AliasShare, AliasView, LIVE, QualifiedFunction, Qualifier, Sticky, VersionWeight,
     check_alias_name,
 };
+pub use caller::{CalledBy, CallerPattern, Lineage, may_call, next_hop};
 pub use canary::{CanaryFigures, CanarySpec, CanaryState, CanaryView, LatencyBound, LatencyLimit};
 pub use cloud_event::{CloudEvent, EventData};
 pub use destination::{Destination, Destinations, EventMode, Webhook};

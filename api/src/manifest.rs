@@ -8,9 +8,10 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Access, CanarySpec, Destinations, EnvName, FunctionKind, FunctionName, FunctionSubscription, HostPattern,
-    MethodMatch, MissedPolicy, NamespaceName, NetworkClass, OverlapPolicy, PathPattern, PayloadFormat,
-    RetryPolicy, RouteSpec, RuntimeName, ScheduleName, ScheduleSpec, SecretName, VersionSpec,
+    Access, CallerPattern, CanarySpec, Destinations, EnvName, FunctionKind, FunctionName,
+    FunctionSubscription, HostPattern, MethodMatch, MissedPolicy, NamespaceName, NetworkClass, OverlapPolicy,
+    PathPattern, PayloadFormat, RetryPolicy, RouteSpec, RuntimeName, ScheduleName, ScheduleSpec, SecretName,
+    VersionSpec,
 };
 
 /// The settings of a davit function, as written in its davit.toml.
@@ -41,6 +42,10 @@ pub struct Manifest {
     /// Who may call its HTTP address: `private` (nobody; the default), `token` or `public`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub access: Option<Access>,
+    /// Functions that may call it: `orders` (of the same namespace), `billing/report`, `billing/*`, `*` (all of the same
+    /// namespace) or `*/*`. Default: those of its namespace.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub allow_callers: Option<Vec<CallerPattern>>,
     /// What a handler gets for an HTTP request: `2.0` (the default), `1.0`, or `body`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub payload: Option<PayloadFormat>,
@@ -237,6 +242,7 @@ impl Manifest {
             handler: self.handler.clone().unwrap_or_default(),
             command: self.command.clone(),
             access: self.access.unwrap_or(base.access),
+            allow_callers: self.allow_callers.clone(),
             payload,
             memory_mb: self.memory_mb.unwrap_or(base.memory_mb),
             cpu_millis: self.cpu_millis.unwrap_or(base.cpu_millis),

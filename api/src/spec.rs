@@ -7,8 +7,8 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    ApiError, Destinations, EnvName, FunctionSubscription, NetworkClass, PathPattern, PayloadFormat,
-    RetryPolicy, RouteSpec, SecretName,
+    ApiError, CallerPattern, Destinations, EnvName, FunctionSubscription, NetworkClass, PathPattern,
+    PayloadFormat, RetryPolicy, RouteSpec, SecretName,
 };
 
 /// Bounds of a version's settings. Where AWS Lambda has a bound its value is taken (Lambda quotas page), so
@@ -98,6 +98,11 @@ pub mod limits {
     pub const KEEP_VERSIONS: std::ops::RangeInclusive<u32> = 1..=1_000;
     /// Days for which all of them are kept.
     pub const KEEP_DAYS: std::ops::RangeInclusive<u32> = 0..=3_650;
+    /// Longest chain of functions that cause each other, by calls, publications and destinations: what runs in a circle
+    /// must not do so for ever.
+    pub const HOPS: u8 = 8;
+    /// Entries of the list of a function's callers.
+    pub const CALLERS: usize = 100;
     /// Routes of one function.
     pub const ROUTES: usize = 64;
     /// Length of a handler setting, in characters.
@@ -258,6 +263,9 @@ pub struct VersionSpec {
     /// Who may call its HTTP address.
     #[serde(default)]
     pub access: Access,
+    /// Functions that may call it. Absent: those of its namespace.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub allow_callers: Option<Vec<CallerPattern>>,
     /// What a handler gets when it is called by its path address.
     #[serde(default)]
     pub payload: PayloadFormat,
@@ -329,6 +337,7 @@ impl VersionSpec {
             command: Vec::new(),
             prebuilt: false,
             access: Access::Private,
+            allow_callers: None,
             payload: PayloadFormat::V2,
             memory_mb: 256,
             cpu_millis: 1_000,
@@ -384,6 +393,9 @@ impl VersionSpec {
         self.retry.check().map_err(|e| ApiError::field("retry", e))?;
         self.destinations.check().map_err(|e| ApiError::field("destinations", e))?;
         crate::topic::check_subscriptions(&self.subscriptions)?;
+        if self.allow_callers.as_ref().is_some_and(|callers| callers.len() > limits::CALLERS) {
+            return Err(ApiError::field("allow_callers", format!("at most {}", limits::CALLERS)));
+        }
         self.check_text()?;
         self.check_env()?;
         self.check_routes()

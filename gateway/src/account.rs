@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use chrono::Utc;
 use davit_api::{ColdPhases, ErrorCode, PhaseTimings};
 
-use crate::instances::{Fleet, Slot};
+use crate::instances::{Fleet, Slot, Underway};
 use crate::invoke::{CallError, unreachable_instances};
 use crate::metrics::Metrics;
 
@@ -18,6 +18,8 @@ pub(crate) struct Account {
     metrics: Arc<Metrics>,
     fleet: Arc<Fleet>,
     arrived: Instant,
+    /// What functions in its instance are told apart by when they ask for something.
+    call: Underway,
     /// How its instance started, if that was for this call.
     cold: Option<ColdPhases>,
     wait_ms: f64,
@@ -29,12 +31,13 @@ pub(crate) struct Account {
 
 impl Account {
     /// A call that arrived for the version that this fleet serves.
-    pub(crate) fn open(metrics: Arc<Metrics>, fleet: Arc<Fleet>, arrived: Instant) -> Self {
+    pub(crate) fn open(metrics: Arc<Metrics>, fleet: Arc<Fleet>, arrived: Instant, call: Underway) -> Self {
         metrics.calls_open.add(1);
         Self {
             metrics,
             fleet,
             arrived,
+            call,
             cold: None,
             wait_ms: 0.0,
             run_from: None,
@@ -48,17 +51,18 @@ impl Account {
         &self.fleet
     }
 
-    /// A running instance for the call, by `deadline`.
-    pub(crate) async fn slot(&mut self, deadline: Instant) -> Result<Slot, CallError> {
+    /// A running instance for the call, by its deadline.
+    pub(crate) async fn slot(&mut self) -> Result<Slot, CallError> {
         let from = Instant::now();
         for _ in 0..TRIES {
-            let mut slot = self.fleet.acquire(deadline).await?;
+            let mut slot = self.fleet.acquire(self.call.deadline).await?;
             let thawed = slot.thaw().await;
             if thawed.is_ok() && !slot.instance().link.is_closed() {
                 self.cold = slot.cold();
                 let start_ms = self.cold.map_or(0.0, |start| start.start_ms());
                 self.wait_ms = (ms(from.elapsed()) - start_ms).max(0.0);
                 self.run_from = Some(Instant::now());
+                slot.enter(self.call.clone());
                 return Ok(slot);
             }
             // Nothing of the call was sent yet: another instance may have it.

@@ -4,11 +4,11 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use bytes::Bytes;
-use davit_api::{ApiError, ErrorBody, InvocationId, InvocationSource, PhaseTimings};
+use davit_api::{ApiError, ErrorBody, InvocationId, InvocationSource, Lineage, PhaseTimings};
 
 use crate::http::Body;
 use crate::instances::LogTail;
-use crate::version::LiveVersion;
+use crate::version::{FleetKey, LiveVersion};
 
 /// What is to be called: a version, as the routes' snapshot had it when the call came in.
 #[derive(Clone, Debug)]
@@ -37,10 +37,32 @@ pub struct Call {
     pub request_id: InvocationId,
     /// The door it came through.
     pub source: InvocationSource,
-    /// The caller's trace id, when it sent one.
-    pub trace_id: Option<String>,
+    /// The trace it belongs to, when its caller named one.
+    pub trace_id: Option<Arc<str>>,
+    /// JSON text that a caller sends beside the event, for programs that ask for it.
+    pub client_context: Option<String>,
+    /// What caused it, when that was a function or the outcome of one; none for what comes from outside.
+    pub cause: Option<Arc<Cause>>,
     /// Gets the last lines that the function writes during this call.
     pub log_tail: Option<Arc<LogTail>>,
+}
+
+/// What caused a call.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Cause {
+    /// Where it stands among functions that cause each other.
+    pub lineage: Lineage,
+    /// The calls that end no sooner than this one, the nearest first: those whose functions wait for its answer.
+    pub waiting: Option<Arc<Waiting>>,
+}
+
+/// A call that waits for another one.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Waiting {
+    /// Whose instance it holds.
+    pub fleet: FleetKey,
+    /// The call that waits for this one.
+    pub next: Option<Arc<Waiting>>,
 }
 
 /// What a call brought back.

@@ -12,13 +12,13 @@ use std::task::Context;
 use std::time::Instant;
 
 use bytes::Bytes;
-use davit_api::{ApiError, ErrorCode, InvocationId};
+use davit_api::{ApiError, ErrorCode};
 use http::{HeaderValue, Request, Response, StatusCode, header};
 use tokio_util::task::TaskTracker;
 
 use crate::http::{Body, CollectError, Guard, collect};
 use crate::instances::{Instance, OpenError, Slot, Upstream, open};
-use crate::invoke::{Answer, CallError, lost, timed_out};
+use crate::invoke::{Answer, Call, CallError, lost, timed_out};
 use crate::metrics::Metrics;
 use crate::outcome;
 use crate::version::LiveVersion;
@@ -228,14 +228,20 @@ pub(crate) fn bad_response(why: &str) -> CallError {
 }
 
 /// An event as a server function gets it.
-pub(crate) fn event_request(event: Bytes, request_id: InvocationId) -> Request<Body> {
+pub(crate) fn event_request(event: Bytes, call: &Call) -> Request<Body> {
     let mut request = Request::new(Body::full(event));
     *request.method_mut() = http::Method::POST;
     *request.uri_mut() = http::Uri::from_static(EVENTS_PATH);
     let headers = request.headers_mut();
     headers.insert(header::HOST, HeaderValue::from_static("localhost"));
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    headers.insert(headers::REQUEST_ID, headers::value(&request_id.to_string()));
+    headers.insert(headers::REQUEST_ID, headers::value(&call.request_id.to_string()));
+    if let Some(trace_id) = &call.trace_id {
+        headers.insert(headers::TRACE_ID, headers::value(trace_id));
+    }
+    if let Some(caller) = call.cause.as_ref().and_then(|cause| cause.lineage.caller.as_ref()) {
+        headers.insert(headers::CALLER, headers::value(&caller.to_string()));
+    }
     request
 }
 

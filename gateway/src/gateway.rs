@@ -1,7 +1,7 @@
 //! The gateway as a whole: bind, spawn, drain. Called by `davit up` and `davit gateway`.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use davit_api::GatewayId;
@@ -20,7 +20,7 @@ use crate::dispatch::{self, Acceptor, Dispatch};
 use crate::facts::{Feeds, Recorder};
 use crate::forward::Exchange;
 use crate::http::{Door, Public, Tls, TlsError};
-use crate::instances::{Bundles, Counts, Instances, RegistrySource, Sharing, Wanted, Watch};
+use crate::instances::{Answers, Bundles, Counts, Instances, RegistrySource, Sharing, Wanted, Watch};
 use crate::invoke::Corridor;
 use crate::lanes::Lanes;
 use crate::metrics::Metrics;
@@ -136,6 +136,8 @@ impl Gateway {
             parked_bytes: self.config.http.parked_bytes,
             port: self.address.port(),
         }));
+        let answers: Weak<dyn Answers> = Arc::downgrade(&(public.clone() as Arc<dyn Answers>));
+        let _ = instances.shared().answers.set(answers);
         let dispatcher = Dispatch {
             registry: registry.clone(),
             gateway: self.id,
@@ -150,7 +152,7 @@ impl Gateway {
             tokio::spawn(tls.renew(stops.upkeep.clone()));
         }
         let door = Door {
-            public,
+            public: public.clone(),
             limits: self.config.http,
             tls: self.tls,
             stop: stops.doors.clone(),
@@ -199,6 +201,7 @@ impl Gateway {
             instances,
             corridor,
             exchange,
+            _public: public,
             metrics,
             stops,
             doors,
@@ -247,6 +250,8 @@ pub struct Running {
     instances: Instances,
     corridor: Corridor,
     exchange: Arc<Exchange>,
+    /// Kept to the end: calls under way may need answers after the doors are shut.
+    _public: Arc<Public>,
     metrics: Arc<Metrics>,
     stops: Stops,
     doors: Vec<JoinHandle<()>>,

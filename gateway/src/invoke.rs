@@ -14,12 +14,12 @@ use tokio::sync::oneshot;
 use crate::account::{Account, TRIES};
 use crate::forward::{self, Exchange};
 use crate::http::Body;
-use crate::instances::{Instances, Slot};
+use crate::instances::{Instances, Slot, Underway};
 use crate::outcome;
 use crate::stream::{self, Answered, Passing, Streaming};
 use crate::version::LiveVersion;
 
-pub use crate::call::{Answer, Call, CallError, Outcome, Payload, Target};
+pub use crate::call::{Answer, Call, CallError, Cause, Outcome, Payload, Target, Waiting};
 
 /// The agent ends a call at its deadline and says so; this is how long its word may take.
 const AGENT_MARGIN: Duration = Duration::from_millis(500);
@@ -49,7 +49,7 @@ impl Corridor {
 
     /// Carries out a call. Dropping the future gives up: the function is told and the slot comes back.
     pub async fn invoke(&self, target: Target, call: Call) -> Outcome {
-        let mut account = self.account(&target.version, call.arrived);
+        let mut account = self.account(&target.version, call.arrived, Underway::of(&call));
         let version = target.version.number;
         match self.carry_out(&mut account, call).await {
             Ok(Carried::Streamed(Answered { response, body: Some((first, stream)) })) => {
@@ -76,8 +76,8 @@ impl Corridor {
     }
 
     /// Opens the account of a call to a version.
-    pub(crate) fn account(&self, version: &Arc<LiveVersion>, arrived: Instant) -> Account {
-        Account::open(self.instances.shared().metrics.clone(), self.instances.fleet(version), arrived)
+    pub(crate) fn account(&self, version: &Arc<LiveVersion>, arrived: Instant, call: Underway) -> Account {
+        Account::open(self.instances.shared().metrics.clone(), self.instances.fleet(version), arrived, call)
     }
 
     async fn carry_out(&self, account: &mut Account, call: Call) -> Result<Carried, CallError> {
@@ -97,7 +97,7 @@ impl Corridor {
             (FunctionKind::Server, Payload::Http(request)) => {
                 let mut request = *request;
                 for last in [false, false, true] {
-                    let slot = account.slot(call.deadline).await?;
+                    let slot = account.slot().await?;
                     match self.exchange.send(slot, request, call.deadline).await {
                         Ok(response) => return Ok(Carried::Whole(Answer::Http(Box::new(response)))),
                         Err(forward::Failed::Unsent(back, _)) if !last => request = *back,
@@ -129,15 +129,15 @@ impl Corridor {
         call: &Call,
         event: Bytes,
     ) -> Result<Carried, CallError> {
-        let slot = account.slot(call.deadline).await?;
+        let slot = account.slot().await?;
         let tap = call.log_tail.as_ref().map(|tail| slot.instance().tap(call.request_id, tail.clone()));
         let link = slot.instance().link.clone();
         let head = InvokeHead {
             request_id: call.request_id.to_string(),
             deadline_unix_ms: unix_ms(call.deadline),
             arn: version.arn(),
-            trace_id: call.trace_id.clone().unwrap_or_default(),
-            client_context: None,
+            trace_id: call.trace_id.as_deref().unwrap_or_default().to_owned(),
+            client_context: call.client_context.clone(),
             result_window: 0,
         };
         // Only an HTTP client can be given what is not complete. The other doors get results whole, and the agent
@@ -176,13 +176,9 @@ impl Corridor {
     ) -> Result<Answer, CallError> {
         let mut tries = 0;
         let response = loop {
-            let slot = account.slot(call.deadline).await?;
+            let slot = account.slot().await?;
             tries += 1;
-            match self
-                .exchange
-                .send(slot, forward::event_request(event.clone(), call.request_id), call.deadline)
-                .await
-            {
+            match self.exchange.send(slot, forward::event_request(event.clone(), call), call.deadline).await {
                 Ok(response) => break response,
                 Err(forward::Failed::Unsent(..)) if tries < TRIES => {}
                 Err(forward::Failed::Unsent(_, error) | forward::Failed::Final(error)) => return Err(error),

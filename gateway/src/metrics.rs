@@ -176,6 +176,36 @@ impl Topics {
     }
 }
 
+/// What functions asked this gateway for.
+#[derive(Debug, Default)]
+pub struct Asked {
+    /// Calls for whose answer they waited.
+    pub calls: Number,
+    /// Calls that were handed to the queue.
+    pub accepted: Number,
+    /// Requests to publish.
+    pub published: Number,
+    /// What was refused, or could not be done.
+    pub refused: Number,
+}
+
+impl Asked {
+    fn render(&self, out: &mut String) {
+        let _ = writeln!(
+            out,
+            "# HELP davit_function_asks_total What functions asked for.\n# TYPE davit_function_asks_total counter"
+        );
+        for (kind, number) in [
+            ("call", &self.calls),
+            ("later", &self.accepted),
+            ("publish", &self.published),
+            ("refused", &self.refused),
+        ] {
+            let _ = writeln!(out, "davit_function_asks_total{{kind=\"{kind}\"}} {}", number.get());
+        }
+    }
+}
+
 /// Everything the data plane counts.
 #[derive(Debug, Default)]
 pub struct Metrics {
@@ -205,6 +235,8 @@ pub struct Metrics {
     pub topics: Topics,
     /// Event sources that are fetched from.
     pub sources: Sources,
+    /// What functions asked for.
+    pub asked: Asked,
     /// Idle instances let go because a waiting call needed their memory.
     pub given_up: Number,
     /// Bytes of event bodies held now.
@@ -304,6 +336,7 @@ impl Metrics {
         }
         self.jobs.render(&mut out);
         self.sources.render(&mut out);
+        self.asked.render(&mut out);
         self.call_ms.render(&mut out, "davit_call_seconds", "Duration of calls, from arrival to outcome.");
         self.init_ms.render(&mut out, "davit_init_seconds", "Duration from claim to loaded handler.");
         self.cold_starts.render(

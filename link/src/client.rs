@@ -11,15 +11,17 @@ use serde::Serialize;
 use tokio::net::UnixStream;
 use tokio::sync::{mpsc, oneshot};
 
-use crate::frame::{Frame, FrameKind, MAX_BODY_BYTES, body_frames};
+use crate::frame::{FIRST_ASK, Frame, FrameKind, MAX_BODY_BYTES, body_frames};
 use crate::message::{Failure, Hello, InitDone, InitRequest, InvokeHead, LogEntry, PROTOCOL, RESULT_WINDOW};
 use crate::socket::{self, Outbox};
 
 mod answers;
+mod asks;
 mod handover;
 mod stream;
 
 use answers::{Answer, Answers, Waiter};
+pub use asks::{AnswerTo, Ask, AskBody};
 pub use stream::{Reply, ResultStream};
 
 /// Batches of log lines that may wait for their reader; more are dropped and counted.
@@ -43,6 +45,12 @@ struct Shared {
     takes_mounted_code: bool,
 }
 
+impl Shared {
+    fn next_stream(&self) -> u32 {
+        self.next_stream.fetch_add(1, Ordering::Relaxed) % FIRST_ASK
+    }
+}
+
 impl Drop for Shared {
     fn drop(&mut self) {
         self.outbox.close();
@@ -54,6 +62,8 @@ impl Drop for Shared {
 pub enum LinkEvent {
     /// Lines of output.
     Log(Vec<LogEntry>),
+    /// The function asks for something. Dropping it refuses.
+    Asked(Ask),
     /// The instance is spent.
     Exited(Failure),
     /// The connection is gone. Always the last event.
@@ -213,7 +223,7 @@ impl Link {
 
     /// Lets the processes continue. Does not wait for the agent: what is sent next comes after it.
     pub async fn thaw(&self) -> Result<(), LinkError> {
-        let stream = self.shared.next_stream.fetch_add(1, Ordering::Relaxed);
+        let stream = self.shared.next_stream();
         if self.shared.outbox.send([Frame::empty(FrameKind::Thaw, stream)]) {
             Ok(())
         } else {
@@ -247,7 +257,7 @@ impl Link {
     }
 
     fn register(&self, cancel_on_drop: bool) -> (Waiting, oneshot::Receiver<Result<Answer, LinkError>>) {
-        let stream = self.shared.next_stream.fetch_add(1, Ordering::Relaxed);
+        let stream = self.shared.next_stream();
         let (sender, receiver) = oneshot::channel();
         lock(&self.shared.answers).insert(stream, Waiter::new(sender));
         (Waiting { shared: self.shared.clone(), stream, cancel_on_drop }, receiver)

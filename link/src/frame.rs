@@ -6,6 +6,8 @@ use bytes::{Buf, BufMut, Bytes, BytesMut};
 
 /// Bytes before the body.
 pub const HEADER_BYTES: usize = 9;
+/// From here on streams are of the agent's making: what functions ask for. Below are the gateway's.
+pub const FIRST_ASK: u32 = 1 << 31;
 /// Longest body of one frame. Longer things are cut into several [`FrameKind::Data`].
 pub const MAX_BODY_BYTES: usize = 256 * 1024;
 
@@ -52,6 +54,8 @@ kinds! {
     /// To the agent: this many more bytes of a streamed result are taken (`u32` LE). Sent only for results whose
     /// head says that they are streamed, so agents that stream nothing never meet it.
     Credit = 10,
+    /// To the agent: the answer to what the function asked for begins (AnswerHead); its bytes follow in data frames.
+    Answer = 11,
     /// From the agent: its first frame (Hello).
     Hello = 32,
     /// From the agent: ready for calls (InitDone).
@@ -74,6 +78,9 @@ kinds! {
     Pong = 41,
     /// From the agent: the instance is spent (Failure); the link closes.
     Exited = 42,
+    /// From the agent: the function asks for something (AskHead); its bytes follow in data frames. Sent only where
+    /// the init said that the gateway answers.
+    Ask = 43,
 }
 
 impl FrameKind {

@@ -13,8 +13,8 @@ mod message;
 pub mod socket;
 
 #[cfg(feature = "client")]
-pub use client::{InvokeResult, Link, LinkError, LinkEvent, Reply, ResultStream};
+pub use client::{AnswerTo, Ask, AskBody, InvokeResult, Link, LinkError, LinkEvent, Reply, ResultStream};
 pub use message::{
-    Failure, FailureKind, Hello, InitDone, InitRequest, InvokeHead, Kind, LogBatch, LogEntry, PAYLOAD_BYTES,
-    PROTOCOL, RESULT_WINDOW, ResultHead, STREAM_BYTES, Stream,
+    ASK_AHEAD, ASKS, AnswerHead, AskHead, Failure, FailureKind, Hello, InitDone, InitRequest, InvokeHead,
+    Kind, LogBatch, LogEntry, PAYLOAD_BYTES, PROTOCOL, RESULT_WINDOW, ResultHead, STREAM_BYTES, Stream,
 };

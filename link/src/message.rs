@@ -82,6 +82,9 @@ pub struct InitRequest {
     /// the mount did not reach its container, unpacks the bundle as usual.
     #[serde(default)]
     pub code_mounted: bool,
+    /// The gateway answers what the function asks for. Older gateways do not know how.
+    #[serde(default)]
+    pub answers_asks: bool,
 }
 
 /// The agent is ready for calls.
@@ -132,6 +135,38 @@ pub struct ResultHead {
     /// [`FrameKind::Failed`]: crate::frame::FrameKind::Failed
     #[serde(default)]
     pub streamed: bool,
+}
+
+/// Things that one instance may ask for at a time.
+pub const ASKS: usize = 256;
+
+/// Bytes that are sent with an ask at once. Of longer ones nothing is sent until the gateway gives credit for all of it,
+/// when it has room.
+pub const ASK_AHEAD: u64 = 16 * 1024;
+
+/// Head of something that the function asks for: an HTTP request to its own platform.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AskHead {
+    /// Method of the request.
+    pub method: String,
+    /// Path and query as they were sent.
+    pub target: String,
+    /// Those headers that may matter, by lower-case names.
+    pub headers: Vec<(String, String)>,
+    /// Bytes of the body, at most [`PAYLOAD_BYTES`].
+    pub size: u64,
+    /// Id of the call during which it asks, as far as the agent knows.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub request_id: Option<String>,
+}
+
+/// Head of the answer; its bytes follow in data frames.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AnswerHead {
+    /// HTTP status.
+    pub status: u16,
+    /// Headers, without those that frame a message.
+    pub headers: Vec<(String, String)>,
 }
 
 /// Why a call, a start or an instance failed.

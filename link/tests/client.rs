@@ -7,7 +7,7 @@ use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use davit_link::frame::{Frame, FrameKind, HEADER_BYTES, body_frames};
+use davit_link::frame::{FIRST_ASK, Frame, FrameKind, HEADER_BYTES, body_frames};
 use davit_link::socket::{self, Inbox, Outbox};
 use davit_link::{InitRequest, InvokeHead, Kind, Link, LinkError, LinkEvent, RESULT_WINDOW, Reply};
 use tokio::net::UnixListener;
@@ -113,6 +113,7 @@ async fn a_bundle_and_a_socket_travel_as_descriptors() {
         bundle_digest: String::new(),
         bundle_size: 6,
         code_mounted: false,
+        answers_asks: false,
     };
     let agent = async {
         let (frame, fd) = expect(&mut inbox, FrameKind::Init).await;
@@ -272,5 +273,82 @@ async fn a_stream_that_is_dropped_is_cancelled_and_one_that_overruns_ends_the_li
             drop(result);
             assert_eq!(expect(&mut inbox, FrameKind::Cancel).await.0.stream, stream);
         }
+    }
+}
+
+fn ask(size: usize) -> Frame {
+    let body = format!(r#"{{"method":"POST","target":"/v1/x","headers":[],"size":{size}}}"#);
+    json(FrameKind::Ask, FIRST_ASK, &body)
+}
+
+async fn asked(events: &mut mpsc::Receiver<LinkEvent>) -> davit_link::Ask {
+    match events.recv().await {
+        Some(LinkEvent::Asked(ask)) => ask,
+        other => panic!("nothing was asked: {other:?}"),
+    }
+}
+
+#[tokio::test]
+async fn what_a_function_asks_for_is_answered_and_long_bodies_come_when_they_are_wanted() {
+    let (_link, mut events, outbox, mut inbox) = pair().await;
+    let data = |bytes: usize| body_frames(FIRST_ASK, Bytes::from(vec![7; bytes]));
+    outbox.send(std::iter::once(ask(3)).chain(data(3)));
+    let small = asked(&mut events).await;
+    assert_eq!((small.head.target.as_str(), small.body.whole().await.unwrap().len()), ("/v1/x", 3));
+    let head = davit_link::AnswerHead { status: 200, headers: vec![("a".into(), "b".into())] };
+    small.to.send(&head, Bytes::from_static(b"yes"));
+    let (answer, _) = expect(&mut inbox, FrameKind::Answer).await;
+    assert_eq!(
+        (answer.stream, serde_json::from_slice::<davit_link::AnswerHead>(&answer.body).unwrap()),
+        (FIRST_ASK, head)
+    );
+    assert_eq!(expect(&mut inbox, FrameKind::Data).await.0.body, "yes");
+    expect(&mut inbox, FrameKind::End).await;
+
+    outbox.send([ask(1_000_000)]);
+    let large = asked(&mut events).await;
+    let body = tokio::spawn(async move { (large.body.whole().await, large.to) });
+    let (credit, _) = expect(&mut inbox, FrameKind::Credit).await;
+    assert_eq!(credit.body[..], 1_000_000_u32.to_le_bytes());
+    outbox.send(data(1_000_000));
+    let (body, unanswered) = body.await.unwrap();
+    assert_eq!(body.unwrap().len(), 1_000_000);
+    drop(unanswered);
+    expect(&mut inbox, FrameKind::Cancel).await;
+}
+
+#[tokio::test]
+async fn who_takes_back_what_he_asked_for_is_noticed_and_so_is_the_end_of_the_link() {
+    let (_link, mut events, outbox, inbox) = pair().await;
+    outbox.send([ask(1_000_000)]);
+    let mut first = asked(&mut events).await;
+    outbox.send([Frame::empty(FrameKind::Cancel, FIRST_ASK)]);
+    first.to.gone().await;
+    assert!(first.body.whole().await.is_none());
+    outbox.send([ask(1_000_000)]);
+    let mut second = asked(&mut events).await;
+    drop((outbox, inbox));
+    second.to.gone().await;
+}
+
+#[tokio::test]
+async fn an_agent_that_asks_for_more_than_it_may_ends_its_link() {
+    let too_many =
+        (0..=davit_link::ASKS as u32).map(|n| Frame { stream: FIRST_ASK + n, ..ask(1) }).collect::<Vec<_>>();
+    let more_bytes = std::iter::once(ask(3)).chain(body_frames(FIRST_ASK, Bytes::from_static(b"four")));
+    let fewer_bytes = std::iter::once(ask(3)).chain(body_frames(FIRST_ASK, Bytes::from_static(b"2b")));
+    for frames in [too_many, vec![ask(7_000_000)], more_bytes.collect(), fewer_bytes.collect()] {
+        let (link, mut events, outbox, _inbox) = pair().await;
+        outbox.send(frames);
+        // What is asked for is kept, or its place would be free again.
+        let mut kept = Vec::new();
+        loop {
+            match events.recv().await {
+                Some(LinkEvent::Asked(ask)) => kept.push(ask),
+                Some(LinkEvent::Closed) => break,
+                other => panic!("{other:?}"),
+            }
+        }
+        assert!(link.is_closed() && kept.len() <= davit_link::ASKS);
     }
 }

@@ -82,6 +82,11 @@ pub(crate) fn bigint(value: u64) -> i64 {
     i64::try_from(value).unwrap_or(i64::MAX)
 }
 
+/// The place in a chain of functions that cause each other.
+pub(crate) fn hops(row: &PgRow) -> Result<u8> {
+    u8::try_from(row.try_get::<i16, _>("hops")?).map_err(|e| RegistryError::damaged("hops", e))
+}
+
 /// The columns of a pool key.
 pub(crate) fn pool_key(row: &PgRow) -> Result<PoolKey> {
     Ok(PoolKey {

@@ -85,6 +85,10 @@ fn print(detail: &FunctionDetail, api: &Api) {
             }
         };
         field("address", &address);
+        if let Some(callers) = &spec.allow_callers {
+            let callers: Vec<String> = callers.iter().map(ToString::to_string).collect();
+            field("callers", &if callers.is_empty() { "none".to_owned() } else { callers.join(" ") });
+        }
     }
     if let Some(latest) = &detail.latest {
         let cause = latest.error.as_ref().map(|e| format!(": {e}")).unwrap_or_default();

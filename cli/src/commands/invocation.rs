@@ -53,7 +53,7 @@ struct List {
     /// Only those in this state: queued, running, succeeded, dead, cancelled
     #[arg(long)]
     state: Option<InvocationState>,
-    /// Only those from this door: async, http, schedule, topic, destination
+    /// Only those from this door: async, http, schedule, topic, destination, function, event_source
     #[arg(long)]
     source: Option<InvocationSource>,
     #[command(flatten)]
@@ -113,6 +113,13 @@ fn show(view: &InvocationView) {
     line(format!("accepted  {}, {} attempts so far", when(view.accepted_at), view.attempt));
     line(format!("next try  {}", or_dash(view.run_at.map(when))));
     line(format!("ended     {}", or_dash(view.ended_at.map(when))));
+    if let Some(caller) = &view.caller {
+        let during = caller.invocation_id.map(|id| format!(", during {id}")).unwrap_or_default();
+        line(format!("caused by {caller}, version {}{during}", caller.version));
+        if let Some(trace_id) = &caller.trace_id {
+            line(format!("trace     {}", visible(trace_id)));
+        }
+    }
     if view.priority != Priority::default() {
         line(format!("priority  {}", view.priority));
     }
@@ -147,14 +154,24 @@ fn show(view: &InvocationView) {
 
 /// Rows for people; dead letters have them, too.
 pub(super) fn print_table(views: &[InvocationView]) {
-    let mut table =
-        Table::new(&["ID", "TARGET", "SOURCE", "STATE", "ATTEMPTS", "ACCEPTED", "NEXT OR END", "ERROR"]);
+    let mut table = Table::new(&[
+        "ID",
+        "TARGET",
+        "SOURCE",
+        "CALLER",
+        "STATE",
+        "ATTEMPTS",
+        "ACCEPTED",
+        "NEXT OR END",
+        "ERROR",
+    ]);
     for view in views {
         let error = view.error.as_ref().map(|e| e.message.chars().take(60).collect::<String>());
         table.row(&[
             &view.id,
             &target(view),
             &view.source,
+            &or_dash(view.caller.as_ref()),
             &view.state,
             &view.attempt,
             &when(view.accepted_at),

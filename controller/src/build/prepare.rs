@@ -101,6 +101,7 @@ fn request(job: &BuildJob, prepare: &Prepare, stream: String) -> io::Result<(Ini
         bundle_digest: davit_api::Digest::from_bytes(Sha256::digest(&bundle).into()).to_string(),
         bundle_size: bundle.len() as u64,
         code_mounted: false,
+        answers_asks: false,
     };
     Ok((request, file))
 }

@@ -75,7 +75,8 @@ async fn print(mut events: mpsc::Receiver<LinkEvent>, log: BuildLog) {
                     log.say(entry.line).await;
                 }
             }
-            LinkEvent::Exited(_) => {}
+            // Whatever it asks for while it loads is refused, as it would be later.
+            LinkEvent::Asked(_) | LinkEvent::Exited(_) => {}
             LinkEvent::Closed => return,
         }
     }
@@ -104,5 +105,6 @@ fn request(job: &BuildJob, first: &First, instance: InstanceId) -> InitRequest {
         bundle_digest: first.bundle.digest.to_string(),
         bundle_size: first.bundle.size,
         code_mounted: false,
+        answers_asks: true,
     }
 }

@@ -6,7 +6,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use davit_api::{ApiError, ErrorCode, InvocationId, NamespaceName, Published, TopicName};
+use davit_api::{ApiError, ErrorCode, InvocationId, Lineage, NamespaceName, Published, TopicName};
 use davit_registry::{NewInvocation, NewMessage, Registry, RegistryError};
 use tokio::sync::{Notify, mpsc, oneshot};
 
@@ -71,8 +71,10 @@ impl Acceptor {
         namespace: &NamespaceName,
         topic: &TopicName,
         messages: Vec<NewMessage>,
+        lineage: Lineage,
     ) -> Result<Vec<Published>, ApiError> {
-        let publishing = tokio::time::timeout(PATIENCE, self.registry.publish(namespace, topic, messages));
+        let publishing = self.registry.publish(namespace, topic, messages, lineage);
+        let publishing = tokio::time::timeout(PATIENCE, publishing);
         let published = publishing.await.map_err(|_| late())?.map_err(refused)?;
         self.wake.notify_one();
         Ok(published)

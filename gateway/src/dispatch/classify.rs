@@ -103,7 +103,7 @@ fn blame(code: ErrorCode) -> Blame {
         TooManyRequests | NoCapacity | Unavailable => Blame::Place,
         NotFound | Conflict => Blame::Unknown,
         InvalidRequest | Unauthenticated | Forbidden | MethodNotAllowed | TooLarge | UnsupportedMediaType
-        | Unprocessable | HeadersTooLarge | DeliveryRefused => Blame::Request,
+        | Unprocessable | LoopDetected | HeadersTooLarge | DeliveryRefused => Blame::Request,
     }
 }
 

@@ -12,7 +12,7 @@ use super::Dispatch;
 use super::classify::{Attempt, Verdict, classify, too_old};
 use super::room::Room;
 use super::settle::Settler;
-use crate::invoke::{Answer, Call, CallError, Payload, Target};
+use crate::invoke::{Answer, Call, CallError, Cause, Payload, Target};
 use crate::metrics::Number;
 use crate::version::LiveVersion;
 
@@ -152,6 +152,12 @@ async fn choose(
     }
 }
 
+/// What came of a function carries its place in the chain along; nobody waits for it.
+fn cause(job: &Job) -> Option<Arc<Cause>> {
+    let lineage = job.lineage.clone();
+    (lineage.hops > 0).then(|| Arc::new(Cause { lineage, waiting: None }))
+}
+
 async fn call(
     dispatch: &Dispatch,
     job: &Job,
@@ -164,7 +170,9 @@ async fn call(
         deadline: arrived + Duration::from_secs(version.spec.timeout_seconds.into()),
         request_id: job.id,
         source: job.source,
-        trace_id: None,
+        trace_id: job.lineage.caller.as_ref().and_then(|caller| caller.trace_id.as_deref()).map(Arc::from),
+        client_context: None,
+        cause: cause(job),
         log_tail: None,
     };
     match dispatch.carrier.carry(Target { version }, call).await.result? {

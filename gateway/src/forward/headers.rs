@@ -10,6 +10,11 @@ use crate::http::Body;
 /// The id under which the function sees a request.
 pub(crate) const REQUEST_ID: HeaderName = HeaderName::from_static("x-davit-request-id");
 
+/// The trace that a call belongs to.
+pub(crate) const TRACE_ID: HeaderName = HeaderName::from_static("x-amzn-trace-id");
+/// The function that caused a call.
+pub(crate) const CALLER: HeaderName = HeaderName::from_static("x-davit-caller");
+
 const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 const FORWARDED_PORT: HeaderName = HeaderName::from_static("x-forwarded-port");

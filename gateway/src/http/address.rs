@@ -1,5 +1,6 @@
 //! Function addresses and custom routes: from a request to a call, and from its outcome to a response.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -7,7 +8,7 @@ use chrono::Utc;
 use davit_api::{
     Access, ApiError, ErrorCode, FunctionKind, InvocationId, InvocationSource, Qualifier, Role, limits,
 };
-use http::{HeaderValue, Request, Response, header};
+use http::{HeaderMap, HeaderValue, Response, header};
 
 use crate::event::{self, HttpEvent};
 use crate::forward::{Origin, prepare, strip_ours};
@@ -38,7 +39,9 @@ impl Public {
             deadline: arrived.at + budget,
             request_id: InvocationId::new(),
             source: InvocationSource::Http,
-            trace_id: trace_id(&arrived.request),
+            trace_id: trace_id(arrived.request.headers()),
+            client_context: None,
+            cause: None,
             log_tail: None,
         };
         let named = asked.is_some();
@@ -137,7 +140,7 @@ impl Public {
         )?;
         drop(body);
         if wanted_later {
-            return self.later(&found.version, asked, event, wishes, InvocationSource::Http).await;
+            return self.later(&found.version, asked, event, wishes, InvocationSource::Http.into()).await;
         }
         call.payload = Payload::Event(event);
         let request_id = call.request_id;
@@ -216,12 +219,17 @@ fn method_not_allowed(methods: &[&'static str]) -> Response<Body> {
     response
 }
 
-/// A caller's trace id, when it has the shape of one; anything else is not passed on to where it becomes an
-/// environment variable.
-pub(super) fn trace_id(request: &Request<Body>) -> Option<String> {
-    let text = request.headers().get("x-amzn-trace-id")?.to_str().ok()?;
+/// A caller's trace id.
+pub(super) fn trace_id(headers: &HeaderMap) -> Option<Arc<str>> {
+    trace(headers.get("x-amzn-trace-id")?.as_bytes())
+}
+
+/// A trace id, when it has the shape of one; anything else is not passed on to where it becomes an environment
+/// variable.
+pub(super) fn trace(text: &[u8]) -> Option<Arc<str>> {
+    let text = std::str::from_utf8(text).ok()?;
     let fine = text.len() <= 256
         && text.starts_with("Root=")
         && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"=;-:".contains(&b));
-    fine.then(|| text.to_owned())
+    fine.then(|| text.into())
 }

@@ -17,14 +17,14 @@ use davit_api::{
     ApiError, ErrorCode, InvocationId, InvocationSource, InvocationWishes, LiveView, NamespaceName,
     Qualifier, Role, limits,
 };
-use http::{HeaderValue, Method, Response, StatusCode, header};
+use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, header};
 use serde::Serialize;
 
 use crate::event;
 use crate::http::address::{read, trace_id};
 use crate::http::{Arrived, Body, Public, choose, error, later, reply};
 use crate::instances::LogTail;
-use crate::invoke::{Answer, Call, Payload, Target};
+use crate::invoke::{Answer, Call, Outcome, Payload, Target};
 use crate::version::LiveVersion;
 
 /// A batch has no call's budget to arrive within.
@@ -81,24 +81,37 @@ impl Public {
         function: &str,
     ) -> Result<(Arc<LiveVersion>, Option<Qualifier>), ApiError> {
         let headers = arrived.request.headers();
-        let (live, wanted) = {
+        let live = {
             let table = self.routes.load();
             self.let_in(&table, headers, namespace, Role::Invoke)?;
-            let live =
-                table.function(namespace.as_str(), function).ok_or_else(|| missing(namespace, function))?;
+            let live = table.function(namespace.as_str(), function);
+            live.cloned().ok_or_else(|| missing(namespace, function))?
+        };
+        let wanted = choose::wanted(headers)?;
+        let version = self.version_of(&live, wanted.as_ref(), headers).await?;
+        Ok((version, wanted))
+    }
+
+    /// The version of a function that was asked for, or that one of several which has its turn.
+    pub(super) async fn version_of(
+        &self,
+        live: &Arc<LiveVersion>,
+        wanted: Option<&Qualifier>,
+        headers: &HeaderMap,
+    ) -> Result<Arc<LiveVersion>, ApiError> {
+        let number = {
+            let table = self.routes.load();
             let key = |sticky: &_| choose::key(sticky, choose::pairs(headers));
-            match choose::wanted(headers)? {
-                None => return Ok((table.pick(live, key).clone(), None)),
+            match wanted {
+                None => return Ok(table.pick(live, key).clone()),
                 Some(Qualifier::Alias(name)) => {
                     let chosen = table.alias(live, name.as_str(), key).cloned();
-                    let chosen = chosen.ok_or_else(|| choose::no_alias(live, &name))?;
-                    return Ok((chosen, Some(Qualifier::Alias(name))));
+                    return chosen.ok_or_else(|| choose::no_alias(live, name));
                 }
-                Some(Qualifier::Version(number)) => (live.clone(), number),
+                Some(Qualifier::Version(number)) => *number,
             }
         };
-        let version = self.pins.find(&live, wanted).await?;
-        Ok((version, Some(Qualifier::Version(wanted))))
+        self.pins.find(live, number).await
     }
 
     async fn many(
@@ -111,7 +124,7 @@ impl Public {
         let deadline = arrived.at + ARRIVAL;
         let body = read(arrived.request.into_body(), limits::PAYLOAD_BYTES, deadline).await?;
         let _parked = self.parked.take(body.len())?;
-        self.batch(&version, asked, &body).await
+        self.batch(&version, asked, &body, InvocationSource::Async.into()).await
     }
 
     async fn invoke(
@@ -121,18 +134,14 @@ impl Public {
         function: &str,
     ) -> Result<Response<Body>, ApiError> {
         let (version, asked) = self.callable(&arrived, namespace, function).await?;
-        let wanted_later = wants_later(&arrived)?;
-        let wishes = later::wishes(arrived.request.headers())?;
-        if !wanted_later && wishes != InvocationWishes::default() {
-            let text = "a delay, priority or key is for asynchronous calls: add Prefer: respond-async";
-            return Err(ApiError::new(ErrorCode::InvalidRequest, text));
-        }
+        let query = arrived.request.uri().query().unwrap_or_default();
+        let (wanted_later, wishes) = when(arrived.request.headers(), query)?;
         let deadline = arrived.at + Duration::from_secs(version.spec.timeout_seconds.into());
-        let trace_id = trace_id(&arrived.request);
+        let trace_id = trace_id(arrived.request.headers());
         let limit = if wanted_later { limits::ASYNC_PAYLOAD_BYTES } else { limits::PAYLOAD_BYTES };
         let event = event::json(read(arrived.request.into_body(), limit, deadline).await?)?;
         if wanted_later {
-            return self.later(&version, asked, event, wishes, InvocationSource::Async).await;
+            return self.later(&version, asked, event, wishes, InvocationSource::Async.into()).await;
         }
         let _parked = self.parked.take(event.len())?;
         let tail = Arc::new(LogTail::default());
@@ -143,24 +152,13 @@ impl Public {
             request_id: InvocationId::new(),
             source: InvocationSource::Invoke,
             trace_id,
+            client_context: None,
+            cause: None,
             log_tail: Some(tail.clone()),
         };
         let request_id = call.request_id;
         let outcome = self.corridor.invoke(Target { version: version.clone() }, call).await;
-        let mut response = match outcome.result {
-            Err(failed) => error::respond(&failed.body(request_id)),
-            Ok(Answer::Event { content_type, body }) => {
-                let mut response = Response::new(Body::full(body));
-                let json = HeaderValue::from_static("application/json");
-                response
-                    .headers_mut()
-                    .insert(header::CONTENT_TYPE, HeaderValue::from_str(&content_type).unwrap_or(json));
-                response
-            }
-            Ok(Answer::Http(response)) => *response,
-        };
-        reply::mark(&mut response, reply::id_value(request_id));
-        reply::facts(&mut response, outcome.cold, outcome.version, &outcome.timings);
+        let mut response = answered(outcome, request_id);
         reply::log_tail(&mut response, &tail.text());
         Ok(response)
     }
@@ -195,17 +193,46 @@ impl Public {
     }
 }
 
-fn missing(namespace: &NamespaceName, function: &str) -> ApiError {
+/// A call's outcome, with what there is to know about it.
+pub(super) fn answered(outcome: Outcome, request_id: InvocationId) -> Response<Body> {
+    let mut response = match outcome.result {
+        Err(failed) => error::respond(&failed.body(request_id)),
+        Ok(Answer::Event { content_type, body }) => {
+            let mut response = Response::new(Body::full(body));
+            let json = HeaderValue::from_static("application/json");
+            response
+                .headers_mut()
+                .insert(header::CONTENT_TYPE, HeaderValue::from_str(&content_type).unwrap_or(json));
+            response
+        }
+        Ok(Answer::Http(response)) => *response,
+    };
+    reply::mark(&mut response, reply::id_value(request_id));
+    reply::facts(&mut response, outcome.cold, outcome.version, &outcome.timings);
+    response
+}
+
+pub(super) fn missing(namespace: &NamespaceName, function: &str) -> ApiError {
     ApiError::new(
         ErrorCode::NotFound,
         format!("there is no function {namespace}/{function} with a live version"),
     )
 }
 
-/// Whether the caller wants no more than the promise that it will run.
-fn wants_later(arrived: &Arrived<'_>) -> Result<bool, ApiError> {
-    let mut wanted = later::preferred(arrived.request.headers());
-    for pair in arrived.request.uri().query().unwrap_or_default().split('&').filter(|p| !p.is_empty()) {
+/// Whether the caller wants no more than the promise that it will run, and what it asks of that.
+pub(super) fn when(headers: &HeaderMap, query: &str) -> Result<(bool, InvocationWishes), ApiError> {
+    let wanted_later = wants_later(headers, query)?;
+    let wishes = later::wishes(headers)?;
+    if !wanted_later && wishes != InvocationWishes::default() {
+        let text = "a delay, priority or key is for asynchronous calls: add Prefer: respond-async";
+        return Err(ApiError::new(ErrorCode::InvalidRequest, text));
+    }
+    Ok((wanted_later, wishes))
+}
+
+fn wants_later(headers: &HeaderMap, query: &str) -> Result<bool, ApiError> {
+    let mut wanted = later::preferred(headers);
+    for pair in query.split('&').filter(|p| !p.is_empty()) {
         wanted = match pair {
             "async=true" | "async=1" | "async" => true,
             "async=false" | "async=0" => false,

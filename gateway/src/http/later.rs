@@ -15,8 +15,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
 use davit_api::{
-    ApiError, BatchAccepted, EnqueueAccepted, InvocationBatch, InvocationSource, InvocationWishes, Qualifier,
-    limits,
+    ApiError, BatchAccepted, EnqueueAccepted, InvocationBatch, InvocationSource, InvocationWishes, Lineage,
+    Qualifier, limits,
 };
 use davit_registry::{NewInvocation, Start};
 use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
@@ -24,6 +24,20 @@ use serde::Serialize;
 
 use crate::http::{Body, Public, reply};
 use crate::version::LiveVersion;
+
+/// How asynchronous work came in.
+#[derive(Clone)]
+pub(super) struct Via {
+    pub(super) source: InvocationSource,
+    pub(super) lineage: Lineage,
+}
+
+impl From<InvocationSource> for Via {
+    /// From outside.
+    fn from(source: InvocationSource) -> Self {
+        Self { source, lineage: Lineage::default() }
+    }
+}
 
 impl Public {
     /// Accepts an event for later and says so.
@@ -33,9 +47,9 @@ impl Public {
         asked: Option<Qualifier>,
         event: Bytes,
         wishes: InvocationWishes,
-        source: InvocationSource,
+        via: Via,
     ) -> Result<Response<Body>, ApiError> {
-        let new = invocation(version, asked, event.to_vec(), wishes, source)?;
+        let new = invocation(version, asked, event.to_vec(), wishes, via)?;
         let invocation_id = self.acceptor.accept(new).await?;
         let mut response = accepted(&EnqueueAccepted { invocation_id });
         reply::mark(&mut response, reply::id_value(invocation_id));
@@ -51,6 +65,7 @@ impl Public {
         version: &LiveVersion,
         asked: Option<Qualifier>,
         body: &[u8],
+        via: Via,
     ) -> Result<Response<Body>, ApiError> {
         let batch: InvocationBatch = serde_json::from_slice(body).map_err(|e| ApiError::field("body", e))?;
         let count = batch.invocations.len();
@@ -63,7 +78,7 @@ impl Public {
         let new = batch.invocations.into_iter().enumerate().map(|(n, one)| {
             let named = |e: ApiError| ApiError::new(e.code, format!("invocations[{n}]: {}", e.message));
             let event = one.payload.map_or_else(|| b"{}".to_vec(), |text| text.get().as_bytes().to_vec());
-            invocation(version, asked.clone(), event, one.options, InvocationSource::Async).map_err(named)
+            invocation(version, asked.clone(), event, one.options, via.clone()).map_err(named)
         });
         let new = new.collect::<Result<Vec<_>, _>>()?;
         let invocation_ids = self.acceptor.accept_all(new).await?;
@@ -83,7 +98,7 @@ fn invocation(
     qualifier: Option<Qualifier>,
     payload: Vec<u8>,
     wishes: InvocationWishes,
-    source: InvocationSource,
+    via: Via,
 ) -> Result<NewInvocation, ApiError> {
     wishes.check()?;
     let InvocationWishes { delay_seconds, not_before, priority, ordering_key, idempotency_key } = wishes;
@@ -98,12 +113,22 @@ fn invocation(
     let new = NewInvocation::new(
         version.namespace.clone(),
         version.function_id,
-        source,
+        via.source,
         payload,
         version.spec.retry,
     );
     let destinations = version.spec.destinations.clone();
-    Ok(NewInvocation { start, priority, ordering_key, idempotency_key, destinations, qualifier, ..new })
+    let lineage = via.lineage;
+    Ok(NewInvocation {
+        start,
+        priority,
+        ordering_key,
+        idempotency_key,
+        destinations,
+        lineage,
+        qualifier,
+        ..new
+    })
 }
 
 /// An instant in the past means at once; one that is too far away is a mistake.

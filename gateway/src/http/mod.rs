@@ -2,6 +2,7 @@
 
 mod accept;
 mod address;
+mod asks;
 mod auth;
 mod body;
 mod check;

@@ -8,9 +8,9 @@
 use std::time::Duration;
 
 use chrono::Utc;
-use davit_api::{ApiError, BatchPublished, NamespaceName, Published, Role, TopicName, limits};
+use davit_api::{ApiError, BatchPublished, Lineage, NamespaceName, Published, Role, TopicName, limits};
 use davit_registry::NewMessage;
-use http::Response;
+use http::{HeaderMap, Response};
 
 use super::address::read;
 use super::later::accepted;
@@ -33,18 +33,29 @@ impl Public {
         let body = read(body, limits::ASYNC_PAYLOAD_BYTES, arrived.at + ARRIVAL).await?;
         let _parked = self.parked.take(body.len())?;
         let query = parts.uri.query().unwrap_or_default();
-        let incoming =
-            cloud_events::read(Place { namespace, topic }, &parts.headers, query, &body, Utc::now())?;
-        match incoming {
+        self.publish_as(Place { namespace, topic }, &parts.headers, query, &body, Lineage::default()).await
+    }
+
+    /// Publishes what headers, query and body say; `lineage`: of the deliveries.
+    pub(super) async fn publish_as(
+        &self,
+        place: Place<'_>,
+        headers: &HeaderMap,
+        query: &str,
+        body: &[u8],
+        lineage: Lineage,
+    ) -> Result<Response<Body>, ApiError> {
+        let Place { namespace, topic } = place;
+        match cloud_events::read(place, headers, query, body, Utc::now())? {
             Incoming::One(message) => {
-                let published = self.publish_all(namespace, topic, vec![message]).await?;
+                let published = self.publish_all(namespace, topic, vec![message], lineage).await?;
                 published
                     .first()
                     .map(accepted)
                     .ok_or_else(|| ApiError::new(davit_api::ErrorCode::Internal, "nothing was published"))
             }
             Incoming::Batch(messages) => {
-                let messages = self.publish_all(namespace, topic, messages).await?;
+                let messages = self.publish_all(namespace, topic, messages, lineage).await?;
                 Ok(accepted(&BatchPublished { messages }))
             }
         }
@@ -55,8 +66,9 @@ impl Public {
         namespace: &NamespaceName,
         topic: &TopicName,
         messages: Vec<NewMessage>,
+        lineage: Lineage,
     ) -> Result<Vec<Published>, ApiError> {
-        let published = self.acceptor.publish(namespace, topic, messages).await?;
+        let published = self.acceptor.publish(namespace, topic, messages, lineage).await?;
         self.metrics.topics.note(&published);
         Ok(published)
     }

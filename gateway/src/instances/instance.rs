@@ -12,6 +12,7 @@ use parking_lot::Mutex;
 
 use crate::facts::{LogFact, Recorder};
 use crate::instances::fleet::Fleet;
+use crate::instances::ledger::Ledger;
 use crate::instances::upstream::Upstreams;
 use crate::version::LiveVersion;
 
@@ -31,6 +32,8 @@ pub struct Instance {
     pub upstreams: Upstreams,
     /// Held while the instance is frozen or thawed, so that the two never overtake each other on the link.
     pub ice: Arc<tokio::sync::Mutex<()>>,
+    /// Which calls it has.
+    pub ledger: Ledger,
     owner: OnceLock<Owner>,
     taps: Mutex<HashMap<String, Arc<LogTail>>>,
 }
@@ -51,6 +54,7 @@ impl Instance {
             calls: AtomicU64::new(0),
             upstreams: Upstreams::default(),
             ice: Arc::default(),
+            ledger: Ledger::default(),
             owner: OnceLock::new(),
             taps: Mutex::default(),
         }

@@ -7,6 +7,7 @@ mod bundles;
 mod fleet;
 mod give_up;
 mod instance;
+mod ledger;
 mod pool;
 mod remember;
 mod scale;
@@ -40,9 +41,10 @@ use crate::version::{FleetKey, LiveVersion};
 pub use bundles::{Bundles, Source};
 pub use fleet::{Counts, Fleet};
 pub use instance::{Instance, LogTail, Tap};
+pub use ledger::{Ledger, Standing, Underway};
 pub use pool::{Pools, Wanted};
 pub use remember::Expected;
-pub use shared::Shared;
+pub use shared::{Answers, Shared};
 pub use sharing::Sharing;
 pub use slot::Slot;
 pub use upstream::{OpenError, Upstream, Upstreams, connect, open};
@@ -73,7 +75,8 @@ impl Instances {
         let expected = Arc::<Expected>::default();
         let pools = Pools::new(demand);
         let eviction = Default::default();
-        let shared = Shared { pools, bundles, recorder, metrics, limits, expected, eviction, idle };
+        let answers = Default::default();
+        let shared = Shared { pools, bundles, recorder, metrics, limits, expected, answers, eviction, idle };
         let instances = Self { shared: Arc::new(shared), fleets: Arc::default(), remembered: Arc::default() };
         tokio::spawn(shared::freezer(notes, stop.clone()));
         tokio::spawn(instances.clone().expire(stop));
@@ -198,6 +201,13 @@ async fn follow(
             LinkEvent::Log(entries) => {
                 if let Some(instance) = instance.upgrade() {
                     instance.log(entries, &shared.recorder);
+                }
+            }
+            LinkEvent::Asked(ask) => {
+                // Where nobody answers, dropping it refuses.
+                let answers = shared.answers.get().and_then(Weak::upgrade);
+                if let (Some(answers), Some(instance)) = (answers, instance.upgrade()) {
+                    answers.answer(&instance, ask);
                 }
             }
             LinkEvent::Exited(failure) => reason = failure.message,

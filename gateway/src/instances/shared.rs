@@ -3,12 +3,12 @@
 
 use std::collections::VecDeque;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, OnceLock, Weak};
 use std::time::Instant;
 
 use chrono::Utc;
 use davit_api::{InstanceId, InstanceState};
-use davit_link::LinkError;
+use davit_link::{Ask, LinkError};
 use tokio::sync::{OwnedMutexGuard, mpsc};
 use tokio_util::sync::CancellationToken;
 
@@ -28,6 +28,12 @@ pub(super) struct IdleNote {
     instance: InstanceId,
 }
 
+/// Answers what functions ask for.
+pub trait Answers: Send + Sync {
+    /// Answers in its own time; what is dropped is refused. `instance`: who asks.
+    fn answer(self: Arc<Self>, instance: &Arc<Instance>, ask: Ask);
+}
+
 /// Shared by all fleets.
 pub struct Shared {
     /// Generic instances.
@@ -42,6 +48,8 @@ pub struct Shared {
     pub limits: InstanceLimits,
     /// When schedules call.
     pub expected: Arc<Expected>,
+    /// Who answers what functions ask for, once there is somebody.
+    pub answers: OnceLock<Weak<dyn Answers>>,
     /// Which idle instances go first when memory is needed.
     pub(super) eviction: Eviction,
     pub(super) idle: mpsc::UnboundedSender<IdleNote>,

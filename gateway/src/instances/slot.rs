@@ -3,10 +3,10 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use davit_api::ColdPhases;
+use davit_api::{ColdPhases, InvocationId};
 
 use crate::instances::state::Grant;
-use crate::instances::{Fleet, Instance};
+use crate::instances::{Fleet, Instance, Underway};
 
 /// One call's place in an instance.
 pub struct Slot {
@@ -17,12 +17,14 @@ pub struct Slot {
     spoiled: bool,
     /// Since when it is used; none when its call had gone before it could be.
     granted: Option<Instant>,
+    /// The call that was entered into the instance's ledger.
+    entered: Option<InvocationId>,
 }
 
 impl Slot {
     pub(super) fn new(fleet: Arc<Fleet>, grant: Grant) -> Self {
         let Grant { instance, thaw, cold, at } = grant;
-        Self { fleet, instance, thaw, cold, spoiled: false, granted: Some(at) }
+        Self { fleet, instance, thaw, cold, spoiled: false, granted: Some(at), entered: None }
     }
     /// Nobody took it: its time says nothing about how long calls take.
     pub(super) fn set_unused(&mut self) {
@@ -31,6 +33,11 @@ impl Slot {
     /// The instance.
     pub fn instance(&self) -> &Arc<Instance> {
         &self.instance
+    }
+    /// The call is sent now: from here on the instance may ask for something in its name.
+    pub fn enter(&mut self, call: Underway) {
+        self.entered = Some(call.id);
+        self.instance.ledger.enter(call);
     }
     /// Where the time of its start went, when this is its first call; without what comes before and after it.
     pub fn cold(&self) -> Option<ColdPhases> {
@@ -54,6 +61,9 @@ impl Slot {
 
 impl Drop for Slot {
     fn drop(&mut self) {
+        if let Some(call) = self.entered {
+            self.instance.ledger.leave(call);
+        }
         self.fleet.release(&self.instance, self.spoiled, self.granted);
     }
 }

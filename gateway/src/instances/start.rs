@@ -200,6 +200,7 @@ fn request(fleet: &Fleet, instance: &Instance, init_timeout_ms: u64) -> InitRequ
         bundle_digest: version.bundle.to_string(),
         bundle_size: version.bundle_size,
         code_mounted: false,
+        answers_asks: true,
     }
 }
 

@@ -1,6 +1,6 @@
 //! Deliveries to a real listener on this machine, which the guard must be told to allow.
 
-use davit_api::{EventMode, InvocationId, InvocationSource, RetryPolicy};
+use davit_api::{EventMode, InvocationId, InvocationSource, Lineage, RetryPolicy};
 use davit_registry::ClaimedTarget;
 use davit_registry::testing::TestDatabase;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -47,6 +47,7 @@ fn job(hook: &Webhook) -> Job {
         accepted_at: chrono::Utc::now(),
         age: Duration::ZERO,
         source: InvocationSource::Destination,
+        lineage: Lineage::default(),
         has_consequences: false,
     }
 }

@@ -3,11 +3,13 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use davit_api::{FunctionKind, InstanceId};
+use davit_gateway::instances::Standing;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 use crate::support::until;
-use crate::{Door, body, serving, status};
+use crate::{Door, body, door, public, server, serving, status};
 
 /// A harmless header that the express way leaves to the usual one.
 const USUAL: &str = "te: trailers\r\n";
@@ -146,4 +148,29 @@ async fn a_client_that_goes_away_frees_its_slot_and_a_cut_answer_is_cut() {
     .await;
     let answer = by(&door, "GET", "/shop/orders/cut", "", "").await;
     assert!(answer.contains("content-length: 9") && answer.ends_with("cut"), "{answer}");
+}
+
+#[tokio::test]
+async fn what_a_server_asks_for_joins_its_callers_trace_by_either_way() {
+    let v = public(|s| {
+        s.kind = FunctionKind::Server;
+        s.timeout_seconds = 30;
+    });
+    let door = door(std::slice::from_ref(&v), |_| {}).await;
+    let (instance, _) = door.world.instance(InstanceId::new(), &v, Some(server().await)).await;
+    let trace = "Root=1-5759e988-bd862e3fe1be46a994272793;Parent=53995c3f42cd8ad8;Sampled=1";
+    for way in ["", USUAL] {
+        for (sent, expected) in [(trace, Some(trace)), ("Root=1-$(reboot)", None)] {
+            let mut client = TcpStream::connect(door.address).await.unwrap();
+            let request =
+                format!("GET /shop/orders/never HTTP/1.1\r\nhost: a\r\n{way}X-Amzn-Trace-Id: {sent}\r\n\r\n");
+            client.write_all(request.as_bytes()).await.unwrap();
+            let has_it = || matches!(instance.ledger.standing(None), Standing::Call(_));
+            until("the call is under way", has_it).await;
+            let Standing::Call(call) = instance.ledger.standing(None) else { panic!("{way:?}") };
+            assert_eq!(call.trace_id.as_deref(), expected, "{way:?} {sent}");
+            drop(client);
+            until("the call is over", || !has_it()).await;
+        }
+    }
 }

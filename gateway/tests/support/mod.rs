@@ -26,11 +26,11 @@ use davit_gateway::instances::{Bundles, Instance, Instances, Source};
 use davit_gateway::invoke::{Call, Corridor, Payload, Target};
 use davit_gateway::metrics::Metrics;
 use davit_gateway::version::LiveVersion;
-use davit_link::frame::{Frame, FrameKind, body_frames};
+use davit_link::frame::{FIRST_ASK, Frame, FrameKind, body_frames};
 use davit_link::socket::{self, Outbox};
 use davit_link::{
-    Failure, FailureKind, Hello, InitDone, InitRequest, InvokeHead, Link, LogEntry, PROTOCOL, ResultHead,
-    Stream,
+    ASK_AHEAD, AnswerHead, AskHead, Failure, FailureKind, Hello, InitDone, InitRequest, InvokeHead, Link,
+    LogEntry, PROTOCOL, ResultHead, Stream,
 };
 use futures_util::future::BoxFuture;
 use serde::Serialize;
@@ -85,8 +85,13 @@ async fn serve(stream: UnixStream, seen: Arc<Seen>, server: Option<std::net::Soc
     let mut calls: HashMap<u32, (InvokeHead, BytesMut)> = HashMap::new();
     let mut running: HashMap<u32, tokio::task::AbortHandle> = HashMap::new();
     let mut windows: HashMap<u32, Arc<Semaphore>> = HashMap::new();
+    let asks = Asks::default();
     while let Ok(Some((got, _descriptor))) = inbox.next().await {
         let stream = got.stream;
+        if stream >= FIRST_ASK {
+            asks.take(&outbox, got);
+            continue;
+        }
         match got.kind {
             FrameKind::Init => {
                 let request: InitRequest = serde_json::from_slice(&got.body).unwrap();
@@ -148,7 +153,7 @@ async fn serve(stream: UnixStream, seen: Arc<Seen>, server: Option<std::net::Soc
                     running.insert(stream, tokio::spawn(work).abort_handle());
                     continue;
                 }
-                let task = tokio::spawn(run(outbox.clone(), seen.clone(), stream, head, event));
+                let task = tokio::spawn(run(outbox.clone(), seen.clone(), stream, head, event, asks.clone()));
                 running.insert(stream, task.abort_handle());
             }
             FrameKind::Open => match server {
@@ -217,7 +222,73 @@ async fn stream_out(outbox: Outbox, seen: Arc<Seen>, stream: u32, how: Value, wi
     };
 }
 
-async fn run(outbox: Outbox, seen: Arc<Seen>, stream: u32, head: InvokeHead, event: Value) {
+/// What a fake agent asks its gateway for.
+#[derive(Default, Clone)]
+struct Asks(Arc<std::sync::Mutex<HashMap<u32, Asking>>>);
+
+struct Asking {
+    body: Vec<Frame>,
+    head: Option<AnswerHead>,
+    parts: BytesMut,
+    answer: tokio::sync::oneshot::Sender<(AnswerHead, Bytes)>,
+}
+
+impl Asks {
+    /// Asks for what an event says: `target`, `headers`, `body` as text or `size`, and `as` for a forged request id.
+    async fn ask(&self, outbox: &Outbox, how: &Value, own: &str) -> Value {
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        let stream = FIRST_ASK | NEXT.fetch_add(1, Ordering::SeqCst);
+        let text = |name: &str, otherwise: &str| how[name].as_str().unwrap_or(otherwise).to_owned();
+        let body = match how["size"].as_u64() {
+            Some(size) => format!("\"{}\"", "x".repeat(size as usize - 2)),
+            None => text("body", "{}"),
+        };
+        let headers = how["headers"].as_object().into_iter().flatten();
+        let headers = headers.map(|(name, value)| (name.clone(), value.as_str().unwrap().to_owned()));
+        let head = AskHead {
+            method: text("method", "POST"),
+            target: text("target", "/"),
+            headers: headers.collect(),
+            size: body.len() as u64,
+            request_id: Some(text("as", own)).filter(|id| !id.is_empty()),
+        };
+        let (answer, answered) = tokio::sync::oneshot::channel();
+        let mut frames = body_frames(stream, body.into());
+        let first = frame(FrameKind::Ask, stream, &head);
+        let at_once = if head.size > ASK_AHEAD { Vec::new() } else { std::mem::take(&mut frames) };
+        let asking = Asking { body: frames, head: None, parts: BytesMut::new(), answer };
+        self.0.lock().unwrap().insert(stream, asking);
+        outbox.send(std::iter::once(first).chain(at_once));
+        if how["take_back"] == true {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+            outbox.send([Frame::empty(FrameKind::Cancel, stream)]);
+            return json!({ "status": 0 });
+        }
+        let Ok((head, body)) = answered.await else { return json!({ "status": 503, "refused": true }) };
+        let headers: HashMap<String, String> = head.headers.into_iter().collect();
+        let body = String::from_utf8_lossy(&body).into_owned();
+        let parsed: Value = serde_json::from_str(&body).unwrap_or(body.into());
+        json!({ "status": head.status, "headers": headers, "body": parsed })
+    }
+
+    fn take(&self, outbox: &Outbox, got: Frame) {
+        let mut asks = self.0.lock().unwrap();
+        let Some(asking) = asks.get_mut(&got.stream) else { return };
+        match got.kind {
+            FrameKind::Answer => asking.head = Some(serde_json::from_slice(&got.body).unwrap()),
+            FrameKind::Data => asking.parts.extend_from_slice(&got.body),
+            FrameKind::Credit => _ = outbox.send(std::mem::take(&mut asking.body)),
+            FrameKind::End => {
+                let Asking { head, parts, answer, .. } = asks.remove(&got.stream).unwrap();
+                let _ = answer.send((head.unwrap(), parts.freeze()));
+            }
+            FrameKind::Cancel => drop(asks.remove(&got.stream)),
+            other => panic!("{other:?} of an ask"),
+        }
+    }
+}
+
+async fn run(outbox: Outbox, seen: Arc<Seen>, stream: u32, head: InvokeHead, event: Value, asks: Asks) {
     let now = seen.running.fetch_add(1, Ordering::SeqCst) + 1;
     seen.most_running.fetch_max(now, Ordering::SeqCst);
     if let Some(ms) = event["sleep"].as_u64() {
@@ -234,13 +305,26 @@ async fn run(outbox: Outbox, seen: Arc<Seen>, stream: u32, head: InvokeHead, eve
         };
         outbox.send([frame(FrameKind::Log, 0, &vec![entry])]);
     }
+    let mut answer = json!({ "id": head.request_id, "event": event });
+    if event["trace"] == true {
+        answer["trace"] = head.trace_id.clone().into();
+        answer["deadline"] = head.deadline_unix_ms.into();
+        answer["context"] = head.client_context.clone().into();
+    }
+    if event["ask"].is_object() {
+        let mut how = event["ask"].clone();
+        if how["to_itself"] == true {
+            how["body"] = event.to_string().into();
+        }
+        answer["asked"] = asks.ask(&outbox, &how, &head.request_id).await;
+    }
     seen.running.fetch_sub(1, Ordering::SeqCst);
     if event["fail"] == true {
         outbox.send([frame(FrameKind::Failed, stream, &failure(FailureKind::FunctionError, "boom"))]);
         return;
     }
     let result = ResultHead { content_type: "application/json".into(), streamed: false };
-    let body = Bytes::from(json!({ "id": head.request_id, "event": event }).to_string());
+    let body = Bytes::from(answer.to_string());
     outbox.send(std::iter::once(frame(FrameKind::Result, stream, &result)).chain(body_frames(stream, body)));
 }
 
@@ -308,12 +392,22 @@ impl World {
         version: &LiveVersion,
         server: Option<std::net::SocketAddr>,
     ) -> Arc<Seen> {
+        self.instance(id, version, server).await.1
+    }
+
+    /// The same, for tests that look into the gateway's side of it, too.
+    pub async fn instance(
+        &self,
+        id: InstanceId,
+        version: &LiveVersion,
+        server: Option<std::net::SocketAddr>,
+    ) -> (Arc<Instance>, Arc<Seen>) {
         let path = self.dir.path().join(format!("{}.sock", id.0.simple()));
         let listener = UnixListener::bind(&path).unwrap();
         let seen = Arc::new(Seen::default());
         tokio::spawn(agent(listener, seen.clone(), server));
-        take_in(self.instances.clone(), id, (*version.pool_key).clone(), path).await;
-        seen
+        let key = (*version.pool_key).clone();
+        (take_in(self.instances.clone(), id, key, path).await, seen)
     }
 
     /// Calls with a JSON event.
@@ -337,9 +431,11 @@ pub async fn agent(listener: UnixListener, seen: Arc<Seen>, server: Option<std::
 }
 
 /// Takes the container whose agent listens there into the pool.
-pub async fn take_in(instances: Instances, id: InstanceId, key: PoolKey, path: PathBuf) {
+pub async fn take_in(instances: Instances, id: InstanceId, key: PoolKey, path: PathBuf) -> Arc<Instance> {
     let (link, events) = Link::connect(&path, Instant::now() + Duration::from_secs(5)).await.unwrap();
-    instances.add(Arc::new(Instance::new(id, key, link)), events);
+    let instance = Arc::new(Instance::new(id, key, link));
+    instances.add(instance.clone(), events);
+    instance
 }
 
 pub fn call(version: &LiveVersion, event: Value) -> Call {
@@ -351,18 +447,24 @@ pub fn call(version: &LiveVersion, event: Value) -> Call {
         request_id: InvocationId::new(),
         source: InvocationSource::Invoke,
         trace_id: None,
+        client_context: None,
+        cause: None,
         log_tail: None,
     }
 }
 
 pub fn version(change: impl FnOnce(&mut VersionSpec)) -> Arc<LiveVersion> {
+    named("shop", "orders", change)
+}
+
+pub fn named(namespace: &str, function: &str, change: impl FnOnce(&mut VersionSpec)) -> Arc<LiveVersion> {
     let mut spec = VersionSpec::new("python3.13".parse::<RuntimeName>().unwrap(), FunctionKind::Handler);
     spec.timeout_seconds = 5;
     change(&mut spec);
     Arc::new(LiveVersion {
-        namespace: "shop".parse().unwrap(),
-        function: "orders".parse().unwrap(),
-        address: LiveVersion::address_of(&"shop".parse().unwrap(), &"orders".parse().unwrap()),
+        namespace: namespace.parse().unwrap(),
+        function: function.parse().unwrap(),
+        address: LiveVersion::address_of(&namespace.parse().unwrap(), &function.parse().unwrap()),
         function_id: davit_api::FunctionId::new(),
         version_id: davit_api::VersionId::new(),
         number: 1,

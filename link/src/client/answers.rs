@@ -8,9 +8,10 @@ use bytes::Bytes;
 use serde::de::DeserializeOwned;
 use tokio::sync::{mpsc, oneshot};
 
+use super::asks::Asks;
 use super::stream::{Begun, Feed};
 use super::{InvokeResult, LinkError, LinkEvent, join, lock};
-use crate::frame::{Frame, FrameKind};
+use crate::frame::{FIRST_ASK, Frame, FrameKind};
 use crate::message::{Failure, InitDone, LogEntry, PAYLOAD_BYTES, ResultHead, Stream};
 use crate::socket::{Inbox, Outbox};
 
@@ -197,6 +198,7 @@ pub(super) async fn read_all(
     events: mpsc::Sender<LinkEvent>,
 ) {
     let mut dropped = 0;
+    let asks = Asks::new(outbox.clone());
     let end = loop {
         let (frame, descriptor) = match inbox.next().await {
             Ok(Some(next)) => next,
@@ -204,6 +206,18 @@ pub(super) async fn read_all(
             Err(error) => break LinkError::Protocol(error.to_string()),
         };
         match frame.kind {
+            FrameKind::Ask | FrameKind::Data | FrameKind::End | FrameKind::Cancel
+                if frame.stream >= FIRST_ASK =>
+            {
+                match asks.take(frame) {
+                    Ok(Some(ask)) => {
+                        // With no room for it among the events, dropping it refuses.
+                        let _ = events.try_send(LinkEvent::Asked(ask));
+                    }
+                    Ok(None) => {}
+                    Err(error) => break error,
+                }
+            }
             FrameKind::Log => match parse(&frame) {
                 Ok(lines) => forward(&events, lines, &mut dropped),
                 Err(error) => break error,
@@ -223,6 +237,7 @@ pub(super) async fn read_all(
         }
     };
     lock(&answers).close(end);
+    asks.close();
     outbox.close();
     let _ = events.send(LinkEvent::Closed).await;
 }

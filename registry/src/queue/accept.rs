@@ -121,8 +121,10 @@ async fn insert(
     let mut webhooks = Vec::with_capacity(new.len());
     let mut policies = Vec::with_capacity(new.len());
     let mut destinations = Vec::with_capacity(new.len());
+    let mut callers = Vec::with_capacity(new.len());
     for one in new {
         one.check_size()?;
+        callers.push(one.lineage.caller.as_ref().map(to_json).transpose()?);
         webhooks.push(match &one.target {
             JobTarget::Webhook(hook) => Some(to_json(hook)?),
             JobTarget::Function(_) => None,
@@ -132,13 +134,14 @@ async fn insert(
     }
     let accepted: Vec<Uuid> = sqlx::query_scalar(
         "insert into invocations (id, namespace_id, function_id, webhook, source, payload, policy, destinations, priority,
-            ordering_key, replay_of, hops, subscription_id, qualifier, run_at, due_at)
+            ordering_key, replay_of, hops, subscription_id, qualifier, caller, run_at, due_at)
          select g.id, n.id, f.id, g.webhook, g.source, g.payload, g.policy, g.destinations, g.priority, g.ordering_key, g.replay_of, g.hops,
-            g.subscription_id, g.qualifier, d.at, d.at
+            g.subscription_id, g.qualifier, g.caller, d.at, d.at
          from unnest($1::uuid[], $2::text[], $3::uuid[], $4::jsonb[], $5::text[], $6::bytea[], $7::jsonb[], $8::jsonb[],
-                $9::smallint[], $10::text[], $11::uuid[], $12::smallint[], $13::uuid[], $14::timestamptz[], $15::float8[], $16::text[])
+                $9::smallint[], $10::text[], $11::uuid[], $12::smallint[], $13::uuid[], $14::timestamptz[], $15::float8[], $16::text[],
+                $17::jsonb[])
             with ordinality as g(id, namespace, function_id, webhook, source, payload, policy, destinations, priority, ordering_key,
-                replay_of, hops, subscription_id, run_at, delay, qualifier, n)
+                replay_of, hops, subscription_id, run_at, delay, qualifier, caller, n)
          join namespaces n on n.name = g.namespace
          cross join lateral (select coalesce(g.run_at, clock_timestamp() + make_interval(secs => g.delay), clock_timestamp()) as at) d
          left join functions f on f.id = g.function_id and f.namespace_id = n.id and f.deleted_at is null
@@ -156,11 +159,12 @@ async fn insert(
     .bind(new.iter().map(|n| rank(n.priority)).collect::<Vec<_>>())
     .bind(new.iter().map(|n| n.ordering_key.as_deref()).collect::<Vec<_>>())
     .bind(new.iter().map(|n| n.replay_of.map(|id| id.0)).collect::<Vec<_>>())
-    .bind(new.iter().map(|n| i16::from(n.hops)).collect::<Vec<_>>())
+    .bind(new.iter().map(|n| i16::from(n.lineage.hops)).collect::<Vec<_>>())
     .bind(new.iter().map(|n| n.subscription.map(|id| id.0)).collect::<Vec<_>>())
     .bind(new.iter().map(|n| if let Start::At(at) = n.start { Some(at) } else { None }).collect::<Vec<_>>())
     .bind(new.iter().map(|n| if let Start::After(d) = n.start { Some(d.as_secs_f64()) } else { None }).collect::<Vec<_>>())
     .bind(new.iter().map(|n| n.qualifier.as_ref().map(ToString::to_string)).collect::<Vec<_>>())
+    .bind(callers)
     .fetch_all(conn)
     .await?;
     Ok(accepted.into_iter().collect())

@@ -3,12 +3,12 @@
 use std::time::{Duration, Instant};
 
 use chrono::{DateTime, TimeDelta, Utc};
-use davit_api::{FunctionId, GatewayId, InvocationId};
+use davit_api::{FunctionId, GatewayId, InvocationId, Lineage};
 use sqlx::Row;
 use sqlx::postgres::PgRow;
 
 use super::{ClaimedTarget, Job};
-use crate::rows::{count32, int, json, json_opt, parsed, parsed_opt};
+use crate::rows::{count32, hops, int, json, json_opt, parsed, parsed_opt};
 use crate::{Registry, RegistryError, Result};
 
 /// An acceptance that takes longer than this from its first statement to its commit may be found late.
@@ -65,7 +65,7 @@ const CLAIM: &str = "with due as (
     update invocations i set state = 'running', attempt = i.attempt + 1, gateway_id = $1,
         lease_until = clock_timestamp() + interval '30 seconds'
     from mine where i.id = mine.id
-    returning i.id, i.attempt, i.function_id, i.namespace_id, i.webhook, i.payload, i.policy, i.accepted_at, i.due_at, i.source, i.excused, i.qualifier,
+    returning i.id, i.attempt, i.function_id, i.namespace_id, i.webhook, i.payload, i.policy, i.accepted_at, i.due_at, i.source, i.excused, i.qualifier, i.hops, i.caller,
         i.ordering_key is not null or i.destinations is not null as has_consequences)
  select c.*, n.name as namespace, f.name as function, seen.oldest,
     extract(epoch from clock_timestamp() - greatest(c.accepted_at, c.due_at))::float8 as age
@@ -138,6 +138,7 @@ fn job(row: &PgRow) -> Result<Option<Job>> {
         accepted_at: row.try_get("accepted_at")?,
         age: Duration::from_secs_f64(row.try_get::<f64, _>("age")?.max(0.0)),
         source: parsed(row, "source")?,
+        lineage: Lineage { hops: hops(row)?, caller: json_opt(row, "caller")? },
         has_consequences: row.try_get("has_consequences")?,
     }))
 }

@@ -62,9 +62,9 @@ async fn move_over(
             where i.id = g.id and case when g.attempt is null then i.state = 'queued' else i.state = 'running' and i.attempt = g.attempt end
             returning i.id, i.namespace_id, i.function_id, i.webhook, i.source, g.state, i.payload, i.policy, i.destinations,
                 i.priority, i.ordering_key, i.accepted_at, i.attempt, g.result, g.error, i.replay_of, i.hops, g.sent_on,
-                i.subscription_id, i.qualifier)
+                i.subscription_id, i.qualifier, i.caller)
          insert into ended_invocations (id, namespace_id, function_id, webhook, source, state, payload, policy, destinations,
-            priority, ordering_key, accepted_at, attempt, result, error, replay_of, hops, sent_on, subscription_id, qualifier)
+            priority, ordering_key, accepted_at, attempt, result, error, replay_of, hops, sent_on, subscription_id, qualifier, caller)
          select * from gone returning id",
     )
     .bind(endings.iter().map(|e| e.id.0).collect::<Vec<_>>())

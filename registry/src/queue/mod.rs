@@ -23,7 +23,7 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use davit_api::{
     ApiError, Destinations, ErrorBody, ErrorCode, FunctionId, FunctionName, InvocationId, InvocationSource,
-    NamespaceName, Priority, Qualifier, RetryPolicy, SubscriptionId, Webhook, limits,
+    Lineage, NamespaceName, Priority, Qualifier, RetryPolicy, SubscriptionId, Webhook, limits,
 };
 
 pub use claim::ClaimFrom;
@@ -84,8 +84,8 @@ pub struct NewInvocation {
     pub replay_of: Option<InvocationId>,
     /// To which subscription of a topic it delivers.
     pub subscription: Option<SubscriptionId>,
-    /// How many outcomes were sent on from one to the next until this one.
-    pub hops: u8,
+    /// Where it stands among functions that cause each other.
+    pub lineage: Lineage,
     /// The version or alias that was asked for; without it, what is live when it runs.
     pub qualifier: Option<Qualifier>,
 }
@@ -112,7 +112,7 @@ impl NewInvocation {
             idempotency_key: None,
             replay_of: None,
             subscription: None,
-            hops: 0,
+            lineage: Lineage::default(),
             qualifier: None,
         }
     }
@@ -172,6 +172,8 @@ pub struct Job {
     pub age: Duration,
     /// Through which door it came.
     pub source: InvocationSource,
+    /// Where it stands among functions that cause each other.
+    pub lineage: Lineage,
     /// Its end lets another one run or is sent somewhere, so that it needs a transaction of several statements.
     pub has_consequences: bool,
 }

@@ -27,14 +27,14 @@ pub struct InvocationFilter {
 
 /// The columns of a view of what has not ended.
 const LIVE: &str = "select i.id, i.namespace_id, i.function_id, i.webhook, i.source, i.state, i.attempt, i.accepted_at, i.run_at,
-    i.error, i.priority, i.ordering_key, i.cancel_requested, i.replay_of, i.qualifier, null::timestamptz as ended_at, null::bytea as result,
+    i.error, i.priority, i.ordering_key, i.cancel_requested, i.replay_of, i.qualifier, i.caller, null::timestamptz as ended_at, null::bytea as result,
     null::uuid as redriven_as, null::jsonb as sent_on from invocations i";
 
 /// The same columns of what has; `result` is `i.result`, or what stands for it where nobody wants to read it.
 fn ended(result: &str) -> String {
     format!(
         "select i.id, i.namespace_id, i.function_id, i.webhook, i.source, i.state, i.attempt, i.accepted_at, null,
-            i.error, i.priority, i.ordering_key, false, i.replay_of, i.qualifier, i.ended_at, {result}, i.redriven_as, i.sent_on
+            i.error, i.priority, i.ordering_key, false, i.replay_of, i.qualifier, i.caller, i.ended_at, {result}, i.redriven_as, i.sent_on
          from ended_invocations i"
     )
 }
@@ -141,6 +141,7 @@ fn view(row: &PgRow) -> Result<InvocationView> {
         function: parsed_opt(row, "function")?,
         webhook: json_opt::<Webhook>(row, "webhook")?.map(|hook| hook.url),
         source: parsed(row, "source")?,
+        caller: json_opt(row, "caller")?,
         state,
         attempt: count32(row, "attempt")?,
         accepted_at: row.try_get("accepted_at")?,

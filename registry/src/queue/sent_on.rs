@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use chrono::{SecondsFormat, Utc};
 use davit_api::{
     CloudEvent, Destination, Destinations, EventData, FunctionId, InvocationId, InvocationSource,
-    InvocationState, NamespaceName, RetryPolicy, SentOn, limits,
+    InvocationState, Lineage, NamespaceName, RetryPolicy, SentOn, limits, next_hop,
 };
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
@@ -22,8 +22,6 @@ use crate::rows::{count32, json, json_opt, parsed, to_json};
 use crate::topics::{NewMessage, publish_within};
 use crate::{RegistryError, Result};
 
-/// Longest chain of outcomes that cause outcomes: a function that is its own destination must not go on for ever.
-const MOST_HOPS: i16 = 8;
 /// Levels of an event or result in a record; what reads JSON here takes 128 in all.
 const DEPTH: usize = 100;
 /// Room for the attributes of an event around a record.
@@ -76,13 +74,15 @@ async fn send(
         messages: Vec::new(),
         error: None,
     };
-    let hops: i16 = row.try_get("hops")?;
-    if hops >= MOST_HOPS {
-        note.error = Some(format!("not sent: it is the end of a chain of {MOST_HOPS} destinations"));
-        return Ok(note);
-    }
+    let hops = match next_hop(crate::rows::hops(row)?) {
+        Ok(hops) => hops,
+        Err(error) => {
+            note.error = Some(format!("not sent: {}", error.message));
+            return Ok(note);
+        }
+    };
+    let lineage = Lineage { hops, caller: None };
     let namespace: NamespaceName = parsed(row, "namespace")?;
-    let next = u8::try_from(hops + 1).unwrap_or(u8::MAX);
     let (target, policy, destinations) = match destination {
         Destination::Function(name) => {
             let Some(found) = live(conn, &namespace, name.as_str()).await? else {
@@ -99,7 +99,7 @@ async fn send(
         Destination::Topic(topic) => {
             let event = event(row, ending, attempt, &namespace)?;
             let message = NewMessage { event, fresh: true };
-            match publish_within(conn, &namespace, topic, &[message], next).await? {
+            match publish_within(conn, &namespace, topic, &[message], &lineage).await? {
                 Some(published) => note.messages.extend(published.iter().map(|one| one.message_id)),
                 None => note.error = Some("not sent: there is no such topic".into()),
             }
@@ -110,7 +110,7 @@ async fn send(
     let new = NewInvocation {
         target,
         destinations,
-        hops: next,
+        lineage,
         ..NewInvocation::new(namespace, FunctionId::default(), InvocationSource::Destination, record, policy)
     };
     note.invocations.push(accept_one(conn, &new).await?);

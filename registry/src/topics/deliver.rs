@@ -1,8 +1,8 @@
 //! From a message to deliveries: which subscriptions want it, and the invocations that carry it there.
 
 use davit_api::{
-    CloudEvent, DeliverySettings, Destinations, FunctionId, InvocationSource, NamespaceName, RetryPolicy,
-    SubscriptionId, TopicId, TopicName, Webhook, limits,
+    CloudEvent, DeliverySettings, Destinations, FunctionId, InvocationSource, Lineage, NamespaceName,
+    RetryPolicy, SubscriptionId, TopicId, TopicName, Webhook, limits,
 };
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
@@ -90,7 +90,7 @@ impl Outgoing<'_> {
         route.settings.filter.as_ref().is_none_or(|filter| filter.matches(&self.value))
     }
 
-    fn by(&self, route: &Route, namespace: &NamespaceName, hops: u8) -> NewInvocation {
+    fn by(&self, route: &Route, namespace: &NamespaceName, lineage: &Lineage) -> NewInvocation {
         let key = route.settings.ordering.as_ref().and_then(|name| self.event.attribute(name));
         let text = self.text.clone();
         let new = NewInvocation::new(
@@ -106,7 +106,7 @@ impl Outgoing<'_> {
             priority: route.settings.priority,
             ordering_key: key.filter(|key| !key.is_empty()).map(short),
             subscription: Some(route.id),
-            hops,
+            lineage: lineage.clone(),
             ..new
         }
     }
@@ -127,7 +127,7 @@ pub(super) async fn deliver(
     namespace: &NamespaceName,
     routes: &[Route],
     messages: &[Outgoing<'_>],
-    hops: u8,
+    lineage: &Lineage,
 ) -> Result<Vec<u32>> {
     let mut counts = Vec::with_capacity(messages.len());
     let (mut batch, mut bytes) = (Vec::new(), 0);
@@ -139,7 +139,7 @@ pub(super) async fn deliver(
                 bytes = 0;
             }
             bytes += message.text.len();
-            batch.push(message.by(route, namespace, hops));
+            batch.push(message.by(route, namespace, lineage));
             count += 1;
         }
         counts.push(count);

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use davit_api::{
-    ApiError, CloudEvent, ErrorCode, MessageId, NamespaceName, Published, TopicId, TopicName, limits,
+    ApiError, CloudEvent, ErrorCode, Lineage, MessageId, NamespaceName, Published, TopicId, TopicName, limits,
 };
 use sha2::{Digest as _, Sha256};
 use sqlx::postgres::PgConnection;
@@ -26,18 +26,19 @@ pub struct NewMessage {
 impl Registry {
     /// Publishes events, all or none; what each became is answered in order. When this has returned, neither the
     /// messages nor their deliveries will be lost. An event with the `source` and `id` of one that was published within
-    /// 24 hours is that one, and is not delivered again.
+    /// 24 hours is that one, and is not delivered again. `lineage`: of the deliveries.
     pub async fn publish(
         &self,
         namespace: &NamespaceName,
         topic: &TopicName,
         messages: Vec<NewMessage>,
+        lineage: Lineage,
     ) -> Result<Vec<Published>> {
         let (namespace, topic) = (namespace.clone(), topic.clone());
         let published = self
             .transact(move |conn| {
                 Box::pin(async move {
-                    let published = publish_within(conn, &namespace, &topic, &messages, 0).await?;
+                    let published = publish_within(conn, &namespace, &topic, &messages, &lineage).await?;
                     published.ok_or_else(|| missing(&namespace, &topic))
                 })
             })
@@ -49,13 +50,13 @@ impl Registry {
     }
 }
 
-/// Publishes within a transaction; none when there is no such topic. `hops`: of the deliveries.
+/// Publishes within a transaction; none when there is no such topic. `lineage`: of the deliveries.
 pub(crate) async fn publish_within(
     conn: &mut PgConnection,
     namespace: &NamespaceName,
     topic: &TopicName,
     messages: &[NewMessage],
-    hops: u8,
+    lineage: &Lineage,
 ) -> Result<Option<Vec<Published>>> {
     let outgoing = messages.iter().map(|one| outgoing(&one.event)).collect::<Result<Vec<_>, ApiError>>()?;
     let Some((topic, routes)) = routes(conn, namespace, topic, None).await? else { return Ok(None) };
@@ -78,7 +79,7 @@ pub(crate) async fn publish_within(
     .bind(fresh.iter().map(|one| one.text.as_slice()).collect::<Vec<_>>())
     .execute(&mut *conn)
     .await?;
-    let counts = deliver(conn, namespace, &routes, &fresh, hops).await?;
+    let counts = deliver(conn, namespace, &routes, &fresh, lineage).await?;
     for (place, count) in places.into_iter().zip(counts) {
         published[place].deliveries = count;
     }

@@ -2,8 +2,8 @@
 
 use chrono::{DateTime, Utc};
 use davit_api::{
-    CloudEvent, MessageId, MessagePosition, NamespaceName, Replay, Replayed, SubscriptionName, TopicId,
-    TopicName,
+    CloudEvent, Lineage, MessageId, MessagePosition, NamespaceName, Replay, Replayed, SubscriptionName,
+    TopicId, TopicName,
 };
 use sqlx::Row;
 use sqlx::postgres::{PgConnection, PgRow};
@@ -48,7 +48,7 @@ impl Audited {
                         let value = kept.event.as_value().map_err(damaged)?;
                         outgoing.push(Outgoing { event: &kept.event, text: kept.event.to_json(), value });
                     }
-                    let counts = deliver(conn, &namespace, &routes, &outgoing, 0).await?;
+                    let counts = deliver(conn, &namespace, &routes, &outgoing, &Lineage::default()).await?;
                     let messages = u32::try_from(page.len()).unwrap_or(u32::MAX);
                     Ok(Replayed { messages, deliveries: counts.iter().sum(), to, next })
                 })

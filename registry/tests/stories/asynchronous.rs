@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use chrono::{TimeDelta, Utc};
 use davit_api::{
-    ApiError, Destination, Destinations, ErrorCode, GatewayId, InvocationId, InvocationState, Priority,
-    VersionSpec, Webhook,
+    ApiError, CalledBy, Destination, Destinations, ErrorCode, GatewayId, InvocationId, InvocationSource,
+    InvocationState, Lineage, Priority, VersionSpec, Webhook,
 };
 use davit_registry::{
     ClaimFrom, ClaimedTarget, InvocationFilter, Job, NewInvocation, Registry, Settlement, Start,
@@ -399,4 +399,37 @@ async fn what_waits_is_counted_by_what_it_waits_for() {
     assert_eq!(counts.iter().sum::<u64>(), 5, "{queue:?}");
     assert_eq!((queue.delayed, queue.behind, queue.running, queue.dead), (1, 1, 1, 1), "{queue:?}");
     assert!(queue.oldest_due_at.is_some_and(|at| at <= Utc::now()));
+}
+
+#[tokio::test]
+async fn who_caused_an_invocation_and_how_far_the_chain_has_come_stay_with_it() {
+    let db = fresh().await;
+    let registry = db.registry();
+    deployed(registry, "f", &spec(), b"a").await;
+    let function = function_id(registry, "f").await;
+    let caller = CalledBy {
+        namespace: "billing".parse().unwrap(),
+        function: "report".parse().unwrap(),
+        version: 4,
+        invocation_id: Some(InvocationId::new()),
+        trace_id: Some("Root=1-5759e988-bd862e3fe1be46a994272793".into()),
+    };
+    let lineage = Lineage { hops: 7, caller: Some(caller.clone()) };
+    let call = NewInvocation { source: InvocationSource::Function, ..work(function, "{}") };
+    let keyed = NewInvocation { ordering_key: Some("k".into()), lineage: lineage.clone(), ..call.clone() };
+    let plain = NewInvocation { lineage: lineage.clone(), ..call.clone() };
+    let from_outside = registry.enqueue(call).await.unwrap();
+    let ids = [registry.enqueue(keyed).await.unwrap(), registry.enqueue(plain).await.unwrap()];
+    for job in claim(registry, GatewayId::new(), 3).await {
+        let expected = if job.id == from_outside { Lineage::default() } else { lineage.clone() };
+        assert_eq!(job.lineage, expected);
+        succeed(registry, &job).await;
+    }
+    for id in ids {
+        let view = registry.invocation(&ns(), id).await.unwrap();
+        assert_eq!((view.source, view.caller), (InvocationSource::Function, Some(caller.clone())));
+    }
+    let filter = InvocationFilter { source: Some(InvocationSource::Function), ..Default::default() };
+    let listed = registry.list_invocations(&ns(), &filter, 10).await.unwrap();
+    assert_eq!(listed.iter().filter(|view| view.caller.is_some()).count(), 2);
 }

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use chrono::Utc;
 use davit_api::{
     CloudEvent, Destination, Destinations, ErrorCode, FunctionSubscription, GatewayId, InvocationSource,
-    NewSubscription, Published, Replay, Subscriber, TopicName, VersionSpec, Webhook,
+    Lineage, NewSubscription, Published, Replay, Subscriber, TopicName, VersionSpec, Webhook,
 };
 use davit_registry::{ClaimedTarget, Job, NewMessage, Registry, Settlement};
 use serde_json::{Value, json};
@@ -33,7 +33,7 @@ fn event(id: &str, more: Value) -> NewMessage {
 }
 
 async fn publish(registry: &Registry, message: NewMessage) -> Published {
-    registry.publish(&ns(), &topic(), vec![message]).await.unwrap().remove(0)
+    registry.publish(&ns(), &topic(), vec![message], Lineage::default()).await.unwrap().remove(0)
 }
 
 fn subscription(name: &str, function: &str, settings: Value) -> NewSubscription {
@@ -109,11 +109,18 @@ async fn a_message_goes_to_every_subscription_that_wants_it() {
     };
     assert_eq!((attempts("large"), attempts("all")), (9, 3), "its own, and the function's");
 
-    let unknown = registry.publish(&ns(), &"nothing".parse().unwrap(), vec![event("1", json!({}))]).await;
+    let unknown = registry
+        .publish(&ns(), &"nothing".parse().unwrap(), vec![event("1", json!({}))], Lineage::default())
+        .await;
     assert_eq!(code(unknown), ErrorCode::NotFound);
     let huge = event("3", json!({"data": "x".repeat(300_000)}));
-    assert_eq!(code(registry.publish(&ns(), &topic(), vec![huge]).await), ErrorCode::TooLarge);
-    let foreign = registry.publish(&"other".parse().unwrap(), &topic(), vec![event("1", json!({}))]).await;
+    assert_eq!(
+        code(registry.publish(&ns(), &topic(), vec![huge], Lineage::default()).await),
+        ErrorCode::TooLarge
+    );
+    let foreign = registry
+        .publish(&"other".parse().unwrap(), &topic(), vec![event("1", json!({}))], Lineage::default())
+        .await;
     assert_eq!(code(foreign), ErrorCode::NotFound, "a topic of another namespace");
 }
 
@@ -132,7 +139,7 @@ async fn published_twice_is_delivered_once() {
 
     // In a batch, twice in it, and by many at the same moment.
     let batch = vec![event("2", json!({})), event("1", json!({})), event("2", json!({}))];
-    let batch = registry.publish(&ns(), &topic(), batch).await.unwrap();
+    let batch = registry.publish(&ns(), &topic(), batch, Lineage::default()).await.unwrap();
     assert_eq!(
         batch.iter().map(|p| (p.deliveries, p.duplicate)).collect::<Vec<_>>(),
         [(1, false), (0, true), (0, true)]

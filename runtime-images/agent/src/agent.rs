@@ -17,6 +17,7 @@ use serde::Serialize;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{Notify, mpsc, watch};
 
+use crate::asks::Asks;
 use crate::calls::{Abandoned, Call, Calls};
 use crate::failure;
 use crate::logs::{Finish, Logs, Look, Pipe, readable};
@@ -42,6 +43,7 @@ pub(crate) enum StartEvent {
 /// What the parts share. One thread, so no locks.
 pub(crate) struct Agent {
     pub(crate) calls: RefCell<Calls>,
+    pub(crate) asks: RefCell<Asks>,
     pub(crate) processes: Processes,
     pub(crate) logs: Logs,
     /// Set once a gateway is there.
@@ -66,6 +68,7 @@ pub(crate) async fn run() -> Result<(), String> {
     hide();
     let agent = Rc::new(Agent {
         calls: RefCell::default(),
+        asks: RefCell::default(),
         processes,
         logs: Logs::new(),
         outbox: OnceCell::new(),

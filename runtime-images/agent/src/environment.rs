@@ -92,6 +92,44 @@ pub(crate) fn of_function(request: &InitRequest) -> BTreeMap<String, String> {
     env
 }
 
+/// Where functions ask for calls, when the gateway answers; SDKs of AWS are led there for Lambda. What the user has set
+/// stays: an endpoint of his own, and whatever may name credentials.
+pub(crate) fn with_asks(request: &mut InitRequest) {
+    if !request.answers_asks {
+        return;
+    }
+    let env = &mut request.env;
+    let endpoint = format!("http://{RUNTIME_API}");
+    if !env.contains_key("AWS_ENDPOINT_URL") && !env.contains_key("AWS_IGNORE_CONFIGURED_ENDPOINT_URLS") {
+        preset(env, "AWS_ENDPOINT_URL_LAMBDA", &endpoint);
+    }
+    env.insert("DAVIT_ENDPOINT".into(), endpoint);
+    // SDKs sign each request and look for something to sign with; nobody checks the signature.
+    if !env.keys().any(|name| CREDENTIALS.iter().any(|start| name.starts_with(start))) {
+        for name in ["AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"] {
+            preset(env, name, "davit");
+        }
+        let region = request.arn.split(':').nth(3).filter(|region| !region.is_empty()).unwrap_or("us-east-1");
+        preset(env, "AWS_REGION", region);
+        preset(env, "AWS_DEFAULT_REGION", region);
+    }
+}
+
+/// Variables that start so may lead an SDK to credentials or to a region of the user's choice.
+const CREDENTIALS: [&str; 11] = [
+    "AWS_ACCESS_KEY",
+    "AWS_SECRET_",
+    "AWS_SESSION_TOKEN",
+    "AWS_SECURITY_TOKEN",
+    "AWS_PROFILE",
+    "AWS_DEFAULT_PROFILE",
+    "AWS_SHARED_CREDENTIALS_FILE",
+    "AWS_CONFIG_FILE",
+    "AWS_WEB_IDENTITY_TOKEN_FILE",
+    "AWS_ROLE_ARN",
+    "AWS_CONTAINER_",
+];
+
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
@@ -119,6 +157,7 @@ pub(crate) mod tests {
             bundle_digest: String::new(),
             bundle_size: 0,
             code_mounted: false,
+            answers_asks: true,
         }
     }
 
@@ -131,6 +170,28 @@ pub(crate) mod tests {
         assert_eq!(env["AWS_REGION"], "eu-central-1");
         assert_eq!(env["AWS_LAMBDA_MAX_CONCURRENCY"], "2");
         assert_eq!(env["AWS_LAMBDA_RUNTIME_API"], RUNTIME_API);
+    }
+
+    #[test]
+    fn functions_are_told_where_to_ask_and_what_the_user_set_stays() {
+        let with = |set: &[(&str, &str)], answers_asks| {
+            let env = set.iter().map(|(name, value)| (name.to_string(), value.to_string())).collect();
+            let mut request = InitRequest { env, answers_asks, ..request(Kind::Handler) };
+            with_asks(&mut request);
+            request.env
+        };
+        let plain = with(&[], true);
+        assert_eq!(plain["DAVIT_ENDPOINT"], "http://127.0.0.1:9001");
+        assert_eq!(plain["AWS_ENDPOINT_URL_LAMBDA"], "http://127.0.0.1:9001");
+        assert_eq!((&*plain["AWS_ACCESS_KEY_ID"], &*plain["AWS_REGION"]), ("davit", "eu-central-1"));
+        assert!(with(&[], false).is_empty(), "an older gateway does not answer");
+        let aws = with(&[("AWS_ENDPOINT_URL_LAMBDA", "https://x"), ("AWS_REGION", "eu-west-1")], true);
+        assert_eq!((&*aws["AWS_ENDPOINT_URL_LAMBDA"], &*aws["AWS_REGION"]), ("https://x", "eu-west-1"));
+        for own in ["AWS_ACCESS_KEY_ID", "AWS_PROFILE", "AWS_CONTAINER_CREDENTIALS_FULL_URI"] {
+            let env = with(&[(own, "mine")], true);
+            assert_eq!((&*env[own], env.contains_key("AWS_SESSION_TOKEN")), ("mine", false), "{own}");
+        }
+        assert!(!with(&[("AWS_ENDPOINT_URL", "http://x")], true).contains_key("AWS_ENDPOINT_URL_LAMBDA"));
     }
 
     #[test]

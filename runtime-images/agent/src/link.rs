@@ -8,7 +8,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use davit_link::frame::{Frame, FrameKind};
+use davit_link::frame::{FIRST_ASK, Frame, FrameKind};
 use davit_link::socket::{self, Inbox};
 use davit_link::{Hello, InitRequest, InvokeHead, PAYLOAD_BYTES, PROTOCOL};
 use serde::de::DeserializeOwned;
@@ -16,7 +16,7 @@ use tokio::net::{UnixListener, UnixStream};
 
 use crate::agent::Agent;
 use crate::calls::Call;
-use crate::{LINK_SOCKET, failure, server, start};
+use crate::{LINK_SOCKET, environment, failure, server, start};
 
 /// Without a gateway by then, the instance is nobody's.
 const GATEWAY_TIMEOUT: Duration = Duration::from_secs(120);
@@ -87,9 +87,15 @@ async fn take(
     descriptor: Option<OwnedFd>,
 ) -> Result<(), String> {
     let stream = frame.stream;
+    if stream >= FIRST_ASK {
+        let now = agent.asks.borrow_mut().take(frame)?;
+        agent.send(now);
+        return Ok(());
+    }
     match frame.kind {
         FrameKind::Init => {
-            let request: InitRequest = parse(&frame)?;
+            let mut request: InitRequest = parse(&frame)?;
+            environment::with_asks(&mut request);
             let bundle = File::from(descriptor.ok_or("init came without a bundle")?);
             // Once means once: a second function in the same container would meet the first one's remains.
             agent.function.set(request).map_err(|_| "init came twice")?;

@@ -5,6 +5,7 @@
 //! davit, and it has one setting: `DAVIT_RUNTIME_COMMAND`, which the runtime's image sets.
 
 mod agent;
+mod asks;
 mod calls;
 mod environment;
 mod failure;

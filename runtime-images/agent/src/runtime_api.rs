@@ -1,4 +1,5 @@
-//! The Lambda Runtime API, spoken to the language runtime in this container.
+//! The Lambda Runtime API, spoken to the language runtime in this container. What functions ask of the platform comes
+//! to the same address, so that a container has one listener; `asks.rs` takes that.
 //!
 //! Bodies, codes and headers follow AWS's own emulator. Clients are strict about some: Python's and Node's
 //! crash without a content type on an event, Go's wants exactly 202 for an answer.
@@ -19,6 +20,7 @@ use tokio::net::{TcpListener, TcpStream};
 
 use crate::RUNTIME_API;
 use crate::agent::{Agent, StartEvent};
+use crate::asks;
 use crate::calls::{Call, Next};
 use crate::failure;
 use crate::stream::{self, Passed};
@@ -32,7 +34,7 @@ const ERROR_BODY: &str = "lambda-runtime-function-error-body";
 const EXPLANATION: Duration = Duration::from_millis(100);
 const RESPONSE_MODE: &str = "lambda-runtime-function-response-mode";
 
-type Answer = Response<Full<Bytes>>;
+pub(crate) type Answer = Response<Full<Bytes>>;
 
 /// Binds the address and serves it for the agent's life.
 pub(crate) async fn listen(agent: &Rc<Agent>) -> std::io::Result<()> {
@@ -74,7 +76,9 @@ async fn answer(agent: &Rc<Agent>, request: Request<Incoming>) -> Answer {
         (Method::GET, "/ping" | "/2018-06-01/ping") => return text(StatusCode::OK, "pong"),
         _ => {}
     }
-    let Some(rest) = path.strip_prefix(VERSION) else { return not_found() };
+    let Some(rest) = path.strip_prefix(VERSION) else {
+        return if asks::is_one(&path) { asks::ask(agent, request).await } else { not_found() };
+    };
     let parts: Vec<&str> = rest.split('/').collect();
     match (request.method().as_str(), parts.as_slice()) {
         ("GET", ["invocation", "next"]) => next(agent).await,
@@ -244,18 +248,18 @@ async fn posted(request: Request<Incoming>) -> Result<(String, Bytes), Answer> {
     }
 }
 
-struct Body {
-    bytes: Bytes,
+pub(crate) struct Body {
+    pub(crate) bytes: Bytes,
     trailers: HeaderMap,
 }
 
-enum Unread {
+pub(crate) enum Unread {
     TooLarge,
     Truncated,
 }
 
 /// Reads a body to its end even when it is too large: clients write it all before they look at the answer.
-async fn collect(mut body: Incoming, limit: usize) -> Result<Body, Unread> {
+pub(crate) async fn collect(mut body: Incoming, limit: usize) -> Result<Body, Unread> {
     let mut first = Bytes::new();
     let mut rest = BytesMut::new();
     let mut size = 0;

@@ -46,7 +46,7 @@ pub(super) async fn send(
     out: &mut Vec<u8>,
 ) -> Result<Answering, CallError> {
     for tried in 1..=TRIES {
-        let slot = account.slot(order.deadline).await?;
+        let slot = account.slot().await?;
         received.clear();
         match attempt(slot, order, request, received, out).await {
             Ok(answering) => return Ok(answering),

@@ -26,6 +26,7 @@ use self::exchange::Answering;
 use self::order::{Order, Verdict};
 use crate::config::HttpLimits;
 use crate::http::{Body, Door, Peer, Public, error, stall};
+use crate::instances::Underway;
 
 /// What is read at a time.
 const READ_BYTES: usize = 16 * 1024;
@@ -139,7 +140,8 @@ impl Express<'_> {
     }
 
     async fn call(&mut self, order: &Order) -> io::Result<Next> {
-        let mut account = self.public.corridor.account(&order.version, order.arrived);
+        let call = Underway { trace_id: order.trace_id.clone(), ..Underway::plain(order.id, order.deadline) };
+        let mut account = self.public.corridor.account(&order.version, order.arrived, call);
         self.out.clear();
         let sending = exchange::send(&mut account, order, &self.request, &mut self.received, &mut self.out);
         let Some(sent) = while_there(&mut self.client, &mut self.input, sending).await else {

@@ -12,6 +12,7 @@ use http::{HeaderMap, HeaderValue, header};
 
 use super::answer::{line, number, tokens};
 use crate::forward::{is_hop, is_ours};
+use crate::http::address::trace;
 use crate::http::{Peer, Public, auth, check, choose};
 use crate::routes::Lookup;
 use crate::version::LiveVersion;
@@ -42,6 +43,8 @@ pub(super) struct Order {
     pub(super) arrived: Instant,
     /// When that ends.
     pub(super) deadline: Instant,
+    /// The trace it belongs to, when its caller named one.
+    pub(super) trace_id: Option<Arc<str>>,
     /// Bytes of its head.
     pub(super) head: usize,
     /// Bytes of its body.
@@ -71,6 +74,7 @@ struct Seen<'a> {
     host: Option<&'a [u8]>,
     length: Option<usize>,
     authorization: Option<&'a [u8]>,
+    trace: Option<&'a [u8]>,
     last: bool,
 }
 
@@ -87,6 +91,8 @@ impl<'a> Seen<'a> {
                 seen.length.replace(length).is_none().then_some(())?;
             } else if name.eq_ignore_ascii_case("authorization") {
                 seen.authorization.replace(header.value).is_none().then_some(())?;
+            } else if name.eq_ignore_ascii_case("x-amzn-trace-id") {
+                seen.trace.replace(header.value).is_none().then_some(())?;
             } else if ["transfer-encoding", "expect", "upgrade", "te", "trailer", choose::VERSION]
                 .iter()
                 .any(|special| name.eq_ignore_ascii_case(special))
@@ -174,7 +180,8 @@ fn order(
     out.extend_from_slice(b"\r\n");
     let deadline = arrived + Duration::from_secs(version.spec.timeout_seconds.into());
     let (body, to_head) = (seen.length.unwrap_or(0), method == "HEAD");
-    Some(Order { version, id, arrived, deadline, head, body, to_head, last: seen.last })
+    let trace_id = seen.trace.and_then(trace);
+    Some(Order { version, id, arrived, deadline, trace_id, head, body, to_head, last: seen.last })
 }
 
 /// The request line, with the path cut and never rebuilt.

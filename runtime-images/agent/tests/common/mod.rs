@@ -129,6 +129,7 @@ impl Instance {
         loop {
             match tokio::time::timeout(Duration::from_secs(20), events.recv()).await.unwrap() {
                 Some(LinkEvent::Log(more)) => lines.extend(more),
+                Some(LinkEvent::Asked(_)) => {}
                 Some(LinkEvent::Exited(why)) => failure = Some(why),
                 Some(LinkEvent::Closed) | None => return (lines, failure),
             }
@@ -173,6 +174,7 @@ pub fn request(kind: Kind) -> InitRequest {
         bundle_digest: "sha256:0".into(),
         bundle_size: 0,
         code_mounted: false,
+        answers_asks: true,
     }
 }
 
