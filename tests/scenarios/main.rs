@@ -5,6 +5,7 @@
 
 mod asynchronous;
 mod bad_input;
+mod calls;
 mod deploy;
 mod elsewhere;
 mod engine_restart;
