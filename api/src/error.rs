@@ -69,6 +69,8 @@ codes! {
     LoopDetected = "loop_detected", 422, Client, false;
     /// The function's own concurrency limit and its waiting line are full.
     TooManyRequests = "too_many_requests", 429, Client, true;
+    /// More calls from this caller, or to this address, than its rate limit allows; `Retry-After` says when again.
+    RateLimited = "rate_limited", 429, Client, true;
     /// Headers larger than the limit.
     HeadersTooLarge = "headers_too_large", 431, Client, false;
     /// The function raised an error.

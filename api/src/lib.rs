@@ -12,6 +12,7 @@ mod diff;
 mod digest;
 mod error;
 mod function;
+mod http;
 mod id;
 mod instance;
 mod invocation;
@@ -45,6 +46,7 @@ pub use diff::{Change, FileChange, VersionDiff};
 pub use digest::Digest;
 pub use error::{ApiError, ErrorBody, ErrorCode, ErrorSource};
 pub use function::{FunctionDetail, FunctionSummary, InstanceCounts};
+pub use http::{Cors, ErrorPage, FieldName, HeaderChanges, HttpSettings, Origin, RateLimit, RateLimitBy};
 pub use id::{
     ArtifactUploadId, CanaryId, FunctionId, GatewayId, InstallationId, InstanceId, InvocationId, MessageId,
     NamespaceId, RequestId, ScheduleId, SourceId, SubscriptionId, TokenId, TopicId, VersionId,
@@ -67,7 +69,7 @@ pub use name::{
 pub use page::Page;
 pub use pattern::Pattern;
 pub use policy::RetryPolicy;
-pub use route::{HostPattern, MethodMatch, PathPattern, PayloadFormat, RouteSpec};
+pub use route::{HostPattern, MethodMatch, PathPattern, PathPrefix, PayloadFormat, RouteSpec};
 pub use schedule::{
     FireOutcome, FireView, MissedPolicy, OverlapPolicy, ScheduleSpec, ScheduleView, SkipReason, TIMING_FIELDS,
 };

@@ -9,9 +9,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     Access, CallerPattern, CanarySpec, Destinations, EnvName, FunctionKind, FunctionName,
-    FunctionSubscription, HostPattern, MethodMatch, MissedPolicy, NamespaceName, NetworkClass, OverlapPolicy,
-    PathPattern, PayloadFormat, RetryPolicy, RouteSpec, RuntimeName, ScheduleName, ScheduleSpec, SecretName,
-    VersionSpec,
+    FunctionSubscription, HostPattern, HttpSettings, MethodMatch, MissedPolicy, NamespaceName, NetworkClass,
+    OverlapPolicy, PathPattern, PathPrefix, PayloadFormat, RetryPolicy, RouteSpec, RuntimeName, ScheduleName,
+    ScheduleSpec, SecretName, VersionSpec,
 };
 
 /// The settings of a davit function, as written in its davit.toml.
@@ -94,6 +94,9 @@ pub struct Manifest {
     /// Addresses besides `/<namespace>/<name>`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub routes: Vec<ManifestRoute>,
+    /// What holds for requests to its HTTP addresses: CORS, rate limit, size limit, compression, headers, error pages.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub http: Option<Box<HttpSettings>>,
     /// When the clock calls it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub schedules: Vec<ManifestSchedule>,
@@ -126,6 +129,22 @@ pub struct ManifestRoute {
     /// What the handler gets; default: the function's own `payload`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub payload: Option<PayloadFormat>,
+    /// Who may call it: `private`, `token` or `public`. Default: the function's own `access`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub access: Option<Access>,
+    /// Time budget of a call in seconds, at most the function's own `timeout_seconds`, which is the default.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 900))]
+    pub timeout_seconds: Option<u32>,
+    /// What of the path the function does not get to see, such as `/api`; `path` begins with it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub strip_prefix: Option<PathPrefix>,
+    /// What the function sees in front of the path, after `strip_prefix` has been taken off.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub add_prefix: Option<PathPrefix>,
+    /// What holds for requests to it; each key takes the place of the one in the function's own `http`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub http: Option<Box<HttpSettings>>,
 }
 
 /// One schedule of the function.
@@ -237,6 +256,11 @@ impl Manifest {
             method: r.method,
             path: r.path.clone(),
             payload: r.payload.unwrap_or(payload),
+            access: r.access,
+            timeout_seconds: r.timeout_seconds,
+            strip_prefix: r.strip_prefix.clone(),
+            add_prefix: r.add_prefix.clone(),
+            http: r.http.clone(),
         };
         VersionSpec {
             handler: self.handler.clone().unwrap_or_default(),
@@ -256,6 +280,7 @@ impl Manifest {
             env: self.env.clone(),
             secrets: self.secrets.clone(),
             routes: self.routes.iter().map(route).collect(),
+            http: self.http.clone(),
             retry: self.retry.unwrap_or(base.retry),
             destinations: self.destinations.clone(),
             subscriptions: self.subscriptions.clone(),
@@ -366,10 +391,21 @@ fn key_of_line(line: &str) -> Option<&str> {
     (!key.is_empty() && key.bytes().all(plain)).then_some(key)
 }
 
+/// The line that sets a field, or of one whose place is not found (`http.cors.origins` in an inline table), the line of
+/// what it lies in.
 fn line_of_key(text: &str, field: &str) -> Option<usize> {
     let table =
         |line: &str| line.trim().trim_matches(|c| c == '[' || c == ']') == field && line.contains('[');
-    text.lines().position(|line| key_of_line(line) == Some(field) || table(line)).map(|index| index + 1)
+    let here = |line: &str| key_of_line(line) == Some(field) || table(line);
+    if let Some(index) = text.lines().position(here) {
+        return Some(index + 1);
+    }
+    let (table, key) = field.rsplit_once('.')?;
+    let start = line_of_key(text, table)?;
+    let inside =
+        text.lines().enumerate().skip(start).take_while(|(_, line)| !line.trim_start().starts_with('['));
+    let found = inside.into_iter().find(|(_, line)| key_of_line(line) == Some(key));
+    Some(found.map_or(start, |(index, _)| index + 1))
 }
 
 #[cfg(test)]

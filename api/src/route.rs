@@ -4,6 +4,8 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
+use crate::{Access, HttpSettings, VersionSpec, limits};
+
 /// What a *handler* function receives for an HTTP request. `server` functions get the request itself.
 #[derive(
     Debug,
@@ -184,7 +186,55 @@ impl FromStr for HostPattern {
     }
 }
 
-crate::text::text_like!(PathPattern, HostPattern);
+/// The beginning of a path: one or more literal segments, such as `/api/v2`.
+#[derive(
+    Clone,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Hash,
+    Serialize,
+    Deserialize,
+    utoipa::ToSchema,
+    schemars::JsonSchema,
+)]
+#[serde(try_from = "String", into = "String")]
+#[schema(value_type = String, example = "/api")]
+#[schemars(with = "String")]
+pub struct PathPrefix(Box<str>);
+
+impl PathPrefix {
+    /// The prefix as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+    /// Whether every path that a pattern takes begins with it.
+    pub fn begins(&self, pattern: &PathPattern) -> bool {
+        pattern.0.strip_prefix(&*self.0).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+    }
+}
+impl FromStr for PathPrefix {
+    type Err = String;
+    fn from_str(text: &str) -> Result<Self, String> {
+        let literal = |s: &str| {
+            !matches!(s, "" | "." | "..")
+                && s.bytes().all(|b| b.is_ascii_alphanumeric() || b"-._~".contains(&b))
+        };
+        let good =
+            text.len() <= 256 && text.strip_prefix('/').is_some_and(|rest| rest.split('/').all(literal));
+        if good {
+            Ok(Self(text.into()))
+        } else {
+            Err(format!(
+                "path prefix {:?}: write literal segments such as /api/v2, without a slash at the end",
+                text.chars().take(80).collect::<String>()
+            ))
+        }
+    }
+}
+
+crate::text::text_like!(PathPattern, HostPattern, PathPrefix);
 
 /// One custom route of a function.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
@@ -201,6 +251,60 @@ pub struct RouteSpec {
     /// What a handler gets.
     #[serde(default)]
     pub payload: PayloadFormat,
+    /// Who may call it; without it, the function's `access` decides.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub access: Option<Access>,
+    /// Time budget of a call in seconds, at most the function's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub timeout_seconds: Option<u32>,
+    /// What of the path the function does not get to see; the pattern begins with it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub strip_prefix: Option<PathPrefix>,
+    /// What the function sees in front of the path, after `strip_prefix` has been taken off.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub add_prefix: Option<PathPrefix>,
+    /// What holds for requests to it, in place of the function's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub http: Option<Box<HttpSettings>>,
+}
+
+impl RouteSpec {
+    /// A route for all hosts, to which everything applies that applies to its function.
+    pub fn new(method: MethodMatch, path: PathPattern, payload: PayloadFormat) -> Self {
+        Self {
+            host: None,
+            method,
+            path,
+            payload,
+            access: None,
+            timeout_seconds: None,
+            strip_prefix: None,
+            add_prefix: None,
+            http: None,
+        }
+    }
+
+    /// What is wrong with it as a route of this function; names the field.
+    pub(crate) fn check(&self, function: &VersionSpec) -> Result<(), String> {
+        if let Some(seconds) = self.timeout_seconds {
+            let most = function.timeout_seconds;
+            let least = *limits::TIMEOUT_SECONDS.start();
+            if !(least..=most).contains(&seconds) {
+                return Err(format!(
+                    "timeout_seconds: must be {least} to {most}, the function's own, not {seconds}"
+                ));
+            }
+        }
+        if let Some(prefix) = &self.strip_prefix
+            && !prefix.begins(&self.path)
+        {
+            return Err(format!("strip_prefix: the path does not begin with {prefix}"));
+        }
+        match &self.http {
+            Some(http) => http.check(function.kind).map_err(|error| error.message),
+            None => Ok(()),
+        }
+    }
 }
 
 #[cfg(test)]
@@ -228,10 +332,37 @@ mod tests {
         assert_ne!(shape("/a/{x}"), shape("/a/{x+}"));
     }
 
+    #[test]
+    fn a_prefix_ends_where_a_segment_does() {
+        let begins =
+            |prefix: &str, path: &str| prefix.parse::<PathPrefix>().unwrap().begins(&path.parse().unwrap());
+        assert!(begins("/api", "/api") && begins("/api", "/api/{id}") && begins("/api/x", "/api/x/{r+}"));
+        assert!(!begins("/api", "/apis") && !begins("/api/x", "/api/{x}") && !begins("/api", "/"));
+        for bad in ["", "/", "api", "/api/", "//a", "/{a}", "/a/..", "/a%20b", "/a?b"] {
+            assert!(bad.parse::<PathPrefix>().is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_route_is_refused_by_the_field_that_is_wrong() {
+        let function = VersionSpec::new("provided".parse().unwrap(), crate::FunctionKind::Handler);
+        let refused = |fields: &str| {
+            let route: RouteSpec =
+                serde_json::from_str(&format!(r#"{{"path": "/api/{{id}}", {fields}}}"#)).unwrap();
+            route.check(&function).map_err(|e| e.split(": ").next().unwrap().to_owned())
+        };
+        assert_eq!(refused(r#""timeout_seconds": 30, "strip_prefix": "/api", "add_prefix": "/v1""#), Ok(()));
+        assert_eq!(refused(r#""timeout_seconds": 31"#), Err("timeout_seconds".into()));
+        assert_eq!(refused(r#""timeout_seconds": 0"#), Err("timeout_seconds".into()));
+        assert_eq!(refused(r#""strip_prefix": "/v1""#), Err("strip_prefix".into()));
+        assert_eq!(refused(r#""http": {"max_request_bytes": 0}"#), Err("http.max_request_bytes".into()));
+    }
+
     proptest! {
         #[test]
         fn parsing_never_panics(text in "[/a-z{}+.%\\PC]{0,40}") {
             let _ = text.parse::<PathPattern>();
+            let _ = text.parse::<PathPrefix>();
             let _ = text.parse::<HostPattern>();
         }
     }

@@ -7,8 +7,8 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    ApiError, CallerPattern, Destinations, EnvName, FunctionSubscription, NetworkClass, PathPattern,
-    PayloadFormat, RetryPolicy, RouteSpec, SecretName,
+    ApiError, CallerPattern, Destinations, EnvName, FunctionSubscription, HttpSettings, NetworkClass,
+    PathPattern, PayloadFormat, RetryPolicy, RouteSpec, SecretName,
 };
 
 /// Bounds of a version's settings. Where AWS Lambda has a bound its value is taken (Lambda quotas page), so
@@ -37,6 +37,8 @@ pub mod limits {
     pub const ENV_BYTES: usize = 32 * 1024;
     /// Event or result of a call, in bytes: 6 MiB and a margin, as at AWS.
     pub const PAYLOAD_BYTES: usize = 6_291_556;
+    /// Largest body of a request that a server can be set to take, in bytes.
+    pub const REQUEST_BYTES: u64 = 1 << 40;
     /// Levels of arrays and objects in each other in a JSON event. What languages' parsers take varies (Python's gives
     /// up somewhere between 9,000 and 20,000, others at 1,000 or less): this is below them, so that none is blamed.
     pub const JSON_DEPTH: usize = 500;
@@ -300,6 +302,9 @@ pub struct VersionSpec {
     /// Addresses besides the path address.
     #[serde(default)]
     pub routes: Vec<RouteSpec>,
+    /// What holds for requests to its HTTP addresses.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub http: Option<Box<HttpSettings>>,
     /// Promise for asynchronous invocations.
     #[serde(default)]
     pub retry: RetryPolicy,
@@ -351,6 +356,7 @@ impl VersionSpec {
             env: BTreeMap::new(),
             secrets: BTreeMap::new(),
             routes: Vec::new(),
+            http: None,
             retry: RetryPolicy::default(),
             destinations: Destinations::default(),
             subscriptions: Vec::new(),
@@ -398,6 +404,9 @@ impl VersionSpec {
         }
         self.check_text()?;
         self.check_env()?;
+        if let Some(http) = &self.http {
+            http.check(self.kind)?;
+        }
         self.check_routes()
     }
 
@@ -443,6 +452,9 @@ impl VersionSpec {
                     format!("{} {} is listed twice", route.method, route.path),
                 ));
             }
+            route.check(self).map_err(|problem| {
+                ApiError::field("routes", format!("{} {}: {problem}", route.method, route.path))
+            })?;
         }
         Ok(())
     }

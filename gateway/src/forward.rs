@@ -16,7 +16,7 @@ use davit_api::{ApiError, ErrorCode};
 use http::{HeaderValue, Request, Response, StatusCode, header};
 use tokio_util::task::TaskTracker;
 
-use crate::http::{Body, CollectError, Guard, collect};
+use crate::http::{Body, BodyError, CollectError, Guard, collect};
 use crate::instances::{Instance, OpenError, Slot, Upstream, open};
 use crate::invoke::{Answer, Call, CallError, lost, timed_out};
 use crate::metrics::Metrics;
@@ -205,11 +205,23 @@ fn failed_exchange(error: &hyper::Error, instance: &Instance) -> CallError {
     if instance.link.is_closed() {
         return ended_in_request();
     }
+    if let Some(limit) = too_large(error) {
+        let error = ApiError::new(ErrorCode::TooLarge, format!("the body is larger than {limit} bytes"));
+        return CallError { error, function_error: None, started: true };
+    }
     bad_response(if error.is_parse() {
         "the server's answer is not HTTP"
     } else {
         "the server closed the connection without an answer"
     })
+}
+
+/// The bound of a request's body that broke the connection by being longer.
+fn too_large(error: &hyper::Error) -> Option<u64> {
+    match std::error::Error::source(error)?.downcast_ref::<BodyError>()? {
+        BodyError::TooLarge(limit) => Some(*limit),
+        BodyError::Connection(_) | BodyError::Function(_) | BodyError::Coding(_) => None,
+    }
 }
 
 /// The instance went away with the request.

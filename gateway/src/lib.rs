@@ -24,6 +24,7 @@ pub mod measure;
 pub mod metrics;
 pub mod outbound;
 pub mod outcome;
+pub mod policy;
 pub mod record;
 pub mod routes;
 mod sources;

@@ -4,10 +4,12 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use davit_api::{
-    AliasName, Digest, FunctionId, FunctionName, NamespaceName, PoolKey, RouteSpec, VersionId, VersionSpec,
+    AliasName, Digest, FunctionId, FunctionName, NamespaceName, PoolKey, VersionId, VersionSpec,
 };
 use http::HeaderValue;
 use sha2::{Digest as _, Sha256};
+
+use crate::policy::{Policy, Route};
 
 /// One version that may be called, with its configuration resolved. Immutable; shared by `Arc`. A gateway holds one
 /// for each function, called or not, so what is empty or alike takes no room of its own.
@@ -23,10 +25,12 @@ pub struct LiveVersion {
     pub version_id: VersionId,
     /// The version's number within the function.
     pub number: u32,
-    /// How it runs; without `env`, `secrets` and `routes`, of which the rest here is made.
+    /// How it runs; without `env`, `secrets`, `routes` and `http`, of which the rest here is made.
     pub spec: VersionSpec,
     /// Addresses besides the path address.
-    pub routes: Box<[Arc<RouteSpec>]>,
+    pub routes: Box<[Route]>,
+    /// What holds for requests to its addresses that have nothing of their own.
+    pub policy: Option<Arc<Policy>>,
     /// Its code, as a tar.
     pub bundle: Digest,
     /// Size of the tar in bytes.

@@ -3,6 +3,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a story that cannot go on ends here, with its place")]
 
+mod addresses;
 mod asynchronous;
 mod bad_input;
 mod calls;

@@ -1,6 +1,8 @@
 //! Who may do what.
 
-use davit_e2e::Davit;
+use std::time::Duration;
+
+use davit_e2e::{Davit, Steady, eventually};
 
 #[tokio::test]
 async fn a_reader_reads_and_does_nothing_else() {
@@ -44,4 +46,35 @@ async fn secrets_reach_the_function_and_nothing_else() {
     ] {
         assert!(!shown.contains("correct horse"), "{shown}");
     }
+}
+
+#[tokio::test]
+async fn a_secret_that_is_set_anew_reaches_calls_without_a_deployment_and_fails_none() {
+    let davit = Davit::up().await;
+    let cli = davit.cli();
+    let file = davit.state().join("value");
+    let set = async |value: &str| {
+        std::fs::write(&file, value).unwrap();
+        cli.run(&["secret", "set", "api-key", "--file", file.to_str().unwrap()]).await;
+    };
+    set("old").await;
+    let settings = "access = \"public\"\n[secrets]\nAPI_KEY = \"api-key\"";
+    let code = "import os\ndef handler(event, context):\n    return os.environ['API_KEY']\n";
+    cli.deploy_python("keeper", settings, code).await;
+    let seen =
+        async || davit.http.get(davit.url("/default/keeper")).send().await.unwrap().text().await.unwrap();
+    assert_eq!(seen().await, "old");
+    let steady =
+        Steady::calling(&davit.http, davit.url("/default/keeper"), String::new(), Duration::from_millis(5));
+    set("new").await;
+    eventually("calls see the new value", async || match seen().await.as_str() {
+        "new" => Ok(()),
+        other => Err(other.to_owned()),
+    })
+    .await;
+    for _ in 0..20 {
+        assert_eq!(seen().await, "new", "once it has come it stays");
+    }
+    steady.stop().await.all_good("while the secret changed");
+    assert_eq!(cli.json(&["describe", "keeper"]).await["live"]["number"], 1, "nothing was deployed");
 }

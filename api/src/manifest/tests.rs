@@ -218,3 +218,58 @@ fn a_subscription_says_what_it_wants_and_what_is_wrong_with_it_is_named() {
         assert!(text.starts_with("davit.toml, line ") && text.contains(wanted), "{more}: {text}");
     }
 }
+
+#[test]
+fn what_holds_for_addresses_is_read_and_refused_by_line() {
+    let text = format!(
+        "{SMALL}access = \"private\"\n[http]\ncompression = true\ncors = {{ origins = [\"https://a.example.com\"] }}\n\
+         [[routes]]\npath = \"/api/{{id}}\"\naccess = \"public\"\nstrip_prefix = \"/api\"\n\
+         http = {{ rate_limit = {{ requests = 5, by = \"all\" }}, compression = false }}\n"
+    );
+    let spec = Manifest::parse(&text).unwrap().version_spec();
+    let (http, route) = (spec.http.as_deref().unwrap(), &spec.routes[0]);
+    assert_eq!((http.compression, route.access), (Some(true), Some(Access::Public)));
+    let both = route.http.as_deref().unwrap().over(http);
+    assert_eq!((both.compression, both.cors.is_some()), (Some(false), true));
+    let json = serde_json::to_value(&spec).unwrap();
+    assert_eq!(serde_json::from_value::<VersionSpec>(json).unwrap(), spec);
+
+    let refused = |from: &str, to: &str| Manifest::parse(&text.replace(from, to)).unwrap_err().to_string();
+    for (from, to, said) in [
+        (
+            "compression = true",
+            "max_request_bytes = 0",
+            "davit.toml, line 6: http.max_request_bytes: must be",
+        ),
+        ("[\"https://a.example.com\"]", "[]", "davit.toml, line 7: http.cors.origins: name at least one"),
+        ("https://a.example.com", "a.example.com", "line 7: cors: origin \"a.example.com\": write scheme://"),
+        (
+            "\"/api\"",
+            "\"/v1\"",
+            "line 8: routes: ANY /api/{id}: strip_prefix: the path does not begin with /v1",
+        ),
+        (
+            "requests = 5",
+            "requests = 0",
+            "routes: ANY /api/{id}: http.rate_limit.requests: must be 1 to 1000000, not 0",
+        ),
+        (
+            "compression = true",
+            "compresion = true",
+            "line 6: compresion: unknown key; did you mean compression?",
+        ),
+    ] {
+        let refused = refused(from, to);
+        assert!(refused.contains(said), "{to}: {refused}");
+    }
+}
+
+#[test]
+fn specs_from_before_there_were_settings_of_addresses_read_and_write_as_they_did() {
+    let spec = Manifest::parse(&format!("{SMALL}[[routes]]\npath = \"/a\"\n")).unwrap().version_spec();
+    let json = serde_json::to_string(&spec).unwrap();
+    for new in ["\"http\"", "strip_prefix", "add_prefix", "\"timeout_seconds\":null"] {
+        assert!(!json.contains(new), "{new}: {json}");
+    }
+    assert!(json.contains(r#"{"method":"ANY","path":"/a","payload":"2.0"}"#), "{json}");
+}

@@ -96,7 +96,8 @@ fn print(detail: &FunctionDetail, api: &Api) {
     }
     for route in &detail.routes {
         let host = route.host.as_ref().map_or("", |h| h.as_str());
-        field("route", &format!("{} {host}{}", route.method, route.path));
+        let access = route.access.map_or_else(String::new, |access| format!(" ({})", access_word(access)));
+        field("route", &format!("{} {host}{}{access}", route.method, route.path));
     }
     for one in detail.live.iter().flat_map(|live| &live.spec.subscriptions) {
         let filter = one.filter.as_ref().map_or("everything".to_owned(), ToString::to_string);

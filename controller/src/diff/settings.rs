@@ -49,7 +49,12 @@ fn flat((spec, schedules): &Settings) -> BTreeMap<String, String> {
     for route in &spec.routes {
         let host = route.host.as_ref().map_or("", |host| host.as_str());
         let path = format!("routes[{} {host}{}]", route.method, route.path.as_str());
-        into.insert(path, format!("payload {}", text(&route.payload)));
+        let mut rest = serde_json::to_value(route).unwrap_or_default();
+        if let Value::Object(fields) = &mut rest {
+            fields.retain(|name, _| !matches!(name.as_str(), "host" | "method" | "path" | "payload"));
+        }
+        let more = rest.as_object().filter(|fields| !fields.is_empty()).map(|_| format!(", {rest}"));
+        into.insert(path, format!("payload {}{}", text(&route.payload), more.unwrap_or_default()));
     }
     for one in &spec.subscriptions {
         into.insert(format!("subscriptions[{}]", one.topic), text(one));

@@ -100,7 +100,7 @@ fn blame(code: ErrorCode) -> Blame {
         | InstanceLost
         | DeliveryFailed
         | Internal => Blame::Work,
-        TooManyRequests | NoCapacity | Unavailable => Blame::Place,
+        TooManyRequests | RateLimited | NoCapacity | Unavailable => Blame::Place,
         NotFound | Conflict => Blame::Unknown,
         InvalidRequest | Unauthenticated | Forbidden | MethodNotAllowed | TooLarge | UnsupportedMediaType
         | Unprocessable | LoopDetected | HeadersTooLarge | DeliveryRefused => Blame::Request,

@@ -109,12 +109,7 @@ fn payload_2_joins_splits_and_omits_as_http_apis_do() {
     for absent in ["resource", "httpMethod", "pathParameters", "stageVariables"] {
         assert!(seen.get(absent).is_none(), "{absent}");
     }
-    sent.route = Some(RouteSpec {
-        host: None,
-        method: MethodMatch::Get,
-        path: "/items/{id}".parse().unwrap(),
-        payload: PayloadFormat::V2,
-    });
+    sent.route = Some(RouteSpec::new(MethodMatch::Get, "/items/{id}".parse().unwrap(), PayloadFormat::V2));
     sent.params = vec![("id".into(), "7".into())];
     sent.body.clear();
     let seen = event(PayloadFormat::V2, &sent);

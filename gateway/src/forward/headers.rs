@@ -71,8 +71,11 @@ pub struct Origin<'a> {
     pub port: &'a HeaderValue,
     /// `http` or `https`.
     pub proto: &'a HeaderValue,
-    /// What of the path comes before the function's own, `/ns/fn`, when it was called by its address.
+    /// What of the path comes before the function's own: `/ns/fn`, when it was called by its address, or what its route
+    /// takes off.
     pub prefix: Option<&'a HeaderValue>,
+    /// What the function sees in front of the path that is left.
+    pub added: Option<&'a str>,
     /// The invocation's id.
     pub request_id: &'a HeaderValue,
 }
@@ -81,8 +84,9 @@ pub struct Origin<'a> {
 /// function's address, cut and never rebuilt. It is HTTP/1.1 from then on, unless it is gRPC by HTTP/2.
 pub fn prepare(request: &mut Request<Body>, origin: &Origin<'_>) {
     let websocket = wants_websocket(request.method(), request.headers());
-    if let Some(prefix) = origin.prefix {
-        *request.uri_mut() = cut(request.uri(), prefix.len());
+    if origin.prefix.is_some() || origin.added.is_some() {
+        let cut_off = origin.prefix.map_or(0, HeaderValue::len);
+        *request.uri_mut() = moved(request.uri(), cut_off, origin.added.unwrap_or_default());
     }
     if request.version() != http::Version::HTTP_2 || !grpc::is_grpc(request.headers()) {
         *request.version_mut() = http::Version::HTTP_11;
@@ -114,16 +118,16 @@ pub(crate) fn value(text: &str) -> HeaderValue {
     HeaderValue::from_str(text).unwrap_or(HeaderValue::from_static(""))
 }
 
-/// Origin-form of the URI, without its first `prefix` bytes of path.
-fn cut(uri: &Uri, prefix: usize) -> Uri {
+/// Origin-form of the URI, without its first `prefix` bytes of path, and with `added` in front of the rest.
+fn moved(uri: &Uri, prefix: usize, added: &str) -> Uri {
     let all = uri.path_and_query().map_or("/", PathAndQuery::as_str);
     let rest = all.get(prefix..).unwrap_or("/");
-    let rest = if rest.starts_with('/') {
-        Bytes::copy_from_slice(rest.as_bytes())
-    } else {
-        Bytes::from(format!("/{rest}"))
+    let rest = match (added, rest.starts_with('/')) {
+        ("", true) => Bytes::copy_from_slice(rest.as_bytes()),
+        ("", false) => Bytes::from(format!("/{rest}")),
+        (added, _) => Bytes::from(format!("{added}{rest}")),
     };
-    // A suffix of a valid path and query, with a slash in front, is a valid one.
+    // A suffix of a valid path and query, with a slash or literal segments in front, is a valid one.
     Uri::from_maybe_shared(rest).unwrap_or(Uri::from_static("/"))
 }
 
@@ -198,7 +202,8 @@ mod tests {
         let prefix = (!prefix.is_empty()).then(|| text(prefix));
         let (ip, host, port) = (&text("127.0.0.1"), &text("h"), &text("80"));
         let (proto, id) = (&text("http"), &text("id"));
-        super::prepare(request, &Origin { ip, host, port, proto, prefix: prefix.as_ref(), request_id: id });
+        let prefix = prefix.as_ref();
+        super::prepare(request, &Origin { ip, host, port, proto, prefix, added: None, request_id: id });
     }
 
     fn request(uri: &str, headers: &[(&str, &str)]) -> Request<Body> {
@@ -283,11 +288,23 @@ mod tests {
         }
     }
 
+    #[test]
+    fn what_a_route_adds_comes_before_the_rest() {
+        for (uri, prefix, added, seen) in [
+            ("/api/x?a=b", 4, "/v2", "/v2/x?a=b"),
+            ("/api", 4, "/v2", "/v2"),
+            ("/api?a", 4, "/v2", "/v2?a"),
+            ("/api/x", 0, "/v2", "/v2/api/x"),
+        ] {
+            assert_eq!(moved(&uri.parse().unwrap(), prefix, added), seen, "{uri}");
+        }
+    }
+
     proptest! {
         #[test]
         fn cutting_keeps_every_byte_after_the_prefix(rest in "(/[a-zA-Z0-9%._~;:@-]{0,8}){0,4}(\\?[a-z0-9=&/?%]{0,12})?") {
             let uri: Uri = format!("/ns/fn{rest}").parse().unwrap();
-            let seen = cut(&uri, 6).to_string();
+            let seen = moved(&uri, 6, "").to_string();
             let rooted = format!("/{rest}");
             prop_assert!(seen == rest || seen == rooted);
         }

@@ -1,26 +1,35 @@
 //! Function addresses and custom routes: from a request to a call, and from its outcome to a response.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use chrono::Utc;
 use davit_api::{
-    Access, ApiError, ErrorCode, FunctionKind, InvocationId, InvocationSource, Qualifier, Role, limits,
+    Access, ApiError, ErrorCode, FunctionKind, InvocationId, InvocationSource, Qualifier, Role, TokenId,
+    limits,
 };
-use http::{HeaderMap, HeaderValue, Response, header};
+use davit_daemon::courtesy;
+use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, header};
+use http_body::Body as _;
 
 use crate::event::{self, HttpEvent};
 use crate::forward::{Origin, prepare, strip_ours};
 use crate::http::{
-    Arrived, Body, CollectError, Public, auth, choose, error, later, not_found, receive, reply,
+    Arrived, Body, COURTESY_BYTES, CollectError, Public, auth, choose, error, later, not_found, receive,
+    reply,
 };
-use crate::invoke::{Answer, Call, Payload, Target};
+use crate::invoke::{Answer, Call, CallError, Payload, Target};
+use crate::policy::{Asked, preflight_method};
 use crate::routes::{Found, Lookup};
 
 impl Public {
     /// A request to a function.
-    pub(super) async fn address(&self, mut arrived: Arrived<'_>) -> Result<Response<Body>, ApiError> {
+    pub(super) async fn address(&self, arrived: Arrived<'_>) -> Result<Response<Body>, ApiError> {
+        if let Some(answer) = self.preflight(&arrived) {
+            return Ok(answer);
+        }
         let mut found = {
             let table = self.routes.load();
             let request = &arrived.request;
@@ -30,13 +39,66 @@ impl Public {
                 Lookup::MethodNotAllowed(methods) => return Ok(method_not_allowed(&methods)),
             }
         };
-        let asked = self.choose(&arrived, &mut found).await?;
+        // Whatever the answer is: a page in a browser must be able to read a refusal, too.
+        let mut asked = found.policy.is_some().then(|| Asked::of(&arrived.request));
+        let answered = self.answer(arrived, &mut found, &mut asked).await;
+        match (&found.policy, asked) {
+            (Some(policy), Some(asked)) => {
+                let response = answered.unwrap_or_else(|error| error::refuse(&error));
+                Ok(policy.finish(response, &asked))
+            }
+            _ => answered,
+        }
+    }
+
+    /// The answer to a preflight, where the gateway decides about it; no function is asked.
+    fn preflight(&self, arrived: &Arrived<'_>) -> Option<Response<Body>> {
+        let request = &arrived.request;
+        let method = preflight_method(request)?;
+        let table = self.routes.load();
+        let Lookup::Found(found) = table.lookup(arrived.host.as_str(), method, request.uri().path()) else {
+            return None;
+        };
+        let version = found.alias.as_ref().map_or(&found.version, |alias| alias.split.pick(|_| None));
+        let policy = if found.alias.is_some() { version.policy.as_ref()? } else { found.policy.as_ref()? };
+        if policy.access.unwrap_or(version.spec.access) == Access::Private {
+            return None;
+        }
+        Some(match policy.preflight(request.headers())? {
+            Ok(headers) => {
+                let mut response = Response::new(Body::empty());
+                *response.status_mut() = StatusCode::NO_CONTENT;
+                *response.headers_mut() = headers;
+                response
+            }
+            Err(why) => error::refusal(ErrorCode::Forbidden, &why),
+        })
+    }
+
+    /// Answers for what was found. `asked` is there afterwards when the one that answers has a policy.
+    async fn answer(
+        &self,
+        mut arrived: Arrived<'_>,
+        found: &mut Found,
+        asked: &mut Option<Asked>,
+    ) -> Result<Response<Body>, ApiError> {
+        let (wanted, token) = self.choose(&arrived, found).await?;
         auth::hide_token(arrived.request.headers_mut());
-        let budget = Duration::from_secs(found.version.spec.timeout_seconds.into());
+        if let Some(policy) = &found.policy {
+            asked.get_or_insert_with(|| Asked::of(&arrived.request));
+            if let Err(wait) = policy.admit(arrived.peer.address.ip(), token) {
+                self.metrics.failed(ErrorCode::RateLimited);
+                return Ok(error::rate_limited(wait));
+            }
+            if let (FunctionKind::Server, Some(most)) = (found.version.spec.kind, policy.max_request_bytes) {
+                arrived.request = within(arrived.request, most).await?;
+            }
+            policy.change_request(arrived.request.headers_mut());
+        }
         let call = Call {
             payload: Payload::Event(Bytes::new()),
             arrived: arrived.at,
-            deadline: arrived.at + budget,
+            deadline: arrived.at + found.budget(),
             request_id: InvocationId::new(),
             source: InvocationSource::Http,
             trace_id: trace_id(arrived.request.headers()),
@@ -44,10 +106,10 @@ impl Public {
             cause: None,
             log_tail: None,
         };
-        let named = asked.is_some();
+        let named = wanted.is_some();
         let mut response = match found.version.spec.kind {
-            FunctionKind::Handler => self.handler(arrived, &found, asked, call).await?,
-            FunctionKind::Server => self.server(arrived, &found, call).await,
+            FunctionKind::Handler => self.handler(arrived, found, wanted, call).await?,
+            FunctionKind::Server => self.server(arrived, found, call).await,
         };
         if named {
             reply::version(&mut response, found.version.number);
@@ -55,24 +117,30 @@ impl Public {
         Ok(response)
     }
 
-    /// Chooses the version that answers, and lets the caller in to it. Answers what the caller asked for by name.
+    /// Chooses the version that answers, and lets the caller in to it. Answers what the caller asked for by name, and with
+    /// which token, where one was needed.
     ///
     /// Who asks for another version than everybody gets needs a token with the right to invoke, whatever the function's
     /// access: an old version may have a hole that was closed, a new one is not ready for the public. Only an alias's own
     /// address can be opened to everybody, by the alias.
-    async fn choose(&self, arrived: &Arrived<'_>, found: &mut Found) -> Result<Option<Qualifier>, ApiError> {
+    async fn choose(
+        &self,
+        arrived: &Arrived<'_>,
+        found: &mut Found,
+    ) -> Result<(Option<Qualifier>, Option<TokenId>), ApiError> {
         let headers = arrived.request.headers();
         let wanted = choose::wanted(headers)?;
         // The same answer as for a function that does not exist.
-        if wanted.is_some() && found.version.spec.access == Access::Private && found.alias.is_none() {
+        if wanted.is_some() && found.access() == Access::Private && found.alias.is_none() {
             return Err(not_found());
         }
         let open = found.alias.as_ref().is_none_or(|alias| alias.public) && wanted.is_none();
+        let mut token = None;
         // A version that is named by its number may have to be looked up.
         let chosen = {
             let table = self.routes.load();
             if !open {
-                self.let_in(&table, headers, &found.version.namespace, Role::Invoke)?;
+                token = Some(self.let_in(&table, headers, &found.version.namespace, Role::Invoke)?);
             }
             let key = |sticky: &_| choose::key(sticky, choose::pairs(headers));
             match (&wanted, &found.alias) {
@@ -89,17 +157,21 @@ impl Public {
             Ok(version) => version,
             Err(number) => self.pins.find(&found.version, number).await?,
         };
-        match found.version.spec.access {
+        if found.route.is_none() {
+            found.payload = found.version.spec.payload;
+            found.policy.clone_from(&found.version.policy);
+        }
+        match found.access() {
             Access::Private => return Err(not_found()),
             Access::Token if open => {
-                self.let_in(&self.routes.load(), headers, &found.version.namespace, Role::Invoke)?;
+                let table = self.routes.load();
+                token = Some(self.let_in(&table, headers, &found.version.namespace, Role::Invoke)?);
             }
             Access::Token | Access::Public => {}
         }
-        if found.route.is_none() {
-            found.payload = found.version.spec.payload;
-        }
-        Ok(wanted.or_else(|| found.alias.as_ref().map(|alias| Qualifier::Alias(alias.name.clone()))))
+        let wanted =
+            wanted.or_else(|| found.alias.as_ref().map(|alias| Qualifier::Alias(alias.name.clone())));
+        Ok((wanted, token))
     }
 
     async fn handler(
@@ -112,15 +184,15 @@ impl Public {
         let (mut parts, body) = arrived.request.into_parts();
         let wanted_later = later::preferred(&parts.headers);
         let wishes = if wanted_later { later::wishes(&parts.headers)? } else { Default::default() };
-        let body = read(body, limits::PAYLOAD_BYTES, call.deadline).await?;
+        let body = read(body, most(found), call.deadline).await?;
         let _parked = self.parked.take(body.len())?;
         strip_ours(&mut parts.headers);
-        let path = parts.uri.path();
+        let path = seen(found, parts.uri.path());
         let event = event::build(
             found.payload,
             &HttpEvent {
                 method: parts.method.as_str(),
-                path: path.get(found.prefix..).unwrap_or("/"),
+                path: &path,
                 query: parts.uri.query().unwrap_or_default(),
                 headers: &parts.headers,
                 body: &body,
@@ -146,7 +218,7 @@ impl Public {
         let request_id = call.request_id;
         let outcome = self.corridor.invoke(Target { version: found.version.clone() }, call).await;
         let mut response = match outcome.result {
-            Err(failed) => return Ok(error::respond(&failed.body(request_id))),
+            Err(failed) => return Ok(error::respond(&told(failed, found).body(request_id))),
             Ok(Answer::Http(response)) => *response,
             Ok(Answer::Event { content_type, body }) => {
                 let responded = event::respond(found.payload, &content_type, &body);
@@ -176,6 +248,7 @@ impl Public {
             port: &self.port.value,
             proto: &arrived.peer.proto(),
             prefix: found.address(),
+            added: found.added(),
             request_id: &id,
         };
         prepare(&mut request, &origin);
@@ -183,7 +256,7 @@ impl Public {
         let request_id = call.request_id;
         let outcome = self.corridor.invoke(Target { version: found.version.clone() }, call).await;
         match outcome.result {
-            Err(failed) => error::respond(&failed.body(request_id)),
+            Err(failed) => error::respond(&told(failed, found).body(request_id)),
             Ok(Answer::Http(mut response)) => {
                 reply::mark(&mut response, id);
                 *response
@@ -191,6 +264,41 @@ impl Public {
             Ok(Answer::Event { body, .. }) => Response::new(Body::full(body)),
         }
     }
+}
+
+/// The most that an event's body may hold.
+fn most(found: &Found) -> usize {
+    let own = found.policy.as_ref().and_then(|policy| policy.max_request_bytes);
+    own.and_then(|own| usize::try_from(own).ok())
+        .map_or(limits::PAYLOAD_BYTES, |own| own.min(limits::PAYLOAD_BYTES))
+}
+
+/// The path that a handler sees.
+fn seen<'p>(found: &Found, path: &'p str) -> Cow<'p, str> {
+    let rest = path.get(found.prefix..).unwrap_or("/");
+    match found.added() {
+        None => Cow::Borrowed(rest),
+        Some(added) => Cow::Owned(format!("{added}{rest}")),
+    }
+}
+
+/// A request whose body is at most so long: refused if its length says otherwise, cut off if it turns out longer.
+async fn within(request: Request<Body>, most: u64) -> Result<Request<Body>, ApiError> {
+    if request.body().size_hint().lower() <= most {
+        return Ok(request.map(|body| if body.is_end_stream() { body } else { body.limited(most) }));
+    }
+    // So that the client, which may be sending still, sees the answer.
+    courtesy::hear_out(&mut request.into_body(), COURTESY_BYTES).await;
+    Err(ApiError::new(ErrorCode::TooLarge, format!("the body is larger than {most} bytes")))
+}
+
+/// A failure by the time budget of its route, which is not the one that the version's settings name.
+fn told(mut failed: CallError, found: &Found) -> CallError {
+    let own = found.policy.as_ref().and_then(|policy| policy.timeout_seconds);
+    if let (ErrorCode::FunctionTimeout, Some(seconds)) = (failed.error.code, own) {
+        failed.error.message = format!("the function did not answer within {seconds} s");
+    }
+    failed
 }
 
 /// Reads a body whole, within the call's budget.

@@ -14,6 +14,7 @@ use hyper::body::Incoming;
 
 use crate::http::stall::Answer;
 use crate::invoke::CallError;
+use crate::policy::Encoder;
 use crate::stream::Passing;
 
 /// What a streaming body holds on to; dropped with the body in any case.
@@ -43,6 +44,17 @@ enum Kind {
     Full(Bytes),
     Stream(Incoming),
     Result(Box<Passing>),
+    /// One that ends with an error when it is longer than it may be.
+    Limited(Box<Limited>),
+    /// One that is coded as it passes.
+    Encoded(Box<Encoder>),
+}
+
+/// A body with a bound.
+struct Limited {
+    body: Body,
+    most: u64,
+    passed: u64,
 }
 
 /// Why a body broke off.
@@ -54,6 +66,12 @@ pub enum BodyError {
     /// The function that wrote it failed in the middle.
     #[error("{}", .0.error)]
     Function(Box<CallError>),
+    /// It was longer than so many bytes, which is the most that the address takes.
+    #[error("the body is larger than {0} bytes")]
+    TooLarge(u64),
+    /// It could not be coded.
+    #[error(transparent)]
+    Coding(#[from] std::io::Error),
 }
 
 impl Body {
@@ -77,6 +95,15 @@ impl Body {
     pub(crate) fn result(passing: Passing) -> Self {
         Self { kind: Kind::Result(Box::new(passing)), ..Self::default() }
     }
+    /// The same, cut with an error after so many bytes.
+    #[must_use]
+    pub(super) fn limited(self, most: u64) -> Self {
+        Self { kind: Kind::Limited(Box::new(Limited { body: self, most, passed: 0 })), ..Self::default() }
+    }
+    /// One that is coded as it passes.
+    pub(crate) fn encoded(encoder: Encoder) -> Self {
+        Self { kind: Kind::Encoded(Box::new(encoder)), ..Self::default() }
+    }
     /// Keeps `guard` until the body is gone, and tells it when the body was read to its end.
     #[must_use]
     pub fn guarded(mut self, mut guard: Box<dyn Guard>) -> Self {
@@ -97,7 +124,9 @@ impl Body {
     pub(super) fn into_bytes(self) -> Bytes {
         match self.kind {
             Kind::Full(bytes) => bytes,
-            Kind::Empty | Kind::Stream(_) | Kind::Result(_) => Bytes::new(),
+            Kind::Empty | Kind::Stream(_) | Kind::Result(_) | Kind::Limited(_) | Kind::Encoded(_) => {
+                Bytes::new()
+            }
         }
     }
     fn ended(&mut self) {
@@ -137,6 +166,8 @@ impl HttpBody for Body {
             }
             Kind::Result(passing) => std::task::ready!(passing.poll_next(cx))
                 .map(|next| next.map(Frame::data).map_err(|error| BodyError::Function(Box::new(error)))),
+            Kind::Limited(limited) => std::task::ready!(limited.poll_next(cx)),
+            Kind::Encoded(encoder) => std::task::ready!(encoder.poll_next(cx)),
         };
         match &frame {
             None => this.ended(),
@@ -158,6 +189,8 @@ impl HttpBody for Body {
             Kind::Full(bytes) => bytes.is_empty(),
             Kind::Stream(incoming) => incoming.is_end_stream(),
             Kind::Result(_) => false,
+            Kind::Limited(limited) => limited.body.is_end_stream(),
+            Kind::Encoded(encoder) => encoder.is_at_end(),
         }
     }
 
@@ -166,8 +199,22 @@ impl HttpBody for Body {
             Kind::Empty => SizeHint::with_exact(0),
             Kind::Full(bytes) => SizeHint::with_exact(bytes.len() as u64),
             Kind::Stream(incoming) => incoming.size_hint(),
-            Kind::Result(_) => SizeHint::default(),
+            Kind::Result(_) | Kind::Encoded(_) => SizeHint::default(),
+            Kind::Limited(limited) => limited.body.size_hint(),
         }
+    }
+}
+
+impl Limited {
+    fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let frame = std::task::ready!(Pin::new(&mut self.body).poll_frame(cx));
+        if let Some(Ok(frame)) = &frame {
+            self.passed += frame.data_ref().map_or(0, |data| data.len() as u64);
+            if self.passed > self.most {
+                return Poll::Ready(Some(Err(BodyError::TooLarge(self.most))));
+            }
+        }
+        Poll::Ready(frame)
     }
 }
 
@@ -198,7 +245,7 @@ pub async fn receive(mut body: Body, limit: usize) -> Result<Bytes, CollectError
 }
 
 /// How much of a body that is refused anyway is still taken, in bytes.
-const COURTESY_BYTES: u64 = 16 * 1024 * 1024;
+pub(super) const COURTESY_BYTES: u64 = 16 * 1024 * 1024;
 
 async fn gather(body: &mut Body, limit: usize) -> Result<Bytes, CollectError> {
     if body.size_hint().lower() > limit as u64 {

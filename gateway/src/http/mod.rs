@@ -22,7 +22,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
-use davit_api::{ApiError, ErrorCode, NamespaceName, Role};
+use davit_api::{ApiError, ErrorCode, NamespaceName, Role, TokenId};
 use davit_registry::Registry;
 use http::{HeaderMap, HeaderValue, Request, Response, Version, header};
 
@@ -34,6 +34,7 @@ use crate::routes::{Pins, Routes, Table};
 use crate::sources::Intake;
 
 pub use accept::{Door, serve};
+use body::COURTESY_BYTES;
 pub use body::{Body, BodyError, CollectError, Guard, collect, receive};
 pub(crate) use check::Host;
 pub use tls::{Tls, TlsError, TlsFiles};
@@ -151,10 +152,10 @@ impl Public {
         headers: &HeaderMap,
         namespace: &NamespaceName,
         role: Role,
-    ) -> Result<(), ApiError> {
+    ) -> Result<TokenId, ApiError> {
         let token = auth::require(table, headers, namespace, role)?;
         self.corridor.instances().shared().recorder.token(token);
-        Ok(())
+        Ok(token)
     }
 
     async fn route(&self, request: Request<Body>, host: Host, peer: &Peer, at: Instant) -> Response<Body> {

@@ -8,6 +8,7 @@ use davit_api::{FunctionId, PoolKey, VersionId};
 use davit_registry::{Keep, RoutedFunction};
 use parking_lot::Mutex;
 
+use crate::policy::{Limiters, Policy, Route};
 use crate::routes::Table;
 use crate::version::LiveVersion;
 
@@ -16,12 +17,27 @@ use crate::version::LiveVersion;
 #[derive(Clone, Default)]
 pub struct Keeper {
     previous: Arc<Table>,
+    shared: Shared,
+}
+
+/// What versions have in common: the same for one version after another.
+#[derive(Clone, Default)]
+pub(super) struct Shared {
     pool_keys: PoolKeys,
+    limiters: Limiters,
+}
+
+impl Shared {
+    /// Forgets what no version has any more.
+    pub(super) fn prune(&self) {
+        self.pool_keys.prune();
+        self.limiters.prune();
+    }
 }
 
 /// The pool keys in use. Most functions have one of very few.
 #[derive(Clone, Default)]
-pub(super) struct PoolKeys(Arc<Mutex<HashSet<Arc<PoolKey>>>>);
+struct PoolKeys(Arc<Mutex<HashSet<Arc<PoolKey>>>>);
 
 impl PoolKeys {
     fn shared(&self, key: PoolKey) -> Arc<PoolKey> {
@@ -35,15 +51,15 @@ impl PoolKeys {
     }
 
     /// Forgets those that no version has any more.
-    pub(super) fn prune(&self) {
+    fn prune(&self) {
         self.0.lock().retain(|key| Arc::strong_count(key) > 1);
     }
 }
 
 impl Keeper {
     /// A keeper that knows the versions of `previous`.
-    pub(super) fn new(previous: Arc<Table>, pool_keys: PoolKeys) -> Self {
-        Self { previous, pool_keys }
+    pub(super) fn new(previous: Arc<Table>, shared: Shared) -> Self {
+        Self { previous, shared }
     }
 }
 
@@ -62,25 +78,29 @@ impl Keep for Keeper {
         {
             return known.clone();
         }
-        Arc::new(live(function, config, &self.pool_keys))
+        Arc::new(live(function, config, &self.shared))
     }
 }
 
-fn live(function: RoutedFunction, config: davit_api::Digest, pool_keys: &PoolKeys) -> LiveVersion {
+fn live(function: RoutedFunction, config: davit_api::Digest, shared: &Shared) -> LiveVersion {
     let mut spec = function.spec;
     spec.env.clear();
     spec.command.shrink_to_fit();
     let has_secrets = !std::mem::take(&mut spec.secrets).is_empty();
+    let policy = Policy::of_function(function.function_id, &spec, &shared.limiters);
+    let routes = Route::all(function.function_id, &spec, &shared.limiters);
+    (spec.http, spec.routes) = (None, Vec::new());
     let boxed = |text: String| text.into_boxed_str();
     LiveVersion {
-        pool_key: pool_keys.shared(PoolKey::of(&spec)),
+        pool_key: shared.pool_keys.shared(PoolKey::of(&spec)),
         address: LiveVersion::address_of(&function.namespace, &function.name),
         namespace: function.namespace,
         function: function.name,
         function_id: function.function_id,
         version_id: function.version_id,
         number: function.number,
-        routes: std::mem::take(&mut spec.routes).into_iter().map(Arc::new).collect(),
+        routes,
+        policy,
         spec,
         bundle: function.bundle,
         bundle_size: function.bundle_size,

@@ -13,7 +13,7 @@ use davit_registry::{
 use tokio_util::sync::CancellationToken;
 
 use crate::instances::Instances;
-use crate::routes::keep::PoolKeys;
+use crate::routes::keep::Shared;
 use crate::routes::prefetch::Prefetch;
 use crate::routes::{Keeper, Pins, Routes, Table, TokenEntry, gather};
 use crate::version::LiveVersion;
@@ -30,7 +30,7 @@ pub struct Refresh {
     routes: Routes,
     registry: Registry,
     key: Arc<MasterKey>,
-    pool_keys: PoolKeys,
+    shared: Shared,
     pins: Pins,
     seen: Option<Seen>,
     /// [`CHECK`], but in tests.
@@ -58,7 +58,7 @@ impl Refresh {
     /// A reader that has read nothing yet.
     pub fn new(routes: Routes, registry: Registry, key: Arc<MasterKey>) -> Self {
         let pins = Pins::new(routes.clone(), registry.clone(), key.clone());
-        Self { routes, registry, key, pool_keys: PoolKeys::default(), pins, seen: None, check: CHECK }
+        Self { routes, registry, key, shared: Shared::default(), pins, seen: None, check: CHECK }
     }
 
     /// Versions that are asked for by number, which it keeps as new as the snapshot.
@@ -68,7 +68,7 @@ impl Refresh {
 
     /// Makes the snapshot as new as the registry.
     pub async fn look(&mut self) -> Result<Looked, RegistryError> {
-        let keeper = Keeper::new(self.routes.current(), self.pool_keys.clone());
+        let keeper = Keeper::new(self.routes.current(), self.shared.clone());
         if let Some(seen) = self.seen.as_mut().filter(|seen| seen.all_read.elapsed() < FULL_READ) {
             match self.registry.routing_changes(&self.key, &keeper, &seen.position).await? {
                 RoutingNews::Nothing => return Ok(Looked::Same),
@@ -86,7 +86,7 @@ impl Refresh {
         if !same(&self.routes.current(), &snapshot) {
             self.routes.store(whole(snapshot));
         }
-        self.pool_keys.prune();
+        self.shared.prune();
         Ok(Looked::Whole)
     }
 }

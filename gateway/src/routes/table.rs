@@ -4,13 +4,16 @@ use std::borrow::Borrow;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
+use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use davit_api::{
-    FunctionId, LIVE, NamespaceName, PayloadFormat, Role, RouteSpec, SourceName, Sticky, TokenId, VersionId,
+    Access, FunctionId, LIVE, NamespaceName, PayloadFormat, Role, RouteSpec, SourceName, Sticky, TokenId,
+    VersionId,
 };
 use davit_registry::SourceRow;
 
+use crate::policy::{Policy, Route};
 use crate::routes::{Aliases, Named, path};
 use crate::version::LiveVersion;
 
@@ -97,6 +100,7 @@ struct Paths {
 /// One custom route.
 struct Custom {
     spec: Arc<RouteSpec>,
+    policy: Option<Arc<Policy>>,
     version: Arc<LiveVersion>,
     /// Names of the parameters in the order of the pattern; the router knows them by position only, so that
     /// functions may name the same position differently.
@@ -116,15 +120,38 @@ pub struct Found {
     pub prefix: usize,
     /// The custom route that matched; none for a path address.
     pub route: Option<Arc<RouteSpec>>,
+    /// What holds for requests to the address, if anything does.
+    pub policy: Option<Arc<Policy>>,
     /// Its path parameters, decoded.
     pub params: Vec<(String, String)>,
 }
 
 impl Found {
-    /// The path that it was asked for by, when that was a path address, as a header's value.
+    /// What of the path the function does not see, as a header's value: the path address that it was asked for by, or
+    /// what its route takes off.
     pub fn address(&self) -> Option<&http::HeaderValue> {
+        if self.route.is_some() {
+            return self.policy.as_ref()?.strip.as_ref();
+        }
         let address = self.alias.as_ref().map_or(&self.version.address, |alias| &alias.address);
         (self.prefix > 0).then_some(address)
+    }
+
+    /// Who may call it.
+    pub fn access(&self) -> Access {
+        let own = self.policy.as_ref().and_then(|policy| policy.access);
+        own.unwrap_or(self.version.spec.access)
+    }
+
+    /// Time budget of a call.
+    pub fn budget(&self) -> Duration {
+        let own = self.policy.as_ref().and_then(|policy| policy.timeout_seconds);
+        Duration::from_secs(own.unwrap_or(self.version.spec.timeout_seconds).into())
+    }
+
+    /// What the function sees in front of the path that is left.
+    pub fn added(&self) -> Option<&str> {
+        self.policy.as_ref().and_then(|policy| policy.add.as_deref())
     }
 }
 
@@ -158,7 +185,7 @@ impl Table {
         }
         let mut hosts: BTreeMap<Option<String>, BTreeMap<String, Vec<Custom>>> = BTreeMap::new();
         for version in &versions {
-            for spec in &version.routes {
+            for Route { spec, policy } in &version.routes {
                 if spec.host.is_none() && table.belongs_to_another(spec.path.as_str(), &version.namespace) {
                     tracing::warn!(function = %version.function, path = %spec.path, "route ignored: its first segment is another namespace");
                     continue;
@@ -167,7 +194,8 @@ impl Table {
                 let (pattern, names) = positional(spec.path.as_str());
                 let customs = hosts.entry(host).or_default().entry(pattern).or_default();
                 if !customs.iter().any(|c| c.spec.method == spec.method) {
-                    customs.push(Custom { spec: spec.clone(), version: version.clone(), names });
+                    let (spec, policy) = (spec.clone(), policy.clone());
+                    customs.push(Custom { spec, policy, version: version.clone(), names });
                 }
             }
         }
@@ -296,6 +324,7 @@ impl Table {
             payload: version.spec.payload,
             prefix: 1 + namespace.len() + 1 + segment.len(),
             route: None,
+            policy: version.policy.clone(),
             params: Vec::new(),
         })
     }
@@ -380,8 +409,13 @@ fn found(
         version: custom.version.clone(),
         alias: None,
         payload: custom.spec.payload,
-        prefix: 0,
+        prefix: custom
+            .policy
+            .as_ref()
+            .and_then(|policy| policy.strip.as_ref())
+            .map_or(0, |strip| strip.len()),
         route: Some(custom.spec.clone()),
+        policy: custom.policy.clone(),
         params: custom.names.iter().cloned().zip(values).collect(),
     })
 }

@@ -4,6 +4,7 @@
 mod aliases;
 mod express;
 mod overload;
+mod policies;
 mod protocols;
 mod server;
 mod sources;
@@ -266,17 +267,10 @@ async fn access_decides_who_reaches_a_function() {
 async fn handlers_get_the_path_below_their_address_and_routes_their_parameters() {
     let v = public(|s| {
         s.routes = vec![
-            RouteSpec {
-                host: None,
-                method: "GET".parse().unwrap(),
-                path: "/items/{id}".parse().unwrap(),
-                payload: PayloadFormat::V2,
-            },
+            RouteSpec::new("GET".parse().unwrap(), "/items/{id}".parse().unwrap(), PayloadFormat::V2),
             RouteSpec {
                 host: Some("api.example.com".parse().unwrap()),
-                method: Default::default(),
-                path: "/{rest+}".parse().unwrap(),
-                payload: PayloadFormat::V2,
+                ..RouteSpec::new(Default::default(), "/{rest+}".parse().unwrap(), PayloadFormat::V2)
             },
         ];
     });

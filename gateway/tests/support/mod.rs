@@ -25,6 +25,7 @@ use davit_gateway::forward::Exchange;
 use davit_gateway::instances::{Bundles, Instance, Instances, Source};
 use davit_gateway::invoke::{Call, Corridor, Payload, Target};
 use davit_gateway::metrics::Metrics;
+use davit_gateway::policy::{Limiters, Policy, Route};
 use davit_gateway::version::LiveVersion;
 use davit_link::frame::{FIRST_ASK, Frame, FrameKind, body_frames};
 use davit_link::socket::{self, Outbox};
@@ -461,11 +462,12 @@ pub fn named(namespace: &str, function: &str, change: impl FnOnce(&mut VersionSp
     let mut spec = VersionSpec::new("python3.13".parse::<RuntimeName>().unwrap(), FunctionKind::Handler);
     spec.timeout_seconds = 5;
     change(&mut spec);
+    let (function_id, limiters) = (davit_api::FunctionId::new(), Limiters::default());
     Arc::new(LiveVersion {
         namespace: namespace.parse().unwrap(),
         function: function.parse().unwrap(),
         address: LiveVersion::address_of(&namespace.parse().unwrap(), &function.parse().unwrap()),
-        function_id: davit_api::FunctionId::new(),
+        function_id,
         version_id: davit_api::VersionId::new(),
         number: 1,
         bundle: Digest::from_bytes(sha2::Sha256::digest(CODE).into()),
@@ -473,7 +475,8 @@ pub fn named(namespace: &str, function: &str, change: impl FnOnce(&mut VersionSp
         env: Default::default(),
         has_secrets: false,
         missing_secrets: Box::default(),
-        routes: spec.routes.iter().cloned().map(Arc::new).collect(),
+        routes: Route::all(function_id, &spec, &limiters),
+        policy: Policy::of_function(function_id, &spec, &limiters),
         pool_key: Arc::new(PoolKey::of(&spec)),
         config: LiveVersion::config_digest(&spec, &Default::default()),
         spec,

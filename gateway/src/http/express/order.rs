@@ -138,6 +138,11 @@ fn order(
         Some(split) => split.pick(|sticky| choose::key(sticky, headers)).clone(),
         None => found.version,
     };
+    // What holds for an address is looked after by the usual way; and a preflight to a route asks about another method.
+    let policy = if found.route.is_some() { &found.policy } else { &version.policy };
+    if policy.is_some() || (method == "OPTIONS" && found.route.is_some() && preflight(request.headers)) {
+        return None;
+    }
     if version.spec.kind != FunctionKind::Server || !version.missing_secrets.is_empty() {
         return None;
     }
@@ -182,6 +187,11 @@ fn order(
     let (body, to_head) = (seen.length.unwrap_or(0), method == "HEAD");
     let trace_id = seen.trace.and_then(trace);
     Some(Order { version, id, arrived, deadline, trace_id, head, body, to_head, last: seen.last })
+}
+
+/// Whether a page in a browser asks by this request what it may do.
+fn preflight(headers: &[httparse::Header<'_>]) -> bool {
+    headers.iter().any(|header| header.name.eq_ignore_ascii_case("access-control-request-method"))
 }
 
 /// The request line, with the path cut and never rebuilt.

@@ -9,26 +9,27 @@ pub(in crate::routes) fn version(
     function: &str,
     routes: &[(&str, &str, &str)],
 ) -> Arc<LiveVersion> {
-    let spec = VersionSpec::new("provided".parse::<RuntimeName>().unwrap(), FunctionKind::Handler);
-    let routes = routes.iter().map(|(host, method, path)| {
-        Arc::new(RouteSpec {
+    let mut spec = VersionSpec::new("provided".parse::<RuntimeName>().unwrap(), FunctionKind::Handler);
+    spec.routes = routes
+        .iter()
+        .map(|(host, method, path)| RouteSpec {
             host: (!host.is_empty()).then(|| host.parse().unwrap()),
-            method: method.parse().unwrap(),
-            path: path.parse().unwrap(),
-            payload: PayloadFormat::V2,
+            ..RouteSpec::new(method.parse().unwrap(), path.parse().unwrap(), PayloadFormat::V2)
         })
-    });
+        .collect();
+    let function_id = FunctionId::new();
     let (namespace, function) = (namespace.parse().unwrap(), function.parse().unwrap());
     Arc::new(LiveVersion {
         address: LiveVersion::address_of(&namespace, &function),
         namespace,
         function,
-        function_id: FunctionId::new(),
+        function_id,
         version_id: VersionId::new(),
         number: 1,
         bundle: Digest::from_bytes([0; 32]),
         bundle_size: 0,
-        routes: routes.collect(),
+        routes: Route::all(function_id, &spec, &Default::default()),
+        policy: None,
         env: Box::default(),
         has_secrets: false,
         missing_secrets: Box::default(),
@@ -158,7 +159,7 @@ proptest! {
             .collect();
         let table = table(&versions);
         for route in versions.iter().flat_map(|v| &v.routes) {
-            let concrete = route.path.as_str().replace("{z+}", "q/q").replace("{x}", "q").replace("{y}", "q");
+            let concrete = route.spec.path.as_str().replace("{z+}", "q/q").replace("{x}", "q").replace("{y}", "q");
             prop_assert!(matches!(table.lookup("h", "GET", &concrete), Lookup::Found(_)), "{} is not served", concrete);
         }
         if let Lookup::Found(found) = table.lookup("h", "GET", &path) {
