@@ -12,6 +12,7 @@ mod digest;
 mod error;
 mod function;
 mod id;
+mod image;
 mod instance;
 mod invocation;
 pub mod latency;
@@ -47,6 +48,7 @@ pub use id::{
     ArtifactUploadId, CanaryId, FunctionId, GatewayId, InstallationId, InstanceId, InvocationId, MessageId,
     NamespaceId, RequestId, ScheduleId, SourceId, SubscriptionId, TokenId, TopicId, VersionId,
 };
+pub use image::{ImageName, OWN_REPOSITORY};
 pub use instance::{InstanceState, NetworkClass, PoolKey};
 pub use invocation::{
     BatchAccepted, BatchItem, EnqueueAccepted, InvocationBatch, InvocationSource, InvocationState,

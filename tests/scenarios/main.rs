@@ -12,6 +12,7 @@ mod first_function;
 mod frugal;
 mod hang_up;
 mod http;
+mod images;
 mod isolation;
 mod kill;
 mod languages;

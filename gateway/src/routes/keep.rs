@@ -73,7 +73,7 @@ fn live(function: RoutedFunction, config: davit_api::Digest, pool_keys: &PoolKey
     let has_secrets = !std::mem::take(&mut spec.secrets).is_empty();
     let boxed = |text: String| text.into_boxed_str();
     LiveVersion {
-        pool_key: pool_keys.shared(PoolKey::of(&spec)),
+        pool_key: pool_keys.shared(PoolKey::of(&spec, function.image_digest.as_deref().unwrap_or_default())),
         address: LiveVersion::address_of(&function.namespace, &function.name),
         namespace: function.namespace,
         function: function.name,

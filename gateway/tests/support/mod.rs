@@ -372,7 +372,7 @@ pub fn version(change: impl FnOnce(&mut VersionSpec)) -> Arc<LiveVersion> {
         has_secrets: false,
         missing_secrets: Box::default(),
         routes: spec.routes.iter().cloned().map(Arc::new).collect(),
-        pool_key: Arc::new(PoolKey::of(&spec)),
+        pool_key: Arc::new(PoolKey::of(&spec, "")),
         config: LiveVersion::config_digest(&spec, &Default::default()),
         spec,
     })
