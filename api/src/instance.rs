@@ -33,15 +33,21 @@ pub struct PoolKey {
 }
 
 impl PoolKey {
-    /// The key of a version's instances.
-    pub fn of(spec: &VersionSpec) -> Self {
+    /// The key of a version's instances. `pinned` is the id of the image that its build has settled on; it counts where
+    /// the image is the function's own, while a runtime's functions take whatever has the runtime's name.
+    pub fn of(spec: &VersionSpec, pinned: &str) -> Self {
         Self {
-            image: spec.runtime.image(),
+            image: if spec.runtime.is_own_image() { pinned.to_owned() } else { spec.runtime.image() },
             memory_mb: spec.memory_mb,
             cpu_millis: spec.cpu_millis,
             ephemeral_mb: spec.ephemeral_mb,
             network: spec.network,
         }
+    }
+
+    /// Whether the image is a function's own, by its id. Runtime images are known by name.
+    pub fn is_own_image(&self) -> bool {
+        self.image.starts_with("sha256:")
     }
 }
 

@@ -14,6 +14,7 @@ mod error;
 mod function;
 mod http;
 mod id;
+mod image;
 mod instance;
 mod invocation;
 pub mod latency;
@@ -51,6 +52,7 @@ pub use id::{
     ArtifactUploadId, CanaryId, FunctionId, GatewayId, InstallationId, InstanceId, InvocationId, MessageId,
     NamespaceId, RequestId, ScheduleId, SourceId, SubscriptionId, TokenId, TopicId, VersionId,
 };
+pub use image::{ImageName, OWN_REPOSITORY};
 pub use instance::{InstanceState, NetworkClass, PoolKey};
 pub use invocation::{
     BatchAccepted, BatchItem, EnqueueAccepted, InvocationBatch, InvocationSource, InvocationState,

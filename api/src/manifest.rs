@@ -9,9 +9,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     Access, CallerPattern, CanarySpec, Destinations, EnvName, FunctionKind, FunctionName,
-    FunctionSubscription, HostPattern, HttpSettings, MethodMatch, MissedPolicy, NamespaceName, NetworkClass,
-    OverlapPolicy, PathPattern, PathPrefix, PayloadFormat, RetryPolicy, RouteSpec, RuntimeName, ScheduleName,
-    ScheduleSpec, SecretName, VersionSpec,
+    FunctionSubscription, HostPattern, HttpSettings, ImageName, MethodMatch, MissedPolicy, NamespaceName,
+    NetworkClass, OverlapPolicy, PathPattern, PathPrefix, PayloadFormat, RetryPolicy, RouteSpec, RuntimeName,
+    ScheduleName, ScheduleSpec, SecretName, VersionSpec,
 };
 
 /// The settings of a davit function, as written in its davit.toml.
@@ -28,7 +28,18 @@ pub struct Manifest {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub description: Option<String>,
     /// The runtime it is built for and runs in: `python3.13`, `node20`, `java21`, `ruby3.3`, `php8.4`, `go`, `rust` or `provided`.
+    /// Left out where the function has an image of its own: `image`, `dockerfile`, or a file called `Dockerfile` in the folder.
+    #[serde(default = "RuntimeName::own_image", skip_serializing_if = "RuntimeName::is_own_image")]
     pub runtime: RuntimeName,
+    /// The image that it runs in instead, such as `registry.example.com/team/app:1.4`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub image: Option<ImageName>,
+    /// The file in the folder that its image is built by. Default, without `runtime` and `image`: `Dockerfile`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dockerfile: Option<String>,
+    /// The secret that opens the image's registry, or those of the Dockerfile: a Docker config in JSON, or `user:password`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub image_secret: Option<SecretName>,
     /// `handler` (event in, result out; the default) or `server` (a program that listens on $PORT).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub kind: Option<FunctionKind>,
@@ -36,7 +47,8 @@ pub struct Manifest {
     /// package, for Rust the program, where there are several.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub handler: Option<String>,
-    /// For `provided`, `go`, `rust` and `server`: the program and its arguments. Default: `["./bootstrap"]`.
+    /// For `provided`, `go`, `rust` and `server`: the program and its arguments. Default: `["./bootstrap"]`, or what the
+    /// function's own image starts.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub command: Vec<String>,
     /// Who may call its HTTP address: `private` (nobody; the default), `token` or `public`.
@@ -237,13 +249,18 @@ impl Manifest {
     /// Reads and checks a `davit.toml`.
     pub fn parse(text: &str) -> Result<Self, ManifestError> {
         let manifest: Self = toml::from_str(text).map_err(|error| explain(text, &error))?;
-        manifest.check().map_err(|(field, message)| ManifestError {
+        manifest.checked(text)
+    }
+
+    /// Checks it once more, after something else than the file `text` has changed it.
+    pub fn checked(self, text: &str) -> Result<Self, ManifestError> {
+        self.check().map_err(|(field, message)| ManifestError {
             line: line_of_key(text, &field),
             field: Some(field),
             message,
             hint: None,
         })?;
-        Ok(manifest)
+        Ok(self)
     }
 
     /// The version that this file describes, with every default filled in.
@@ -262,7 +279,11 @@ impl Manifest {
             add_prefix: r.add_prefix.clone(),
             http: r.http.clone(),
         };
+        let built = self.runtime.is_own_image() && self.image.is_none();
         VersionSpec {
+            image: self.image.clone(),
+            dockerfile: self.dockerfile.clone().or_else(|| built.then(|| "Dockerfile".to_owned())),
+            image_secret: self.image_secret.clone(),
             handler: self.handler.clone().unwrap_or_default(),
             command: self.command.clone(),
             access: self.access.unwrap_or(base.access),

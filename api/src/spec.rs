@@ -7,8 +7,8 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    ApiError, CallerPattern, Destinations, EnvName, FunctionSubscription, HttpSettings, NetworkClass,
-    PathPattern, PayloadFormat, RetryPolicy, RouteSpec, SecretName,
+    ApiError, CallerPattern, Destinations, EnvName, FunctionSubscription, HttpSettings, ImageName,
+    NetworkClass, PathPattern, PayloadFormat, RetryPolicy, RouteSpec, SecretName,
 };
 
 /// Bounds of a version's settings. Where AWS Lambda has a bound its value is taken (Lambda quotas page), so
@@ -109,6 +109,8 @@ pub mod limits {
     pub const ROUTES: usize = 64;
     /// Length of a handler setting, in characters.
     pub const HANDLER_CHARS: usize = 128;
+    /// Length of a Dockerfile's path within its folder, in characters.
+    pub const DOCKERFILE_CHARS: usize = 255;
     /// Length of a secret's value, in bytes.
     pub const SECRET_BYTES: usize = 64 * 1024;
 }
@@ -138,9 +140,20 @@ impl RuntimeName {
     /// Those whose functions are programs: built in an image of the language, run in that of `provided`.
     const COMPILED: [&str; 2] = ["go", "rust"];
 
+    /// What stands in the runtime's place where a function brings an image of its own.
+    const OWN_IMAGE: &str = "image";
+
     /// The name as text.
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+    /// The name that stands for an image of the function's own.
+    pub fn own_image() -> Self {
+        Self(Self::OWN_IMAGE.into())
+    }
+    /// Whether it is none of davit's runtimes, but an image of the function's own.
+    pub fn is_own_image(&self) -> bool {
+        self.as_str() == Self::OWN_IMAGE
     }
     /// Whether functions are compiled to a program that needs nothing of its language to run.
     pub fn is_compiled(&self) -> bool {
@@ -247,15 +260,24 @@ pub enum Access {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct VersionSpec {
-    /// Which runtime image it runs in.
+    /// Which runtime image it runs in; `image` for one of its own, which `image` or `dockerfile` says.
     pub runtime: RuntimeName,
+    /// The image that it runs in: found in the engine, or pulled.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub image: Option<ImageName>,
+    /// The file of the source that its image is built by.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dockerfile: Option<String>,
+    /// The secret that opens the image's registry, or those of the Dockerfile: a Docker config in JSON, or `user:password`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub image_secret: Option<SecretName>,
     /// How it is spoken to.
     pub kind: FunctionKind,
     /// What the runtime calls, `module.function` or for Java `package.Class::method`; otherwise empty, or handed to the
     /// program as `_HANDLER`.
     #[serde(default)]
     pub handler: String,
-    /// Program and arguments for `provided` and `server`; empty means `./bootstrap`.
+    /// Program and arguments for `provided` and `server`; empty means `./bootstrap`, or what the function's own image starts.
     #[serde(default)]
     pub command: Vec<String>,
     /// Whether the source is what runs, built elsewhere: it is packed as it is, and no dependencies are installed. Layers lie below
@@ -337,6 +359,9 @@ impl VersionSpec {
     pub fn new(runtime: RuntimeName, kind: FunctionKind) -> Self {
         Self {
             runtime,
+            image: None,
+            dockerfile: None,
+            image_secret: None,
             kind,
             handler: String::new(),
             command: Vec::new(),
@@ -361,6 +386,12 @@ impl VersionSpec {
             destinations: Destinations::default(),
             subscriptions: Vec::new(),
         }
+    }
+
+    /// Whether the same source with these settings is the same function for ever. It is not where the tag of an image
+    /// may have been given to another one since.
+    pub fn is_fixed(&self) -> bool {
+        self.image.as_ref().is_none_or(|image| image.digest().is_some())
     }
 
     /// Longest idle time before an instance is let go.
@@ -402,12 +433,48 @@ impl VersionSpec {
         if self.allow_callers.as_ref().is_some_and(|callers| callers.len() > limits::CALLERS) {
             return Err(ApiError::field("allow_callers", format!("at most {}", limits::CALLERS)));
         }
+        self.check_image()?;
         self.check_text()?;
         self.check_env()?;
         if let Some(http) = &self.http {
             http.check(self.kind)?;
         }
         self.check_routes()
+    }
+
+    fn check_image(&self) -> Result<(), ApiError> {
+        let own = self.runtime.is_own_image();
+        match (&self.image, &self.dockerfile) {
+            (Some(_), Some(_)) => {
+                return Err(ApiError::field("dockerfile", "an image is given or built, not both"));
+            }
+            (None, None) if own => {
+                return Err(ApiError::field("image", "say which, or give the dockerfile that builds it"));
+            }
+            (None, None) if self.image_secret.is_some() => {
+                return Err(ApiError::field("image_secret", "is for functions with an image of their own"));
+            }
+            (Some(_), None) | (None, Some(_)) if !own => {
+                return Err(ApiError::field("runtime", "leave it out: the image says what runs"));
+            }
+            (Some(_), None) | (None, Some(_)) if self.prebuilt => {
+                return Err(ApiError::field(
+                    "prebuilt",
+                    "an archive made elsewhere needs a runtime, not an image",
+                ));
+            }
+            _ => {}
+        }
+        let plain = |part: &str| !matches!(part, "" | "." | "..");
+        let good = |path: &str| {
+            path.chars().count() <= limits::DOCKERFILE_CHARS
+                && path.split('/').all(plain)
+                && !path.contains(|c: char| c.is_control() || c == '\\')
+        };
+        if self.dockerfile.as_deref().is_some_and(|path| !good(path)) {
+            return Err(ApiError::field("dockerfile", "write its path in the folder, such as Dockerfile"));
+        }
+        Ok(())
     }
 
     fn check_text(&self) -> Result<(), ApiError> {
@@ -463,6 +530,38 @@ impl VersionSpec {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_image_of_its_own_is_given_or_built_and_has_no_runtime() {
+        let refused = |change: fn(&mut VersionSpec)| {
+            let mut spec = VersionSpec::new(RuntimeName::own_image(), FunctionKind::Server);
+            spec.image = Some("registry.example.com/app:1".parse().unwrap());
+            change(&mut spec);
+            spec.check().err().map(|error| error.message)
+        };
+        assert_eq!(refused(|_| {}), None);
+        assert_eq!(refused(|s| s.image_secret = Some("registry".parse().unwrap())), None);
+        let built = |s: &mut VersionSpec, path: &str| (s.image, s.dockerfile) = (None, Some(path.into()));
+        assert_eq!(refused(|s| (s.image, s.dockerfile) = (None, Some("build/Dockerfile".into()))), None);
+        for (field, change) in [
+            ("dockerfile", (|s| s.dockerfile = Some("Dockerfile".into())) as fn(&mut VersionSpec)),
+            ("image", |s| s.image = None),
+            ("runtime", |s| s.runtime = "python3.13".parse().unwrap()),
+            ("prebuilt", |s| s.prebuilt = true),
+            ("image_secret", |s| {
+                (s.image, s.runtime) = (None, "provided".parse().unwrap());
+                s.image_secret = Some("registry".parse().unwrap());
+            }),
+        ] {
+            let said = refused(change).unwrap_or_default();
+            assert!(said.starts_with(&format!("{field}: ")), "{field}: {said}");
+        }
+        for path in ["", "/Dockerfile", "../Dockerfile", "a//b", "a\\b", "./Dockerfile"] {
+            let mut spec = VersionSpec::new(RuntimeName::own_image(), FunctionKind::Handler);
+            built(&mut spec, path);
+            assert!(spec.check().is_err(), "{path:?}");
+        }
+    }
 
     fn runtime(name: &str) -> RuntimeName {
         name.parse().unwrap()

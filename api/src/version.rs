@@ -46,6 +46,9 @@ pub struct VersionView {
     pub bundle: Option<Digest>,
     /// Size of the bundle in bytes, once built.
     pub bundle_size: Option<u64>,
+    /// Id of the function's own image that its instances are started from, once known. Runtimes' images are not pinned.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub image_id: Option<String>,
     /// Git commit of the source, when the client knew it.
     pub git_commit: Option<String>,
     /// Why it failed.

@@ -10,6 +10,7 @@ mod context;
 mod escape;
 mod failure;
 mod output;
+mod own_image;
 mod pack;
 mod prebuilt;
 mod progress;

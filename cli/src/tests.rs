@@ -50,6 +50,7 @@ fn what_users_type_is_understood() {
         "invoke hello@beta {} --async",
         "deploy --description faster --alias beta",
         "deploy --no-live",
+        "deploy --image registry.example.com/team/app:1.4 --kind server --image-secret registry --name app",
         "deploy --now",
         "deploy --canary 5,25,50 --interval 2m --max-errors 1% --max-latency p95:1.2x --min-calls 20",
         "promote hello 7",

@@ -71,6 +71,9 @@ async fn collect(world: &World) {
         tracing::warn!(%error, "cannot remove old notes of changed routes");
     }
     audit(world).await;
+    if let Err(error) = images(world).await {
+        tracing::warn!(%error, "cannot remove images that no version runs in");
+    }
     if let Err(error) = directories(world).await {
         tracing::warn!(%error, "cannot collect instance directories");
     }
@@ -85,6 +88,22 @@ async fn audit(world: &World) {
         Ok(entries) => tracing::info!(entries, days, "removed old audit entries"),
         Err(error) => tracing::warn!(%error, "cannot remove old audit entries"),
     }
+}
+
+/// Images of functions' own that no version has any more. The names are read first: what is kept after that is not
+/// among them. While something is built its image may have a name already, and no version on record yet.
+async fn images(world: &World) -> Result<(), String> {
+    let kept = world.backend.kept_images().await.map_err(|e| e.to_string())?;
+    if kept.is_empty() || world.spares.building() {
+        return Ok(());
+    }
+    let wanted = world.registry.own_images().await.map_err(|e| e.to_string())?;
+    let wanted: HashSet<String> = wanted.into_iter().collect();
+    for kept in kept.into_iter().filter(|kept| !wanted.contains(&kept.id.0)) {
+        tracing::info!(image = %kept.id.0, name = %kept.name, "removing an image that no version runs in");
+        world.backend.drop_image(kept).await.map_err(|e| e.to_string())?;
+    }
+    Ok(())
 }
 
 async fn directories(world: &World) -> Result<(), crate::backend::BackendError> {

@@ -11,5 +11,6 @@ pub mod http;
 pub mod pool;
 mod probe;
 pub mod reconcile;
+pub mod registry_login;
 pub mod source;
 pub mod world;

@@ -1,8 +1,8 @@
 //! Versions: what was handed in, and how far it has come.
 
 use davit_api::{
-    FunctionId, FunctionName, NamespaceName, NewVersion, Page, Rollout, RuntimeName, ScheduleName,
-    ScheduleSpec, VersionAccepted, VersionId, VersionView,
+    FunctionId, FunctionName, NamespaceName, NewVersion, Page, PoolKey, Rollout, RuntimeName, ScheduleName,
+    ScheduleSpec, VersionAccepted, VersionId, VersionSpec, VersionView,
 };
 use sqlx::Row;
 use sqlx::postgres::{PgConnection, PgRow};
@@ -14,7 +14,7 @@ use crate::{Audited, Registry, RegistryError, Result};
 /// Start of every statement that reads [`VersionView`]s.
 const VIEW: &str =
     "select v.id, v.number, v.state, (a.version_id is not null) as live, v.spec, v.source, v.bundle,
-        v.bundle_size, v.git_commit, v.description, v.error, v.created_at, v.ready_at,
+        v.bundle_size, v.image_digest, v.git_commit, v.description, v.error, v.created_at, v.ready_at,
         (select json_agg(json_build_object('alias', w.alias, 'weight', w.weight) order by w.alias)
             from alias_versions w where w.version_id = v.id) as aliases
     from versions v
@@ -23,6 +23,8 @@ const VIEW: &str =
     left join aliases a on a.version_id = v.id and a.name = 'live'";
 
 fn view(row: &PgRow) -> Result<VersionView> {
+    let spec: VersionSpec = json(row, "spec")?;
+    let image: Option<String> = row.try_get("image_digest")?;
     Ok(VersionView {
         id: VersionId(row.try_get("id")?),
         number: count32(row, "number")?,
@@ -30,7 +32,8 @@ fn view(row: &PgRow) -> Result<VersionView> {
         live: row.try_get("live")?,
         aliases: json_opt(row, "aliases")?.unwrap_or_default(),
         description: row.try_get("description")?,
-        spec: json(row, "spec")?,
+        image_id: image.filter(|_| spec.runtime.is_own_image()),
+        spec,
         source: digest(row, "source")?,
         bundle: digest_opt(row, "bundle")?,
         bundle_size: row.try_get::<Option<i64>, _>("bundle_size")?.and_then(|n| u64::try_from(n).ok()),
@@ -74,14 +77,16 @@ impl Audited {
                     .bind(new.source.as_bytes().as_slice())
                     .execute(&mut *conn)
                     .await?;
+                // What a tag leads to may be another image by now.
                 let same = sqlx::query_scalar(
                     "select id from versions where function_id = $1 and state = 'ready' and source = $2
-                     and spec = $3 and schedules = $4 order by number desc limit 1",
+                     and spec = $3 and schedules = $4 and $5::boolean order by number desc limit 1",
                 )
                 .bind(function.0)
                 .bind(new.source.as_bytes().as_slice())
                 .bind(&spec)
                 .bind(&schedules)
+                .bind(new.spec.is_fixed())
                 .fetch_optional(&mut *conn)
                 .await?;
                 if let Some(id) = same {
@@ -132,6 +137,33 @@ impl Registry {
             where v.state = 'ready'";
         let rows = sqlx::query(sql).fetch_all(&self.pool).await?;
         rows.iter().map(|row| parsed(row, "runtime")).collect()
+    }
+
+    /// What instances of live versions with an image of their own are started from, those of the newest versions first, at
+    /// most so many kinds. Reads every alias: not for every moment.
+    pub async fn own_images_live(&self, limit: u32) -> Result<Vec<PoolKey>> {
+        let sql = "select v.spec, v.image_digest from versions v
+            where v.state = 'ready' and v.spec ->> 'runtime' = 'image' and v.image_digest is not null
+            and exists (select from aliases a where a.version_id = v.id and a.function_id = v.function_id)
+            order by v.ready_at desc limit $1";
+        // A few versions may be of one kind.
+        let rows = sqlx::query(sql).bind(i64::from(limit) * 4).fetch_all(&self.pool).await?;
+        let mut keys = Vec::new();
+        for row in &rows {
+            let (spec, image): (VersionSpec, String) = (json(row, "spec")?, row.try_get("image_digest")?);
+            let key = PoolKey::of(&spec, &image);
+            if keys.len() < limit as usize && !keys.contains(&key) {
+                keys.push(key);
+            }
+        }
+        Ok(keys)
+    }
+
+    /// Ids of the images that some version runs in, or may soon: its function's own ones.
+    pub async fn own_images(&self) -> Result<Vec<String>> {
+        let sql = "select distinct image_digest from versions
+            where spec ->> 'runtime' = 'image' and image_digest is not null and state <> 'failed'";
+        Ok(sqlx::query_scalar(sql).fetch_all(&self.pool).await?)
     }
 
     /// A function's versions, newest first, at most so many; with `after`, only older ones than that number.

@@ -33,6 +33,13 @@ pub fn networks_of(installation: &str) -> Vec<String> {
     ])
 }
 
+/// Names that keep images which functions of this installation brought or built.
+pub fn kept_images(installation: &str) -> Vec<String> {
+    let hex: String = installation.chars().filter(|c| *c != '-').collect();
+    let names = format!("reference=davit/image:{}-*", &hex[hex.len() - 8..]);
+    lines(&["images", "--format", "{{.Repository}}:{{.Tag}}", "--filter", &names])
+}
+
 /// Removes everything of an installation that was stopped, and fails the story if a container was left.
 pub(crate) fn must_be_empty(installation: &str) {
     let left = remove_all(installation);
@@ -46,6 +53,9 @@ pub(crate) fn remove_all(installation: &str) -> Vec<String> {
     let left = containers_of(installation);
     for id in &left {
         let _ = Command::new("docker").args(["rm", "-f", id]).output();
+    }
+    for name in kept_images(installation) {
+        let _ = Command::new("docker").args(["image", "rm", &name]).output();
     }
     for name in networks_of(installation) {
         let _ = Command::new("docker").args(["network", "rm", &name]).output();

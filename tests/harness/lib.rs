@@ -24,7 +24,7 @@ pub use api::{Answer, Api};
 pub use chance::Chance;
 pub use cli::{Cli, Output, Running, folder_of, python_folder};
 pub use davit::Davit;
-pub use docker::{containers_in_role, containers_of, networks_of};
+pub use docker::{containers_in_role, containers_of, kept_images, networks_of};
 pub use engine::Engine;
 pub use gate::Gate;
 pub use postgres::Postgres;

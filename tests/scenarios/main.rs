@@ -14,6 +14,7 @@ mod first_function;
 mod frugal;
 mod hang_up;
 mod http;
+mod images;
 mod isolation;
 mod kill;
 mod languages;

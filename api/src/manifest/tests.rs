@@ -153,6 +153,14 @@ fn a_wrong_value_names_its_line_and_key() {
         assert!(text.contains(expected), "{line}: {text}");
     }
     assert!(error("runtime = \"provided\"\n").contains("name: is missing"));
+    for (line, wanted) in [
+        ("image = \"team/app:1\"", "line 2: runtime: leave it out"),
+        ("image_secret = \"registry\"", "line 4: image_secret: is for functions with an image"),
+        ("image = \"App\"", "line 4: image: write an image like"),
+    ] {
+        let said = error(&format!("{SMALL}{line}\n"));
+        assert!(said.contains(wanted), "{line}: {said}");
+    }
     assert!(error("name = \"x\"\nruntime = \"python3.13\"\n").contains("handler: write module.function"));
     assert!(error("name = \"x\"\nruntime = \"node20\"\nkind = \"server\"\n").contains("command: say what"));
 }
@@ -272,4 +280,19 @@ fn specs_from_before_there_were_settings_of_addresses_read_and_write_as_they_did
         assert!(!json.contains(new), "{new}: {json}");
     }
     assert!(json.contains(r#"{"method":"ANY","path":"/a","payload":"2.0"}"#), "{json}");
+}
+
+#[test]
+fn without_a_runtime_the_image_is_named_or_built() {
+    let spec = |more: &str| Manifest::parse(&format!("name = \"app\"\n{more}")).unwrap().version_spec();
+    let built = spec("");
+    assert!(built.runtime.is_own_image() && built.image.is_none());
+    assert_eq!(built.dockerfile.as_deref(), Some("Dockerfile"));
+    assert_eq!(spec("dockerfile = \"build/Dockerfile\"\n").dockerfile.as_deref(), Some("build/Dockerfile"));
+    let named = spec("image = \"team/app:1.4\"\nimage_secret = \"registry\"\nkind = \"server\"\n");
+    assert_eq!(named.image.as_ref().unwrap().as_str(), "team/app:1.4");
+    assert_eq!((named.dockerfile.as_ref(), named.is_fixed(), named.check()), (None, false, Ok(())));
+    // As the registry keeps it.
+    let stored = serde_json::to_string(&named).unwrap();
+    assert_eq!(serde_json::from_str::<VersionSpec>(&stored).unwrap(), named);
 }

@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 
 use clap::Args;
 use davit_api::{
-    AliasName, ErrorCode, FunctionName, Manifest, NewVersion, Rollout, RuntimeName, VersionAccepted,
-    VersionSpec, VersionState, VersionView,
+    AliasName, ErrorCode, FunctionKind, FunctionName, ImageName, Manifest, NewVersion, Rollout, RuntimeName,
+    SecretName, VersionAccepted, VersionSpec, VersionState, VersionView,
 };
 
 use super::canary::CanaryOptions;
@@ -14,6 +14,7 @@ use crate::api::Api;
 use crate::context::Globals;
 use crate::failure::{Failure, Result};
 use crate::output;
+use crate::own_image;
 use crate::pack::{Packed, pack};
 use crate::prebuilt;
 use crate::progress::Progress;
@@ -35,10 +36,14 @@ Examples:
   davit deploy --no-live           built and kept; `davit promote` makes it live
   davit deploy --canary 5,25,50 --interval 2m --max-errors 1% --max-latency p95:1.2x
   davit deploy --zip function.zip --runtime python3.13 --handler app.handler --layer deps.zip
+  davit deploy --image registry.example.com/team/app:1.4 --kind server --image-secret registry
 
 An archive that was made for AWS Lambda (--zip) is deployed as it is, without a build; its settings come from
 the options, and from the folder's davit.toml if there is one. Layers are shown below /opt, in the order given,
 later ones over earlier ones.
+
+A container image (--image, or image in davit.toml) is deployed as it is, too, and so is what a Dockerfile in
+the folder builds when davit.toml names no runtime.
 
 Ctrl-C cancels the build. What .gitignore and .davitignore name is not uploaded. A version becomes live only after it has
 been built and has started once; until then, and if that fails, the one before stays live. The
@@ -48,19 +53,28 @@ pub(crate) struct Deploy {
     #[arg(default_value = ".")]
     folder: PathBuf,
     /// Deploy this archive as it is, built elsewhere, instead of building the folder
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", group = "ready_made")]
     zip: Option<PathBuf>,
+    /// Deploy this container image, from the engine or a registry, instead of building the folder
+    #[arg(long, value_name = "IMAGE", group = "ready_made")]
+    image: Option<ImageName>,
+    /// The secret that opens the image's registry: user:password, or a Docker config in JSON
+    #[arg(long, value_name = "SECRET", requires = "image")]
+    image_secret: Option<SecretName>,
+    /// What the image is: handler or server
+    #[arg(long, requires = "image", value_parser = own_image::kind)]
+    kind: Option<FunctionKind>,
     /// A layer's archive, up to 5; may be repeated
     #[arg(long = "layer", value_name = "FILE", requires = "zip")]
     layers: Vec<PathBuf>,
-    /// The archive's function; the file's name without it
-    #[arg(long, requires = "zip")]
+    /// The archive's or image's function; the name of the file or image without it
+    #[arg(long, requires = "ready_made")]
     name: Option<FunctionName>,
     /// The archive's runtime
     #[arg(long, requires = "zip")]
     runtime: Option<RuntimeName>,
-    /// The archive's handler
-    #[arg(long, requires = "zip")]
+    /// The archive's or image's handler
+    #[arg(long, requires = "ready_made")]
     handler: Option<String>,
     /// Return as soon as the version is accepted
     #[arg(long)]
@@ -93,7 +107,7 @@ impl Deploy {
             _ => globals.namespace()?,
         };
         let api = globals.api_in(namespace)?;
-        let (progress, packed) = self.pack()?;
+        let (progress, packed) = self.pack(&manifest)?;
         progress.step(&format!(
             "uploading {} files, {} KiB",
             packed.files,
@@ -163,7 +177,25 @@ impl Deploy {
     }
 
     fn manifest(&self) -> Result<Manifest> {
-        let Some(zip) = &self.zip else { return read_manifest(&self.folder) };
+        if let Some(image) = &self.image {
+            let told = own_image::Told {
+                image,
+                secret: self.image_secret.as_ref(),
+                kind: self.kind,
+                name: self.name.as_ref(),
+                handler: self.handler.as_deref(),
+            };
+            return if self.folder.join("davit.toml").exists() {
+                told.over(read_manifest(&self.folder)?)
+            } else {
+                told.alone()
+            };
+        }
+        let Some(zip) = &self.zip else {
+            let manifest = read_manifest(&self.folder)?;
+            own_image::must_have_dockerfile(&self.folder, &manifest)?;
+            return Ok(manifest);
+        };
         let told = prebuilt::Told {
             name: self.name.as_ref(),
             runtime: self.runtime.as_ref(),
@@ -176,7 +208,11 @@ impl Deploy {
         }
     }
 
-    fn pack(&self) -> Result<(Progress, Packed)> {
+    fn pack(&self, manifest: &Manifest) -> Result<(Progress, Packed)> {
+        if let Some(image) = &manifest.image {
+            let progress = Progress::start(&format!("deploying {image}"));
+            return Ok((progress, own_image::pack(&self.folder, manifest)?));
+        }
         let what = self.zip.as_ref().unwrap_or(&self.folder);
         let progress = Progress::start(&format!("packing {}", what.display()));
         let packed = match &self.zip {

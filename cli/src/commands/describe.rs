@@ -57,8 +57,14 @@ fn print(detail: &FunctionDetail, api: &Api) {
     if let Some(live) = &detail.live {
         let spec = &live.spec;
         field("runtime", &format!("{} ({:?})", spec.runtime, spec.kind).to_lowercase());
+        if let Some(image) = spec.image.as_ref().map(ToString::to_string).or_else(|| spec.dockerfile.clone())
+        {
+            field("image", &format!("{image} ({})", or_dash(live.image_id.as_ref())));
+        }
         let program = if spec.command.is_empty() { spec.handler.clone() } else { spec.command.join(" ") };
-        field("runs", &program);
+        if !program.is_empty() || !spec.runtime.is_own_image() {
+            field("runs", &program);
+        }
         field(
             "each",
             &format!(

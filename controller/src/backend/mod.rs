@@ -4,6 +4,7 @@
 pub mod docker;
 #[cfg(test)]
 pub mod fake;
+pub mod image;
 pub mod spec;
 
 use std::path::PathBuf;
@@ -13,6 +14,8 @@ use davit_api::{Digest, InstallationId, InstanceId, NetworkClass, PoolKey, Runti
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 use tokio::sync::mpsc;
+
+use self::image::{FetchRequest, HadImage, ImageBuildRequest, KeptImage};
 
 /// Label with the installation's id: what does not carry it is never touched.
 pub const LABEL_INSTALLATION: &str = "davit.installation";
@@ -160,6 +163,9 @@ pub enum BackendError {
     /// Something on this host failed.
     #[error("{0}")]
     Host(String),
+    /// A user's own image that cannot be had, or not be used here; the sentence is for the function's owner.
+    #[error("{0}")]
+    BadImage(String),
     /// A build left more than may be taken over, or nothing at all.
     #[error("{0}")]
     BadOutput(String),
@@ -183,6 +189,10 @@ fn no_image(image: &str) -> String {
         }
         None => format!("the image {image} is not on this host"),
     }
+}
+
+fn no_own_images() -> BackendError {
+    BackendError::Refused("functions with an image of their own are not for this engine".into())
 }
 
 /// What every verb answers.
@@ -210,6 +220,26 @@ pub trait Backend: Send + Sync + 'static {
     fn last_words(&self, container: &ContainerId) -> Reply<'_, Vec<String>>;
     /// Runs a build; its lines go to `log` as they come. Removes the builder in every case.
     fn build(&self, request: BuildRequest, log: mpsc::Sender<String>) -> Reply<'_, BuildOutcome>;
+    /// Has a user's image here, kept under a name of davit's; lines about its way go to `log`.
+    fn fetch_image(&self, _request: FetchRequest, _log: mpsc::Sender<String>) -> Reply<'_, HadImage> {
+        std::future::ready(Err(no_own_images())).boxed()
+    }
+    /// Builds a user's image and keeps it; its lines go to `log` as they come.
+    fn build_image(&self, _request: ImageBuildRequest, _log: mpsc::Sender<String>) -> Reply<'_, HadImage> {
+        std::future::ready(Err(no_own_images())).boxed()
+    }
+    /// The processor that images have to be for, in the engine's words.
+    fn architecture(&self) -> Reply<'_, String> {
+        std::future::ready(Err(no_own_images())).boxed()
+    }
+    /// Names of this installation that keep users' images.
+    fn kept_images(&self) -> Reply<'_, Vec<KeptImage>> {
+        std::future::ready(Ok(Vec::new())).boxed()
+    }
+    /// Takes such a name away; the image goes with its last name. One that is in use stays, which is no error.
+    fn drop_image(&self, _kept: KeptImage) -> Reply<'_, ()> {
+        std::future::ready(Ok(())).boxed()
+    }
     /// The directory that `instance` shares with this host; holds `agent.sock` once it is warm.
     fn instance_dir(&self, instance: InstanceId) -> PathBuf;
     /// Takes away the container's right to write to the shared directory, before foreign code runs in it.

@@ -2,6 +2,8 @@
 //! numbers; nothing a user wrote is passed on to the engine, so no user can ask for a device, a mount or a
 //! privilege.
 
+mod own;
+
 use std::collections::HashMap;
 use std::path::Path;
 
@@ -12,6 +14,8 @@ use bollard::models::{
 use davit_api::{InstallationId, InstanceId, NetworkClass, limits};
 
 use super::{BuildRequest, LABEL_INSTALLATION, LABEL_INSTANCE, LABEL_ROLE, Role, StartRequest};
+
+pub use own::{AGENT, OwnImage, own_image_container};
 
 /// User and group that everything runs as: the `davit` user of the runtime images, as digits, so that an
 /// image cannot map the name to root.
@@ -127,7 +131,8 @@ fn body(
     }
 }
 
-fn network_mode(common: &Common, class: NetworkClass) -> String {
+/// The network of a class, in the engine's words.
+pub fn network_mode(common: &Common, class: NetworkClass) -> String {
     match class {
         NetworkClass::Egress => common.network.clone(),
         NetworkClass::None => "none".to_owned(),

@@ -5,6 +5,7 @@
 mod bundle;
 mod deps;
 mod direct;
+mod image;
 mod log;
 mod pack;
 mod prepare;

@@ -15,7 +15,7 @@ use super::direct::Direct;
 use super::log::BuildLog;
 use super::recipe::Recipe;
 use super::warm::{Class, Warm};
-use super::{ATTEMPTS, Failed, deps, prepare, smoke};
+use super::{ATTEMPTS, Failed, deps, image, prepare, smoke};
 use crate::backend::{BackendError, BuildOutcome, BuildRequest, ImageId};
 use crate::source::{self, ArchiveLimits, SourceError};
 use crate::world::World;
@@ -52,13 +52,16 @@ pub(super) async fn run(world: &Arc<World>, job: &BuildJob) -> Result<(), Failed
 }
 
 async fn steps(world: &Arc<World>, job: &BuildJob, dir: &Path, log: &BuildLog) -> Result<(), Failed> {
+    if job.spec.runtime.is_own_image() {
+        return image::steps(world, job, dir, log).await;
+    }
     let image = world.backend.resolve(&job.spec.runtime.image()).await.map_err(backend)?;
     // Both are looked for before anything is done.
     let builder = match job.spec.runtime.build_image() {
         same if same == job.spec.runtime.image() || job.spec.prebuilt => image.clone(),
         other => world.backend.resolve(&other).await.map_err(backend)?,
     };
-    let class: Class = (image.clone(), PoolKey::of(&job.spec));
+    let class: Class = (image.clone(), PoolKey::of(&job.spec, &image.0));
     let recipe = match job.spec.prebuilt {
         true => Some(Recipe::default()),
         false => world.recipes.of(world, &builder).await,
@@ -190,10 +193,10 @@ fn environment(world: &World, job: &BuildJob) -> Vec<(String, String)> {
 }
 
 /// A warm container on its way while something else is done. One that was not needed is removed.
-struct Ahead(JoinHandle<Result<Warm, Failed>>);
+pub(super) struct Ahead(JoinHandle<Result<Warm, Failed>>);
 
 impl Ahead {
-    fn begin(world: &Arc<World>, class: &Class) -> Self {
+    pub(super) fn begin(world: &Arc<World>, class: &Class) -> Self {
         let (world, class) = (world.clone(), class.clone());
         Self(tokio::spawn(async move { world.spares.take(&world, &class).await }))
     }
@@ -202,7 +205,7 @@ impl Ahead {
     }
 }
 
-async fn first_start(
+pub(super) async fn first_start(
     world: &Arc<World>,
     job: &BuildJob,
     (class, ahead): (&Class, Ahead),
@@ -250,7 +253,7 @@ async fn first_start(
 }
 
 /// As people say it: a deploy takes a fraction of a second, or minutes.
-fn seconds(took: Duration) -> String {
+pub(super) fn seconds(took: Duration) -> String {
     if took < Duration::from_secs(1) {
         format!("{} ms", took.as_millis())
     } else {
@@ -258,7 +261,7 @@ fn seconds(took: Duration) -> String {
     }
 }
 
-async fn unpack_source(world: &World, job: &BuildJob, dir: &Path) -> Result<PathBuf, Failed> {
+pub(super) async fn unpack_source(world: &World, job: &BuildJob, dir: &Path) -> Result<PathBuf, Failed> {
     let packed = dir.join("source.tar.gz");
     fetch(&world.registry, job.source, &packed).await.map_err(refused)?;
     let clean = dir.join("source.tar");
@@ -310,7 +313,7 @@ async fn keep(registry: &Registry, key: &str, path: &Path) {
     }
 }
 
-async fn accept_bundle(registry: &Registry, path: &Path) -> Result<Bundle, Failed> {
+pub(super) async fn accept_bundle(registry: &Registry, path: &Path) -> Result<Bundle, Failed> {
     let checked = path.to_owned();
     let bundle = blocking(move || {
         bundle::check(&checked).map_err(Failed::User)?;
@@ -346,7 +349,9 @@ fn verdict(outcome: &BuildOutcome) -> Result<(), Failed> {
 /// What the engine says about a build, as a verdict on whose fault it is.
 pub(super) fn backend(error: BackendError) -> Failed {
     match error {
-        BackendError::NoImage(_) | BackendError::BadOutput(_) => Failed::User(error.to_string()),
+        BackendError::NoImage(_) | BackendError::BadOutput(_) | BackendError::BadImage(_) => {
+            Failed::User(error.to_string())
+        }
         BackendError::Deadline("the build") => {
             Failed::User("the build took longer than builds may (DAVIT_BUILD_TIMEOUT)".into())
         }
@@ -354,13 +359,15 @@ pub(super) fn backend(error: BackendError) -> Failed {
     }
 }
 
-fn refused(error: RegistryError) -> Failed {
+pub(super) fn refused(error: RegistryError) -> Failed {
     match error {
         RegistryError::Refused(error) => Failed::User(error.to_string()),
         other => Failed::platform(other),
     }
 }
 
-async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, Failed> {
+pub(super) async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, Failed> {
     tokio::task::spawn_blocking(work).await.map_err(Failed::platform)
 }

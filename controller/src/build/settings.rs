@@ -62,6 +62,10 @@ pub struct BuildSettings {
     pub network: NetworkClass,
     /// Environment that every builder gets.
     pub env: Vec<(String, String)>,
+    /// Largest image of a function's own, unpacked, in MiB.
+    pub image_mb: u64,
+    /// Whether Dockerfiles are built: their steps run as root of a container, with the engine's usual capabilities.
+    pub dockerfiles: bool,
     /// How long after a deploy warm containers are kept for the next one; zero keeps none.
     pub keep_spares: Duration,
 }
@@ -103,7 +107,10 @@ impl BuildSettings {
             deps_bytes: 2 * limits::UNPACKED_BYTES,
         };
         let keep_spares = settings.duration("DAVIT_BUILD_KEEP_WARM", Duration::from_secs(10 * 60));
-        Self { parallel, limits, ca_bundle, network, env, keep_spares }
+        // As large as AWS takes them.
+        let image_mb = settings.or("DAVIT_IMAGE_MB", 10 * 1_024);
+        let dockerfiles = settings.or("DAVIT_BUILD_DOCKERFILES", true);
+        Self { parallel, limits, ca_bundle, network, env, image_mb, dockerfiles, keep_spares }
     }
 }
 

@@ -39,7 +39,7 @@ pub(super) async fn start(
     let printing = warm.events.take().map(|events| tokio::spawn(print(events, log.clone())));
     let mut request = request(job, &first, warm.instance);
     // As later starts get it, so that what works here works there.
-    request.code_mounted = warm.link.takes_mounted_code() && {
+    request.code_mounted = !job.spec.runtime.is_own_image() && warm.link.takes_mounted_code() && {
         let file = first.file.try_clone().map_err(Failed::platform)?;
         world.backend.share_code(warm.instance, first.bundle.digest, file).await.map_err(backend)?
     };
@@ -55,15 +55,29 @@ pub(super) async fn start(
         Ok(_) => Ok(took),
         Err(LinkError::Failure(failure)) => {
             let error = failure.error.as_ref().map(|raw| format!("\n{}", raw.get())).unwrap_or_default();
-            Err(Failed::User(format!("the function did not start: {}{error}", failure.message)))
+            let hint = if failure.message.contains("not ready") { hint(job) } else { "" };
+            Err(Failed::User(format!("the function did not start: {}{hint}{error}", failure.message)))
         }
         Err(LinkError::Deadline) => {
-            Err(Failed::User(format!("the function was not ready within {} s", INIT.as_secs())))
+            Err(Failed::User(format!("the function was not ready within {} s{}", INIT.as_secs(), hint(job))))
         }
         Err(LinkError::Closed) => Err(Failed::User(
             "the function did not start: its instance ended, which most often means that it needs more memory".into(),
         )),
         Err(error @ LinkError::Protocol(_)) => Err(Failed::platform(error)),
+    }
+}
+
+/// What most often is behind an image that never gets ready.
+fn hint(job: &BuildJob) -> &'static str {
+    match job.spec.kind {
+        FunctionKind::Handler if job.spec.runtime.is_own_image() => {
+            "; it asks for no events: an image that listens on $PORT is of kind = \"server\""
+        }
+        FunctionKind::Server if job.spec.runtime.is_own_image() => {
+            "; nothing listens on $PORT, which is 8080"
+        }
+        FunctionKind::Handler | FunctionKind::Server => "",
     }
 }
 

@@ -81,6 +81,11 @@ impl Spares {
         Building(self.clone())
     }
 
+    /// Whether a build runs in this process.
+    pub(crate) fn building(&self) -> bool {
+        self.state.lock().builds > 0
+    }
+
     /// Memory that the spares take or are about to, in MiB.
     pub(crate) fn memory_mb(&self) -> u64 {
         let state = self.state.lock();

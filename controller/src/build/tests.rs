@@ -76,7 +76,7 @@ impl Stage {
             recipe.is_some(),
             "the image has no label that says how it builds; scripts/images.sh makes it"
         );
-        let class = (self.image.clone(), davit_api::PoolKey::of(&self.job.spec));
+        let class = (self.image.clone(), davit_api::PoolKey::of(&self.job.spec, &self.image.0));
         let (direct, built) = (dir.path().join("direct.tar"), dir.path().join("bundle.tar"));
         let (log, _lines) = BuildLog::start(self.world.registry.clone(), self.job.version_id);
         let without =

@@ -78,6 +78,12 @@ pub(super) async fn create(
             ),
         ));
     }
+    if let Some(secret) = new.spec.image_secret.as_ref().filter(|secret| !known.contains(*secret)) {
+        return Err(Failure::new(
+            ErrorCode::Unprocessable,
+            format!("image_secret: the secret {secret} is not set: davit secret set {secret}"),
+        ));
+    }
     let accepted = changes.create_version(&namespace, &function, &new).await?;
     let status = if accepted.unchanged { StatusCode::OK } else { StatusCode::CREATED };
     Ok((status, axum::Json(accepted)))

@@ -26,6 +26,8 @@ pub struct PoolView {
     pub gateways: Vec<GatewayId>,
     /// Keys that are kept warm without being asked for: one a runtime image on this host.
     pub standing: Vec<PoolKey>,
+    /// The same, one of each at most: functions' own images, whose containers no other function can use.
+    pub own: Vec<PoolKey>,
     /// Claims of the last while, by who claimed what.
     pub claims: BTreeMap<(GatewayId, PoolKey), u32>,
 }
@@ -34,7 +36,7 @@ pub struct PoolView {
 pub fn standing_key(image: &str) -> Option<PoolKey> {
     let runtime: RuntimeName = image.strip_prefix("davit/runtime-")?.strip_suffix(":latest")?.parse().ok()?;
     let spec = VersionSpec::new(runtime, davit_api::FunctionKind::Handler);
-    Some(PoolKey { network: NetworkClass::Egress, ..PoolKey::of(&spec) })
+    Some(PoolKey { network: NetworkClass::Egress, ..PoolKey::of(&spec, image) })
 }
 
 /// What one more instance of a pool takes: the engine's share and the start of the language's runtime, which come
@@ -47,6 +49,7 @@ pub fn wanted(view: &PoolView, limits: PoolLimits) -> BTreeMap<(GatewayId, PoolK
     let mut bases: BTreeMap<(GatewayId, PoolKey), u32> = BTreeMap::new();
     for gateway in &view.gateways {
         bases.extend(view.standing.iter().map(|key| ((*gateway, key.clone()), limits.base)));
+        bases.extend(view.own.iter().map(|key| ((*gateway, key.clone()), limits.base.min(1))));
         for slot in view.claims.keys().filter(|slot| slot.0 == *gateway) {
             bases.entry(slot.clone()).or_insert(0);
         }
@@ -91,7 +94,8 @@ mod tests {
     fn claims_grow_a_pool_and_bring_an_unusual_class_in() {
         let gateway = GatewayId::new();
         let claims = BTreeMap::from([((gateway, key("a", 256)), 4), ((gateway, key("a", 1024)), 1)]);
-        let view = PoolView { gateways: vec![gateway], standing: vec![key("a", 256)], claims };
+        let view =
+            PoolView { gateways: vec![gateway], standing: vec![key("a", 256)], claims, ..Default::default() };
         let plan = wanted(&view, ROOMY);
         assert_eq!(plan[&(gateway, key("a", 256))], 5);
         assert_eq!(plan[&(gateway, key("a", 1024))], 2);
@@ -115,7 +119,8 @@ mod tests {
             let gateways: Vec<_> = (0..3).map(|_| GatewayId::new()).collect();
             let standing = vec![key("a", 256), key("b", 512), key("c", 128)];
             let claims = claims.into_iter().map(|(g, k, n)| ((gateways[g], standing[k].clone()), n)).collect();
-            let view = PoolView { gateways: gateways[..2].to_vec(), standing, claims };
+            let own = vec![PoolKey { image: "sha256:aa".into(), ..key("a", 64) }];
+            let view = PoolView { gateways: gateways[..2].to_vec(), standing, own, claims };
             let limits = PoolLimits { base, per_key, memory_mb };
             let plan = wanted(&view, limits);
             let held: u64 = plan.iter().map(|(slot, n)| u64::from(slot.1.memory_mb) * u64::from(*n)).sum();

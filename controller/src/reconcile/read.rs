@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use davit_api::{GatewayId, InstanceId, RuntimeName};
+use davit_api::{GatewayId, InstanceId, PoolKey, RuntimeName};
 use davit_registry::{DemandRow, GATEWAY_LEASE, GatewayRow, InstanceRow};
 use tokio::time::Instant;
 
@@ -23,6 +23,8 @@ const ASKED_LATELY: Duration = Duration::from_secs(2);
 const IMAGES_EVERY: Duration = Duration::from_secs(3);
 /// Which languages are in use changes with a deploy, and is only about being ready ahead of a call.
 const LANGUAGES_EVERY: Duration = Duration::from_secs(30);
+/// Functions' own images that are kept ready at a time, those of the newest versions.
+const OWN_IMAGES: u32 = 8;
 const CONTAINERS_EVERY: Duration = Duration::from_secs(1);
 
 /// Reads, and remembers what needs two looks.
@@ -37,6 +39,8 @@ pub(super) struct Reader {
     standing: Vec<String>,
     /// Images of the runtimes that live versions have.
     in_use: Vec<String>,
+    /// Kinds of instances that live versions with an image of their own have.
+    own: Vec<PoolKey>,
     in_use_at: Option<Instant>,
     images_at: Option<Instant>,
     containers: Vec<Observed>,
@@ -55,6 +59,7 @@ impl Reader {
             images: HashMap::new(),
             standing: Vec::new(),
             in_use: Vec::new(),
+            own: Vec::new(),
             in_use_at: None,
             images_at: None,
             containers: Vec::new(),
@@ -88,6 +93,7 @@ impl Reader {
         let view = PoolView {
             gateways: gateways.iter().filter(|g| g.alive).map(|g| g.id).collect(),
             standing: self.standing.iter().filter_map(|image| pool::standing_key(image)).collect(),
+            own: self.own.iter().filter(|key| self.images.contains_key(&key.image)).cloned().collect(),
             claims: map(|d| d.claims_recent),
         };
         let mut images = self.images.clone();
@@ -156,6 +162,7 @@ impl Reader {
             .standing
             .iter()
             .map(String::as_str)
+            .chain(self.own.iter().map(|key| key.image.as_str()))
             .chain(demand.iter().map(|d| d.key.image.as_str()))
             .collect();
         let mut images = HashMap::new();
@@ -179,9 +186,17 @@ impl Reader {
         }
         self.in_use_at = Some(Instant::now());
         match self.world.registry.runtimes_in_use().await {
-            Ok(runtimes) => self.in_use = runtimes.iter().map(RuntimeName::image).collect(),
+            Ok(runtimes) => {
+                let images =
+                    runtimes.iter().filter(|runtime| !runtime.is_own_image()).map(RuntimeName::image);
+                self.in_use = images.collect();
+            }
             // What was in use most likely is.
             Err(error) => tracing::debug!(%error, "cannot read which runtimes are in use"),
+        }
+        match self.world.registry.own_images_live(OWN_IMAGES).await {
+            Ok(keys) => self.own = keys,
+            Err(error) => tracing::debug!(%error, "cannot read which images are in use"),
         }
     }
 

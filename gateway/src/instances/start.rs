@@ -141,8 +141,10 @@ async fn init(fleet: &Arc<Fleet>, instance: &Arc<Instance>, claimed: Instant) ->
     let limit = fleet.shared.limits.init_timeout;
     let mut request = request(fleet, instance, limit.as_millis() as u64);
     // The bundle goes along in either case: the mount may turn out not to reach this container.
-    request.code_mounted =
-        instance.link.takes_mounted_code() && fleet.shared.bundles.give(instance.id, version.bundle);
+    // An image of the function's own has its code inside.
+    request.code_mounted = !version.pool_key.is_own_image()
+        && instance.link.takes_mounted_code()
+        && fleet.shared.bundles.give(instance.id, version.bundle);
     let code_mounted = request.code_mounted;
     // The agent enforces the limit itself and says what happened; the margin is for its answer to arrive.
     let sent = Instant::now();

@@ -92,7 +92,9 @@ fn live(function: RoutedFunction, config: davit_api::Digest, shared: &Shared) ->
     (spec.http, spec.routes) = (None, Vec::new());
     let boxed = |text: String| text.into_boxed_str();
     LiveVersion {
-        pool_key: shared.pool_keys.shared(PoolKey::of(&spec)),
+        pool_key: shared
+            .pool_keys
+            .shared(PoolKey::of(&spec, function.image_digest.as_deref().unwrap_or_default())),
         address: LiveVersion::address_of(&function.namespace, &function.name),
         namespace: function.namespace,
         function: function.name,

@@ -477,7 +477,7 @@ pub fn named(namespace: &str, function: &str, change: impl FnOnce(&mut VersionSp
         missing_secrets: Box::default(),
         routes: Route::all(function_id, &spec, &limiters),
         policy: Policy::of_function(function_id, &spec, &limiters),
-        pool_key: Arc::new(PoolKey::of(&spec)),
+        pool_key: Arc::new(PoolKey::of(&spec, "")),
         config: LiveVersion::config_digest(&spec, &Default::default()),
         spec,
     })

@@ -307,3 +307,33 @@ async fn a_build_is_taken_over_from_a_silent_builder_only() {
     registry.append_build_log(job.version_id, &["a\0b".into()]).await.unwrap();
     assert_eq!(registry.build_events(job.version_id, 0).await.unwrap().last().unwrap().line, "a\u{fffd}b");
 }
+
+#[tokio::test]
+async fn a_tag_is_looked_at_anew_and_images_are_wanted_as_long_as_a_version_has_them() {
+    let db = fresh().await;
+    let registry = db.registry();
+    let image = |text: &str| VersionSpec {
+        image: Some(text.parse().unwrap()),
+        ..VersionSpec::new(davit_api::RuntimeName::own_image(), FunctionKind::Server)
+    };
+    deployed(registry, "plain", &spec(), b"a").await;
+    assert_eq!(registry.own_images().await.unwrap(), Vec::<String>::new());
+    let by_tag = image("registry.example.com/app:1");
+    deployed(registry, "app", &by_tag, b"a").await;
+    let again = deployed(registry, "app", &by_tag, b"a").await;
+    assert_eq!(again.number, 2, "the tag may lead elsewhere by now");
+    assert_eq!(again.image_id.as_deref(), Some(IMAGE));
+    let by_digest = image(&format!("app@sha256:{}", "a".repeat(64)));
+    deployed(registry, "app", &by_digest, b"a").await;
+    let new = NewVersion::of(by_digest, stored(registry, b"a").await);
+    let same = registry.as_davit("test").create_version(&ns(), &name("app"), &new).await.unwrap();
+    assert!(same.unchanged && same.version.number == 3);
+
+    assert_eq!(registry.own_images().await.unwrap(), [IMAGE]);
+    let keys = registry.own_images_live(8).await.unwrap();
+    assert_eq!(keys.iter().map(|key| key.image.as_str()).collect::<Vec<_>>(), [IMAGE]);
+    let plain = registry.function_detail(&ns(), &name("plain")).await.unwrap();
+    assert_eq!(plain.live.unwrap().image_id, None, "a runtime's image is not pinned");
+    registry.as_davit("test").delete_function(&ns(), &name("app")).await.unwrap();
+    assert!(registry.own_images_live(8).await.unwrap().is_empty());
+}

@@ -157,7 +157,7 @@ async fn an_instance_serves_one_version_and_never_goes_back() {
     assert!(registry.heartbeat_gateway(gateway).await.unwrap());
     assert!(!registry.heartbeat_gateway(stranger).await.unwrap());
 
-    let key = PoolKey::of(&spec());
+    let key = PoolKey::of(&spec(), "");
     registry.write_demand(gateway, &[(key.clone(), 3, 1)]).await.unwrap();
     tokio::time::timeout(Duration::from_secs(5), demand_changed.changed()).await.unwrap().unwrap();
     let demand = registry.read_demand().await.unwrap();

@@ -20,6 +20,7 @@ use tokio::sync::{Notify, mpsc, watch};
 use crate::asks::Asks;
 use crate::calls::{Abandoned, Call, Calls};
 use crate::failure;
+use crate::image::Image;
 use crate::logs::{Finish, Logs, Look, Pipe, readable};
 use crate::process::{Ended, Processes, hide, signal_all};
 use crate::{environment, link, runtime_api, say};
@@ -58,6 +59,8 @@ pub(crate) struct Agent {
     /// Where to report, while the function starts.
     pub(crate) starting: RefCell<Option<mpsc::UnboundedSender<StartEvent>>>,
     pub(crate) server: Cell<Option<std::net::SocketAddr>>,
+    /// What the container's image starts, when it is a user's own.
+    pub(crate) image: Option<Image>,
     frozen: Cell<bool>,
     ending: Cell<bool>,
 }
@@ -78,6 +81,7 @@ pub(crate) async fn run() -> Result<(), String> {
         is_warm_runtime: Cell::new(false),
         starting: RefCell::default(),
         server: Cell::new(None),
+        image: Image::of_container()?,
         frozen: Cell::new(false),
         ending: Cell::new(false),
     });

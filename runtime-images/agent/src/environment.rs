@@ -8,16 +8,17 @@ use std::path::Path;
 
 use davit_link::{InitRequest, Kind};
 
+use crate::image::{IMAGE, Image};
 use crate::{RUNTIME_API, SERVER_PORT, TASK_ROOT};
 
-/// The agent's only setting.
+/// The setting of a runtime's image: what to start before a function is known.
 pub(crate) const RUNTIME_COMMAND: &str = "DAVIT_RUNTIME_COMMAND";
 
-/// The image's environment without the agent's own setting.
+/// The image's environment without the agent's own settings.
 fn image() -> BTreeMap<String, String> {
     let mut env: BTreeMap<String, String> = std::env::vars_os()
         .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
-        .filter(|(name, _)| name != RUNTIME_COMMAND)
+        .filter(|(name, _)| name != RUNTIME_COMMAND && name != IMAGE)
         .collect();
     preset(&mut env, "PATH", "/var/lang/bin:/usr/local/bin:/usr/bin:/bin:/opt/bin");
     preset(&mut env, "LANG", "C.UTF-8");
@@ -50,8 +51,8 @@ pub(crate) fn warm() -> BTreeMap<String, String> {
     env
 }
 
-/// Of a function's own program.
-pub(crate) fn of_function(request: &InitRequest) -> BTreeMap<String, String> {
+/// Of a function's own program, in a runtime's image or one of its own.
+pub(crate) fn of_function(request: &InitRequest, own: Option<&Image>) -> BTreeMap<String, String> {
     let mut env = image();
     if request.kind == Kind::Server {
         env.extend(request.env.clone());
@@ -64,7 +65,8 @@ pub(crate) fn of_function(request: &InitRequest) -> BTreeMap<String, String> {
     // As at AWS, but only where there is something to find: every program would look there first.
     let libraries = ["/var/task/lib", "/opt/lib"].iter().filter(|folder| Path::new(folder).is_dir());
     let libraries: Vec<&str> = libraries.copied().collect();
-    if !libraries.is_empty() {
+    // What an image of its own wants the loader to look at, it has said.
+    if !libraries.is_empty() && own.is_none() {
         env.insert("LD_LIBRARY_PATH".into(), libraries.join(":"));
     }
     let region = request.arn.split(':').nth(3).filter(|region| !region.is_empty()).unwrap_or("us-east-1");
@@ -75,7 +77,7 @@ pub(crate) fn of_function(request: &InitRequest) -> BTreeMap<String, String> {
     env.extend(request.env.clone());
     runtime_place(&mut env);
     for (name, value) in [
-        ("_HANDLER", request.handler.clone()),
+        ("_HANDLER", own.map_or(request.handler.as_str(), |image| image.handler(request)).to_owned()),
         ("AWS_EXECUTION_ENV", execution),
         ("AWS_LAMBDA_FUNCTION_NAME", request.function_name.clone()),
         ("AWS_LAMBDA_FUNCTION_VERSION", request.version.clone()),
@@ -163,7 +165,7 @@ pub(crate) mod tests {
 
     #[test]
     fn the_user_wins_over_presets_and_loses_against_reserved_names() {
-        let env = of_function(&request(Kind::Handler));
+        let env = of_function(&request(Kind::Handler), None);
         assert_eq!(env["TZ"], "Europe/Berlin");
         assert_eq!(env["_HANDLER"], "app.handler");
         assert_eq!(env["COLOUR"], "blue");
@@ -196,7 +198,7 @@ pub(crate) mod tests {
 
     #[test]
     fn a_server_is_told_its_port_and_does_not_think_it_is_at_aws() {
-        let env = of_function(&request(Kind::Server));
+        let env = of_function(&request(Kind::Server), None);
         assert_eq!(env["PORT"], "8080");
         assert!(!env.contains_key("AWS_LAMBDA_FUNCTION_NAME"));
     }

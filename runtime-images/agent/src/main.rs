@@ -2,13 +2,15 @@
 //!
 //! It takes the function's code and settings from a gateway, starts the language runtime, speaks the Lambda
 //! Runtime API to it, enforces deadlines, sends output home, freezes and thaws. It knows nothing else of
-//! davit, and it has one setting: `DAVIT_RUNTIME_COMMAND`, which the runtime's image sets.
+//! davit, and it has two settings: `DAVIT_RUNTIME_COMMAND`, which a runtime's image sets, and `DAVIT_IMAGE`, which
+//! says what a user's own image starts.
 
 mod agent;
 mod asks;
 mod calls;
 mod environment;
 mod failure;
+mod image;
 mod link;
 mod logs;
 mod oom;

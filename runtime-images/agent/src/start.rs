@@ -51,7 +51,7 @@ async fn become_function(
     let begun = Instant::now();
     let size = request.bundle_size;
     let code_mounted = request.code_mounted && is_mounted();
-    if !code_mounted {
+    if !code_mounted && agent.image.is_none() {
         let unpacked = tokio::task::spawn_blocking(move || unpack(bundle, size, Path::new(TASK_ROOT))).await;
         let unpacked = unpacked.unwrap_or_else(|e| Err(e.to_string()));
         unpacked.map_err(|what| failure::init("Runtime.InvalidBundle", what))?;
@@ -104,7 +104,8 @@ fn launch(agent: &Rc<Agent>, request: &InitRequest) -> Result<(), Failure> {
         agent.is_warm_runtime.set(false);
         process::signal_all(Signal::KILL);
     }
-    let command = command(request);
+    let image = agent.image.as_ref();
+    let command = image.map_or_else(|| command(request), |image| image.command(request));
     let failed = |why: String| {
         let text =
             format!("RequestId:  Error: Couldn't find valid bootstrap(s): {} ({why})", command.join(" "));
@@ -114,7 +115,11 @@ fn launch(agent: &Rc<Agent>, request: &InitRequest) -> Result<(), Failure> {
     if let Some(why) = foreign(&command) {
         return Err(failed(why));
     }
-    let launched = agent.launch(&command, &environment::of_function(request), TASK_ROOT);
+    let folder = image.map_or(TASK_ROOT, |image| &image.folder);
+    if !Path::new(folder).is_dir() {
+        return Err(failed(format!("the image's working directory {folder} is not there")));
+    }
+    let launched = agent.launch(&command, &environment::of_function(request, image), folder);
     launched.map_err(|error| failed(error.to_string()))
 }
 

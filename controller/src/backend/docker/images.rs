@@ -1,6 +1,6 @@
 //! Runtime images as files: for machines that cannot build them.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::io::{BufRead as _, BufReader, Read};
 use std::path::Path;
 
@@ -40,7 +40,7 @@ impl RuntimeImages {
 
     /// All of them, by name.
     pub async fn list(&self) -> Result<Vec<RuntimeImage>, BackendError> {
-        let filters = HashMap::from([("reference", vec!["davit/runtime-*:latest"])]);
+        let filters = HashMap::from([("reference", vec!["davit/runtime-*:latest", "davit/build-*:latest"])]);
         let options = ListImagesOptionsBuilder::default().filters(&filters).build();
         let found = within(ANSWER, "listing images", self.0.list_images(Some(options))).await?;
         let mut images = Vec::new();
@@ -58,9 +58,9 @@ impl RuntimeImages {
         Ok(images)
     }
 
-    /// The images of these runtimes as one archive, piece by piece.
+    /// The images of these runtimes as one archive, piece by piece: what builds them, and what they run in.
     pub fn save(&self, runtimes: &[RuntimeName]) -> impl Stream<Item = Result<Bytes, BackendError>> {
-        let tags: Vec<String> = runtimes.iter().map(RuntimeName::image).collect();
+        let tags: BTreeSet<String> = runtimes.iter().flat_map(|r| [r.image(), r.build_image()]).collect();
         let tags: Vec<&str> = tags.iter().map(String::as_str).collect();
         self.0.export_images(&tags).map_err(|e| BackendError::Unavailable(e.to_string()))
     }
@@ -82,7 +82,8 @@ impl RuntimeImages {
 }
 
 fn runtime_of(tag: &str) -> Option<RuntimeName> {
-    tag.strip_prefix("davit/runtime-")?.strip_suffix(":latest")?.parse().ok()
+    let name = ["davit/runtime-", "davit/build-"].iter().find_map(|prefix| tag.strip_prefix(prefix))?;
+    name.strip_suffix(":latest")?.parse().ok()
 }
 
 /// Which runtimes an archive of images holds, read from its `manifest.json`; plain or gzip-compressed. An error says

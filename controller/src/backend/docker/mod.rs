@@ -1,9 +1,13 @@
 //! Docker, by its own socket. Names are random and unique (an engine may hold a name after its container is
 //! gone); what belongs to us is known by label alone.
 
+mod agents;
 mod build;
 mod dirs;
+mod dockerfile;
+mod fetch;
 pub mod images;
+mod kept;
 mod network;
 mod sharing;
 mod tarball;
@@ -26,9 +30,11 @@ use davit_api::{Digest, InstallationId, InstanceId, NetworkClass};
 use futures_util::{FutureExt as _, StreamExt as _};
 use tokio::sync::mpsc;
 
+use self::agents::Agents;
 use self::dirs::Dirs;
 use self::sharing::Sharing;
-use super::spec::{self, Common};
+use super::image::{FetchRequest, HadImage, ImageBuildRequest, KeptImage};
+use super::spec::{self, Common, OwnImage};
 use super::{
     Backend, BackendError, BuildOutcome, BuildRequest, ContainerId, ImageId, LABEL_INSTALLATION,
     LABEL_INSTANCE, LABEL_ROLE, Observed, Reply, Role, StartRequest, short,
@@ -56,6 +62,7 @@ pub struct DockerBackend {
     dirs: Dirs,
     sharing: Sharing,
     network: network::Network,
+    agents: Agents,
 }
 
 impl DockerBackend {
@@ -73,7 +80,8 @@ impl DockerBackend {
         };
         let dirs = Dirs::create(&settings.state_dir.join("instances"))?;
         let sharing = Sharing::open(&settings.state_dir, settings.share_code);
-        Ok(Self { docker, common, dirs, sharing, network })
+        let agents = Agents::new(docker.clone(), &settings.state_dir, settings.installation);
+        Ok(Self { docker, common, dirs, sharing, network, agents })
     }
 
     /// Removes everything that this installation created in the engine and on the host's firewall.
@@ -85,6 +93,7 @@ impl DockerBackend {
             removed?;
         }
         drop(removals);
+        self.agents.tidy().await?;
         self.sharing.close()?;
         self.network.remove().await
     }
@@ -125,7 +134,16 @@ impl DockerBackend {
         if request.key.network == NetworkClass::Egress {
             self.network.ensure().await?;
         }
+        let own = if request.key.is_own_image() { Some(self.own_image(&request.image).await?) } else { None };
         let shared = self.dirs.make(request.instance)?;
+        if let Some(own) = own {
+            let spec = spec::own_image_container(&self.common, &request, &shared, &own);
+            let started = self.start_spec(request.role, spec).await;
+            if started.is_err() {
+                let _ = self.remove_dirs(request.instance);
+            }
+            return started;
+        }
         let task = self.sharing.make(request.instance);
         let mut started = self.start_with(&request, &shared, task.as_deref()).await;
         if let (Err(refused @ BackendError::Refused(why)), Some(_)) = (&started, &task)
@@ -150,8 +168,16 @@ impl DockerBackend {
         shared: &Path,
         task: Option<&Path>,
     ) -> Result<ContainerId, BackendError> {
-        let spec = spec::function_container(&self.common, request, shared, task);
-        let id = self.create(request.role, spec).await?;
+        self.start_spec(request.role, spec::function_container(&self.common, request, shared, task)).await
+    }
+
+    /// What the container of a user's own image needs besides what its key says.
+    async fn own_image(&self, image: &ImageId) -> Result<OwnImage, BackendError> {
+        Ok(OwnImage { facts: self.image_facts(&image.0).await?, agent: self.agents.path().await? })
+    }
+
+    async fn start_spec(&self, role: Role, spec: ContainerCreateBody) -> Result<ContainerId, BackendError> {
+        let id = self.create(role, spec).await?;
         match self.run(&id).await {
             Ok(()) => Ok(id),
             Err(error) => {
@@ -267,6 +293,21 @@ impl Backend for DockerBackend {
     }
     fn build(&self, request: BuildRequest, log: mpsc::Sender<String>) -> Reply<'_, BuildOutcome> {
         build::run(self, request, log).boxed()
+    }
+    fn fetch_image(&self, request: FetchRequest, log: mpsc::Sender<String>) -> Reply<'_, HadImage> {
+        async move { self.fetch(&request, &log).await }.boxed()
+    }
+    fn build_image(&self, request: ImageBuildRequest, log: mpsc::Sender<String>) -> Reply<'_, HadImage> {
+        async move { self.build_dockerfile(&request, &log).await }.boxed()
+    }
+    fn architecture(&self) -> Reply<'_, String> {
+        self.engine_architecture().boxed()
+    }
+    fn kept_images(&self) -> Reply<'_, Vec<KeptImage>> {
+        self.list_kept().boxed()
+    }
+    fn drop_image(&self, kept: KeptImage) -> Reply<'_, ()> {
+        async move { self.untag(&kept.name).await }.boxed()
     }
     fn instance_dir(&self, instance: InstanceId) -> PathBuf {
         self.dirs.path(instance)

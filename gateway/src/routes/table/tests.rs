@@ -33,7 +33,7 @@ pub(in crate::routes) fn version(
         env: Box::default(),
         has_secrets: false,
         missing_secrets: Box::default(),
-        pool_key: Arc::new(PoolKey::of(&spec)),
+        pool_key: Arc::new(PoolKey::of(&spec, "")),
         config: Digest::from_bytes([0; 32]),
         spec,
     })
