@@ -3,9 +3,11 @@
 
 #![expect(clippy::unwrap_used, reason = "a story that cannot go on ends here, with its place")]
 
+mod apply;
 mod asynchronous;
 mod bad_input;
 mod deploy;
+mod dev;
 mod elsewhere;
 mod engine_restart;
 mod first_function;
