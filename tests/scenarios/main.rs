@@ -29,6 +29,7 @@ mod schedule;
 mod sources;
 mod streaming;
 mod table_changes;
+mod templates;
 mod tokens;
 mod topics;
 mod versions;
