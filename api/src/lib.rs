@@ -24,6 +24,7 @@ mod name;
 mod page;
 mod pattern;
 mod policy;
+mod project;
 mod route;
 mod schedule;
 mod source;
@@ -65,12 +66,16 @@ pub use management::{
 };
 pub use manifest::{Manifest, ManifestError, ManifestRoute, ManifestSchedule};
 pub use name::{
-    AliasName, EnvName, FunctionName, NameError, NamePart, NamespaceName, ScheduleName, SecretName,
-    SourceName, SubscriptionName, TopicName,
+    AliasName, EnvName, FunctionName, NameError, NamePart, NamespaceName, ProjectName, ScheduleName,
+    SecretName, SourceName, SubscriptionName, TopicName,
 };
 pub use page::Page;
 pub use pattern::Pattern;
 pub use policy::RetryPolicy;
+pub use project::{
+    ProjectAlias, ProjectFile, ProjectObject, ProjectRecord, ProjectSecret, ProjectSource,
+    ProjectSubscription, ProjectTopic, ProjectView, SecretComparison, line_naming,
+};
 pub use route::{HostPattern, MethodMatch, PathPattern, PathPrefix, PayloadFormat, RouteSpec};
 pub use schedule::{
     FireOutcome, FireView, MissedPolicy, OverlapPolicy, ScheduleSpec, ScheduleView, SkipReason, TIMING_FIELDS,

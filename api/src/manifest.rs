@@ -229,19 +229,17 @@ pub struct ManifestError {
 
 impl fmt::Display for ManifestError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("davit.toml")?;
-        if let Some(line) = self.line {
-            write!(f, ", line {line}")?;
-        }
-        f.write_str(": ")?;
-        if let Some(field) = &self.field {
-            write!(f, "{field}: ")?;
-        }
-        f.write_str(&self.message)?;
-        if let Some(hint) = &self.hint {
-            write!(f, "; {hint}")?;
-        }
-        Ok(())
+        f.write_str(&self.in_file("davit.toml"))
+    }
+}
+
+impl ManifestError {
+    /// The problem with its place, for whom the file has this name.
+    pub fn in_file(&self, file: &str) -> String {
+        let line = self.line.map(|line| format!(", line {line}")).unwrap_or_default();
+        let field = self.field.as_ref().map(|field| format!("{field}: ")).unwrap_or_default();
+        let hint = self.hint.as_ref().map(|hint| format!("; {hint}")).unwrap_or_default();
+        format!("{file}{line}: {field}{}{hint}", self.message)
     }
 }
 
@@ -371,7 +369,7 @@ impl Manifest {
 }
 
 /// Turns the parser's error into one that names the key and guesses what was meant.
-fn explain(text: &str, error: &toml::de::Error) -> ManifestError {
+pub(crate) fn explain(text: &str, error: &toml::de::Error) -> ManifestError {
     let line = error.span().map(|span| text[..span.start.min(text.len())].matches('\n').count() + 1);
     let message = error.message().trim().replace('\n', ", ");
     let quoted =
@@ -414,7 +412,7 @@ fn key_of_line(line: &str) -> Option<&str> {
 
 /// The line that sets a field, or of one whose place is not found (`http.cors.origins` in an inline table), the line of
 /// what it lies in.
-fn line_of_key(text: &str, field: &str) -> Option<usize> {
+pub(crate) fn line_of_key(text: &str, field: &str) -> Option<usize> {
     let table =
         |line: &str| line.trim().trim_matches(|c| c == '[' || c == ']') == field && line.contains('[');
     let here = |line: &str| key_of_line(line) == Some(field) || table(line);

@@ -98,6 +98,8 @@ names! {
     TopicName, "topic name", is_label, LABEL_RULE;
     /// A subscription's name, unique within its topic.
     SubscriptionName, "subscription name", is_label, LABEL_RULE;
+    /// A project's name within a namespace.
+    ProjectName, "project name", is_label, LABEL_RULE;
     /// A secret's name within a namespace.
     SecretName, "secret name", is_label, LABEL_RULE;
     /// An event source's name within a namespace.

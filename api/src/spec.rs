@@ -90,6 +90,10 @@ pub mod limits {
     pub const ALIAS_VERSIONS: usize = 10;
     /// Aliases of one function.
     pub const ALIASES: usize = 50;
+    /// Projects of a namespace.
+    pub const PROJECTS: usize = 500;
+    /// What one project looks after.
+    pub const PROJECT_OBJECTS: usize = 2_000;
     /// Length of a version's or an alias's description, in characters.
     pub const DESCRIPTION_CHARS: usize = 500;
     /// Steps of a canary.

@@ -23,8 +23,10 @@ use crate::progress::Progress;
 use crate::upload;
 
 mod aliases;
+mod projects;
 
 /// A davit's API, from inside one namespace.
+#[derive(Clone)]
 pub(crate) struct Api {
     management: Client,
     gateway: Option<Client>,
@@ -102,6 +104,16 @@ impl Api {
     /// The namespace it speaks about.
     pub(crate) fn namespace(&self) -> &NamespaceName {
         &self.namespace
+    }
+
+    /// The management API's client.
+    pub(crate) fn management(&self) -> &Client {
+        &self.management
+    }
+
+    /// The token, if there is one.
+    pub(crate) fn token(&self) -> Option<&str> {
+        self.management.token()
     }
 
     /// The gateway's client.

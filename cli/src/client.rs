@@ -53,6 +53,11 @@ impl Client {
         &self.base
     }
 
+    /// The token.
+    pub(crate) fn token(&self) -> Option<&str> {
+        self.token.as_deref()
+    }
+
     /// A request that carries the token and waits at most a minute, unless the caller says otherwise.
     pub(crate) fn request(&self, method: Method, path: &str) -> RequestBuilder {
         let request =

@@ -15,6 +15,8 @@ pub(crate) enum Failure {
     Refused(Box<ErrorBody>),
     /// davit did not answer; exit code 6.
     Unreachable(String),
+    /// Nothing failed: there is something to apply, and it was only asked for; exit code 7.
+    Pending(String),
 }
 
 impl Failure {
@@ -23,12 +25,26 @@ impl Failure {
         Self::Failed(format!("{what}: {error}"))
     }
 
+    /// The same failure, with where it happened before its words.
+    pub(crate) fn at(self, place: impl fmt::Display) -> Self {
+        match self {
+            Self::Usage(text) => Self::Usage(format!("{place}: {text}")),
+            Self::Failed(text) => Self::Failed(format!("{place}: {text}")),
+            Self::Refused(mut body) => {
+                body.message = format!("{place}: {}", body.message);
+                Self::Refused(body)
+            }
+            other @ (Self::Unreachable(_) | Self::Pending(_)) => other,
+        }
+    }
+
     /// The process's exit code.
     pub(crate) fn exit_code(&self) -> u8 {
         match self {
             Self::Failed(_) => 1,
             Self::Usage(_) => 2,
             Self::Unreachable(_) => 6,
+            Self::Pending(_) => 7,
             Self::Refused(body) => match body.code {
                 _ if body.source == ErrorSource::Function => 3,
                 ErrorCode::Unauthenticated | ErrorCode::Forbidden => 4,
@@ -53,7 +69,7 @@ impl Failure {
                 ErrorCode::Forbidden => Some("this token's role or namespace does not reach that"),
                 _ => None,
             },
-            Self::Usage(_) | Self::Failed(_) => None,
+            Self::Usage(_) | Self::Failed(_) | Self::Pending(_) => None,
         }
     }
 }
@@ -61,7 +77,9 @@ impl Failure {
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Usage(text) | Self::Failed(text) | Self::Unreachable(text) => f.write_str(text),
+            Self::Usage(text) | Self::Failed(text) | Self::Unreachable(text) | Self::Pending(text) => {
+                f.write_str(text)
+            }
             Self::Refused(body) => {
                 f.write_str(&body.message)?;
                 if let Some(id) = &body.request_id {

@@ -42,7 +42,7 @@ Exit codes:
   0  done                        4  not authenticated, or not allowed
   1  failed                      5  not found
   2  wrong use of the command    6  davit does not answer, or has no capacity now
-  3  the function itself failed";
+  3  the function itself failed      7  `davit apply --plan` found something to do";
 
 /// Functions that run only while somebody calls them, on your own machines.
 #[derive(Parser)]

@@ -47,6 +47,9 @@ pub(crate) fn note(text: impl Display) {
 
 /// Prints a failure and what to do about it.
 pub(crate) fn complain(failure: &Failure) {
+    if let Failure::Pending(text) = failure {
+        return note(text);
+    }
     let label = paint(Colour::Red, "error:", std::io::stderr().is_terminal());
     let text = failure.to_string();
     let text = text.lines().map(visible).collect::<Vec<_>>().join("\n");

@@ -10,9 +10,9 @@ use sha2::{Digest as _, Sha256};
 
 use crate::failure::{Failure, Result};
 
-/// What is left out besides what `.gitignore` and `.davitignore` name: version control, byte code and
-/// virtual environments, which are the machine's and not the function's.
-const NEVER: [&str; 7] = [".git", ".hg", ".svn", ".venv", "__pycache__", ".DS_Store", ".davitignore"];
+/// What is left out besides what `.gitignore` and `.davitignore` name: version control, byte code, virtual environments and
+/// the values of secrets that `davit dev` reads, which are the machine's and not the function's.
+const NEVER: [&str; 8] = [".git", ".hg", ".svn", ".venv", "__pycache__", ".DS_Store", ".davitignore", ".env"];
 
 /// A packed folder.
 pub(crate) struct Packed {

@@ -57,6 +57,7 @@ fn meaning(constraint: &str) -> Option<(ErrorCode, &'static str)> {
         | "functions_name_shape"
         | "aliases_name_shape"
         | "schedules_name_shape"
+        | "projects_name_shape"
         | "secrets_name_shape"
         | "sources_name_shape"
         | "topics_name_shape"
@@ -66,6 +67,7 @@ fn meaning(constraint: &str) -> Option<(ErrorCode, &'static str)> {
         "namespaces_name_taken" => (Conflict, "a namespace of that name exists"),
         "functions_name_taken" => (Conflict, "a function of that name exists"),
         "functions_namespace"
+        | "projects_namespace"
         | "secrets_namespace"
         | "tokens_namespace"
         | "sources_namespace"
@@ -103,6 +105,8 @@ fn meaning(constraint: &str) -> Option<(ErrorCode, &'static str)> {
         }
         "schedules_name_taken" => (Conflict, "a schedule of that name exists"),
         "topics_name_taken" => (Conflict, "a topic of that name exists"),
+        "projects_name_taken" => (Conflict, "a project of that name exists"),
+        "projects_objects_count" => (InvalidRequest, "objects: at most 2000"),
         "subscriptions_name_taken" => (
             Conflict,
             "the topic has a subscription of that name; one added by hand can be replaced, one of a manifest is changed there",

@@ -24,6 +24,7 @@ mod lease;
 mod logs;
 mod namespaces;
 mod poke;
+mod projects;
 mod queue;
 mod retention;
 mod routing;

@@ -60,6 +60,11 @@ impl Output {
 }
 
 impl Cli {
+    /// The program, for what runs beside a story.
+    pub fn binary(&self) -> &Path {
+        &self.binary
+    }
+
     /// The same client with another token.
     pub fn with_token(&self, token: &str) -> Self {
         Self { token: Some(token.to_owned()), ..self.clone() }

@@ -4,10 +4,12 @@
 #![expect(clippy::unwrap_used, reason = "a story that cannot go on ends here, with its place")]
 
 mod addresses;
+mod apply;
 mod asynchronous;
 mod bad_input;
 mod calls;
 mod deploy;
+mod dev;
 mod elsewhere;
 mod engine_restart;
 mod first_function;
@@ -30,6 +32,7 @@ mod schedule;
 mod sources;
 mod streaming;
 mod table_changes;
+mod templates;
 mod tokens;
 mod topics;
 mod versions;

@@ -133,7 +133,7 @@ impl Deploy {
             if !unchanged {
                 let number = version.number;
                 version = tokio::select! {
-                    version = self.follow(&api, name, version, &progress) => version?,
+                    version = follow(&api, name, version, &progress, self.quiet) => version?,
                     Ok(()) = tokio::signal::ctrl_c() => return cancel(&api, name, number).await,
                 };
             }
@@ -222,43 +222,6 @@ impl Deploy {
         Ok((progress, packed))
     }
 
-    /// Shows the build's output until the version is callable or has failed.
-    async fn follow(
-        &self,
-        api: &Api,
-        name: &FunctionName,
-        mut version: VersionView,
-        progress: &Progress,
-    ) -> Result<VersionView> {
-        let number = version.number;
-        let mut cursor = 0;
-        loop {
-            progress.status(&format!("version {number} is {}", version.state.as_str()));
-            let mut ended = has_ended(version.state);
-            // The state was asked for before the events, so a final state comes with all of its lines.
-            let events = api.build_events(name, number, cursor, if ended { 0 } else { 10 }).await?;
-            for event in &events {
-                cursor = event.cursor;
-                for line in event.line.lines().filter(|_| !self.quiet) {
-                    progress.line(line);
-                }
-            }
-            // A final state is the last event there is.
-            if !ended && events.last().and_then(|event| event.state).is_some_and(has_ended) {
-                version = api.version(name, number).await?;
-                ended = has_ended(version.state);
-            }
-            if ended {
-                return outcome(name, version);
-            }
-            if events.is_empty() {
-                // The server waits for events by itself; this only bounds one that answers at once.
-                tokio::time::sleep(Duration::from_millis(100)).await;
-            }
-            version = api.version(name, number).await?;
-        }
-    }
-
     fn print(&self, globals: &Globals, api: &Api, manifest: &Manifest, version: &VersionView) {
         if globals.json() {
             return output::json(version);
@@ -278,9 +241,46 @@ impl Deploy {
     }
 }
 
+/// Shows the build's output, unless only its outcome is wanted, until the version is callable or has failed.
+pub(crate) async fn follow(
+    api: &Api,
+    name: &FunctionName,
+    mut version: VersionView,
+    progress: &Progress,
+    quiet: bool,
+) -> Result<VersionView> {
+    let number = version.number;
+    let mut cursor = 0;
+    loop {
+        progress.status(&format!("version {number} is {}", version.state.as_str()));
+        let mut ended = has_ended(version.state);
+        // The state was asked for before the events, so a final state comes with all of its lines.
+        let events = api.build_events(name, number, cursor, if ended { 0 } else { 10 }).await?;
+        for event in &events {
+            cursor = event.cursor;
+            for line in event.line.lines().filter(|_| !quiet) {
+                progress.line(line);
+            }
+        }
+        // A final state is the last event there is.
+        if !ended && events.last().and_then(|event| event.state).is_some_and(has_ended) {
+            version = api.version(name, number).await?;
+            ended = has_ended(version.state);
+        }
+        if ended {
+            return outcome(name, version);
+        }
+        if events.is_empty() {
+            // The server waits for events by itself; this only bounds one that answers at once.
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        version = api.version(name, number).await?;
+    }
+}
+
 /// Waits until the gateway serves it, so that the next command finds what this one has deployed. A gateway that is
 /// not reached from here, or is late, is no failure: the version is live.
-async fn served(api: &Api, name: &FunctionName, number: u32) {
+pub(crate) async fn served(api: &Api, name: &FunctionName, number: u32) {
     let asking = async {
         loop {
             match api.live(name).await {
@@ -333,7 +333,7 @@ fn read_manifest(folder: &Path) -> Result<Manifest> {
 }
 
 /// The commit of the folder, when git knows one; a deploy does not need it.
-fn git_commit(folder: &Path) -> Option<String> {
+pub(crate) fn git_commit(folder: &Path) -> Option<String> {
     let output = std::process::Command::new("git")
         .args(["rev-parse", "--verify", "--quiet", "HEAD"])
         .current_dir(folder)

@@ -146,7 +146,10 @@ impl Init {
             written.map_err(|e| Failure::while_doing(path.display(), e))?;
             line(path.display());
         }
-        note(format!("next: cd {} && davit deploy", dir.display()));
+        note(format!(
+            "next: cd {}, then davit dev to work on it, davit deploy to make it live",
+            dir.display()
+        ));
         Ok(())
     }
 }

@@ -5,9 +5,13 @@ use std::path::{Path, PathBuf};
 
 use base64::Engine;
 use clap::Args;
-use davit_api::{BatchItem, InvocationBatch, InvocationWishes, Priority, QualifiedFunction, limits};
+use davit_api::{
+    BatchItem, InvocationBatch, InvocationWishes, NamespaceName, Priority, QualifiedFunction, limits,
+};
 use reqwest::header::HeaderMap;
 
+use super::apply::load::Given;
+use super::dev::session::{NAMESPACE, Session};
 use crate::api::Api;
 use crate::context::Globals;
 use crate::escape::visible;
@@ -27,6 +31,7 @@ Examples:
   davit invoke hello '{}' --async --delay 15m --ordering-key customer-5
   davit invoke hello --async --batch events.jsonl
   davit invoke hello --logs --timing
+  davit invoke hello '{}' --local           once through the code in this folder, deployed for this call alone
 
 The answer goes to standard output as it is. If the function fails, its error is printed to
 standard error and the exit code is 3.")]
@@ -61,6 +66,11 @@ pub(crate) struct Invoke {
     /// A file with one event a line (- reads standard input): all are accepted, a thousand at a time
     #[arg(long, requires = "later", conflicts_with_all = ["payload", "file", "idempotency_key"], value_name = "FILE")]
     batch: Option<PathBuf>,
+    /// Call the function of that name in this folder (or below it) as it is now, without deploying it where others are:
+    /// in the namespace `dev`, as `davit dev` does
+    #[arg(long, value_name = "FOLDER", num_args = 0..=1, require_equals = true, default_missing_value = ".",
+        conflicts_with = "later")]
+    local: Option<PathBuf>,
     /// Show the end of what the function printed
     #[arg(short, long, conflicts_with = "later")]
     logs: bool,
@@ -74,6 +84,9 @@ pub(crate) struct Invoke {
 
 impl Invoke {
     pub(crate) async fn run(self, globals: &Globals) -> Result<()> {
+        if let Some(folder) = &self.local {
+            return self.run_local(globals, folder).await;
+        }
         let api = globals.api()?.with_gateway().await?;
         if let Some(path) = &self.batch {
             return self.enqueue_batch(&api, path, globals).await;
@@ -89,6 +102,38 @@ impl Invoke {
             }
             return Ok(());
         }
+        self.call(&api, payload, globals).await
+    }
+
+    /// Once through a folder's code. What was deployed for it is removed, whatever came of it.
+    async fn run_local(&self, globals: &Globals, folder: &Path) -> Result<()> {
+        let (name, payload) = (&self.function.function, self.payload()?);
+        if self.function.qualifier.is_some() {
+            return Err(Failure::Usage("--local: the folder has one version, the one that it is".into()));
+        }
+        let given = Given::read(folder)?;
+        let found = given.functions.get(name).ok_or_else(|| {
+            let known: Vec<_> = given.functions.keys().map(ToString::to_string).collect();
+            let here = given.root.display();
+            Failure::Usage(format!("--local: {here} has no function {name}; there is: {}", known.join(", ")))
+        })?;
+        let namespace = match &globals.namespace {
+            Some(namespace) => namespace.clone(),
+            None => NAMESPACE.parse::<NamespaceName>().map_err(|e| Failure::Failed(e.to_string()))?,
+        };
+        let mut session = Session::start(globals, namespace, None, &given, false).await?;
+        let api = session.api.clone();
+        let called = async {
+            session.set_secrets(&given).await?;
+            session.look_at(found).await?;
+            self.call(&api, payload, globals).await
+        };
+        let called = called.await;
+        let ended = session.end().await;
+        called.and(ended)
+    }
+
+    async fn call(&self, api: &Api, payload: Vec<u8>, globals: &Globals) -> Result<()> {
         let answer = api.invoke(&self.function, payload).await;
         let headers = match &answer {
             Ok((headers, _)) => headers,

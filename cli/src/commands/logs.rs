@@ -4,9 +4,9 @@ use std::io::IsTerminal;
 use std::time::Duration;
 
 use clap::Args;
-use davit_api::{FunctionName, InvocationId, LogLine, LogStream};
+use davit_api::{ErrorCode, FunctionName, InvocationId, LogLine, LogStream};
 
-use crate::api::LogQuery;
+use crate::api::{Api, LogQuery};
 use crate::context::Globals;
 use crate::escape::visible;
 use crate::failure::{Failure, Result};
@@ -37,7 +37,6 @@ pub(crate) struct Logs {
 impl Logs {
     pub(crate) async fn run(self, globals: &Globals) -> Result<()> {
         let api = globals.api()?;
-        let terminal = std::io::stdout().is_terminal();
         let mut query =
             LogQuery { invocation_id: self.invocation, limit: Some(self.lines), ..LogQuery::default() };
         let mut quiet = 0;
@@ -57,7 +56,7 @@ impl Logs {
             };
             quiet = 0;
             for entry in &found {
-                self.print(entry, globals.json(), terminal);
+                print_line(entry, "", globals.json());
             }
             if !self.follow {
                 return Ok(());
@@ -69,30 +68,42 @@ impl Logs {
             }
         }
     }
+}
 
-    fn print(&self, entry: &LogLine, json: bool, terminal: bool) {
-        if json {
-            if let Ok(text) = serde_json::to_string(entry) {
-                line(text);
-            }
-            return;
-        }
-        let at = entry.at.with_timezone(&chrono::Local).format("%H:%M:%S%.3f");
-        let call = entry.invocation_id.map_or_else(
-            || "-".repeat(8),
-            |id| {
-                // The end of an id differs between calls of one moment; its beginning is the time.
-                let id = id.to_string();
-                id[id.len() - 8..].to_owned()
-            },
-        );
-        let head = paint(Colour::Dim, &format!("{at} v{} {call}", entry.version), terminal);
-        let text = if terminal { visible(&entry.line) } else { entry.line.as_str().into() };
-        let text = match entry.stream {
-            LogStream::Stderr => paint(Colour::Red, &text, terminal),
-            LogStream::Platform => paint(Colour::Dim, &text, terminal),
-            LogStream::Stdout => text.into_owned(),
-        };
-        line(format!("{head} {text}"));
+/// The position of the last line that a function has printed; none when there is no such function, or it printed nothing.
+pub(super) async fn last_line(api: &Api, function: &FunctionName) -> Result<Option<i64>> {
+    let query = LogQuery { limit: Some(1), ..LogQuery::default() };
+    match api.logs(function, &query).await {
+        Ok(lines) => Ok(lines.last().map(|line| line.cursor)),
+        Err(Failure::Refused(body)) if body.code == ErrorCode::NotFound => Ok(None),
+        Err(failure) => Err(failure),
     }
+}
+
+/// Prints a line; `about` comes first where lines of several functions are shown.
+pub(super) fn print_line(entry: &LogLine, about: &str, json: bool) {
+    if json {
+        if let Ok(text) = serde_json::to_string(entry) {
+            line(text);
+        }
+        return;
+    }
+    let terminal = std::io::stdout().is_terminal();
+    let at = entry.at.with_timezone(&chrono::Local).format("%H:%M:%S%.3f");
+    let call = entry.invocation_id.map_or_else(
+        || "-".repeat(8),
+        |id| {
+            // The end of an id differs between calls of one moment; its beginning is the time.
+            let id = id.to_string();
+            id[id.len() - 8..].to_owned()
+        },
+    );
+    let head = paint(Colour::Dim, &format!("{at} {about}v{} {call}", entry.version), terminal);
+    let text = if terminal { visible(&entry.line) } else { entry.line.as_str().into() };
+    let text = match entry.stream {
+        LogStream::Stderr => paint(Colour::Red, &text, terminal),
+        LogStream::Platform => paint(Colour::Dim, &text, terminal),
+        LogStream::Stdout => text.into_owned(),
+    };
+    line(format!("{head} {text}"));
 }

@@ -1,12 +1,14 @@
 //! The commands, one file each. A command is its options and one function that carries it out.
 
 mod alias;
+mod apply;
 mod canary;
 mod completion;
 mod dead_letter;
 mod delete;
 mod deploy;
 mod describe;
+mod dev;
 mod diff;
 mod doctor;
 mod event;
@@ -40,6 +42,8 @@ use crate::roles;
 pub(crate) enum Command {
     Init(init::Init),
     Deploy(deploy::Deploy),
+    Apply(apply::Apply),
+    Dev(Box<dev::Dev>),
     Invoke(invoke::Invoke),
     Event(event::Event),
     Invocation(invocation::Invocation),
@@ -100,6 +104,8 @@ pub(crate) fn run(command: Command, globals: Globals) -> Result<()> {
 async fn run_client(command: Command, globals: &Globals) -> Result<()> {
     match command {
         Command::Deploy(c) => c.run(globals).await,
+        Command::Apply(c) => c.run(globals).await,
+        Command::Dev(c) => c.run(globals).await,
         Command::Invoke(c) => c.run(globals).await,
         Command::Invocation(c) => c.run(globals).await,
         Command::DeadLetter(c) => c.run(globals).await,

@@ -1,17 +1,21 @@
-//! `davit schema`: the JSON schema of `davit.toml`, as it is checked in under `docs/`.
+//! `davit schema`: the JSON schemas of `davit.toml` and `davit.project.toml`, as they are checked in under `docs/`.
 
 use clap::Args;
-use davit_api::Manifest;
+use davit_api::{Manifest, ProjectFile};
 
 use crate::failure::Result;
 
 /// Print the JSON schema of davit.toml
 #[derive(Args)]
-pub(crate) struct Schema {}
+pub(crate) struct Schema {
+    /// Of davit.project.toml instead
+    #[arg(long)]
+    project: bool,
+}
 
 impl Schema {
     pub(crate) fn run(self) -> Result<()> {
-        crate::output::json(&Manifest::json_schema());
+        crate::output::json(&if self.project { ProjectFile::json_schema() } else { Manifest::json_schema() });
         Ok(())
     }
 }

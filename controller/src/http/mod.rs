@@ -18,6 +18,7 @@ mod logs;
 mod namespaces;
 mod openapi;
 mod poll;
+mod projects;
 mod retention;
 mod rollback;
 mod schedules;
@@ -58,7 +59,7 @@ pub(crate) struct Route {
 impl Route {
     /// Whether it changes anything: writes run in their own task and are audited.
     pub(crate) fn writes(&self) -> bool {
-        self.verb != "get" && self.name != "schedules.preview"
+        self.verb != "get" && !matches!(self.name, "schedules.preview" | "secrets.compare")
     }
 }
 
@@ -139,6 +140,7 @@ routes! {
 
     get "/v1/namespaces/{ns}/secrets" "secrets.list" Read Namespace secrets::list;
     put "/v1/namespaces/{ns}/secrets/{secret}" "secrets.set" Deploy Namespace secrets::set;
+    post "/v1/namespaces/{ns}/secrets/{secret}/compare" "secrets.compare" Deploy Namespace secrets::compare;
     delete "/v1/namespaces/{ns}/secrets/{secret}" "secrets.remove" Deploy Namespace secrets::remove;
 
     get "/v1/namespaces/{ns}/sources" "sources.list" Read Namespace sources::list;
@@ -148,6 +150,10 @@ routes! {
     get "/v1/namespaces/{ns}/sources/{source}/sql" "sources.sql" Read Namespace sources::sql;
     post "/v1/namespaces/{ns}/sources/{source}/pause" "sources.pause" Deploy Namespace sources::pause;
     post "/v1/namespaces/{ns}/sources/{source}/resume" "sources.resume" Deploy Namespace sources::resume;
+
+    get "/v1/namespaces/{ns}/projects" "projects.list" Read Namespace projects::list;
+    put "/v1/namespaces/{ns}/projects/{project}" "projects.put" Deploy Namespace projects::put;
+    delete "/v1/namespaces/{ns}/projects/{project}" "projects.remove" Deploy Namespace projects::remove;
 
     get "/v1/tokens" "tokens.list" Admin Own tokens::list;
     post "/v1/tokens" "tokens.create" Admin Own tokens::create;

@@ -7,7 +7,7 @@ use utoipa::openapi::{Content, Ref, ResponseBuilder};
 
 use super::{
     aliases, artifacts, audit, dead_letters, functions, info, instances, invocations, logs, namespaces,
-    retention, rollback, schedules, secrets, sources, tokens, topics, versions,
+    projects, retention, rollback, schedules, secrets, sources, tokens, topics, versions,
 };
 
 #[derive(OpenApi)]
@@ -73,7 +73,11 @@ use super::{
         topics::replay,
         secrets::list,
         secrets::set,
+        secrets::compare,
         secrets::remove,
+        projects::list,
+        projects::put,
+        projects::remove,
         sources::list,
         sources::create,
         sources::get,

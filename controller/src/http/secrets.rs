@@ -1,7 +1,7 @@
 //! Secrets: set and forgotten here; only instances see values.
 
 use axum::extract::State;
-use davit_api::{ErrorCode, NamespaceName, SecretName, SecretValue, SecretView, limits};
+use davit_api::{ErrorCode, NamespaceName, SecretComparison, SecretName, SecretValue, SecretView, limits};
 use http::StatusCode;
 
 use super::ApiState;
@@ -39,6 +39,20 @@ pub(super) async fn set(
     }
     changes.set_secret(&namespace, &secret, &value, &state.master_key).await?;
     Ok(StatusCode::NO_CONTENT)
+}
+
+/// Says whether a secret has this value. It takes the role of those who can read values anyway, since what they deploy
+/// gets them.
+#[utoipa::path(post, path = "/v1/namespaces/{ns}/secrets/{secret}/compare",
+    params(("ns" = NamespaceName, Path), ("secret" = SecretName, Path)),
+    request_body = SecretValue, responses((status = 200, body = SecretComparison)))]
+pub(super) async fn compare(
+    State(state): State<ApiState>,
+    Path((namespace, secret)): Path<(NamespaceName, SecretName)>,
+    Json(SecretValue { value }): Json<SecretValue>,
+) -> Answer<axum::Json<SecretComparison>> {
+    let known = state.registry.secret(&namespace, &secret, &state.master_key).await?;
+    Ok(axum::Json(SecretComparison { same: known.is_some_and(|known| known == value) }))
 }
 
 /// Removes a secret.

@@ -8,6 +8,7 @@ mod canaries;
 mod deploys;
 mod keeps;
 mod object_store;
+mod projects;
 mod queues;
 mod schedules;
 mod sources;

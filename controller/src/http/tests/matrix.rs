@@ -21,6 +21,7 @@ fn path(route: &Route) -> String {
         .replace("{topic}", "made")
         .replace("{subscription}", "s")
         .replace("{source}", "s")
+        .replace("{project}", "s")
         .replace("{alias}", "beta")
         .replace("{id}", "01890000-0000-7000-8000-000000000000")
 }
@@ -29,7 +30,8 @@ fn path(route: &Route) -> String {
 fn body(route: &Route) -> Value {
     match route.name {
         "namespaces.create" => json!({"name": "made"}),
-        "secrets.set" => json!({"value": "x"}),
+        "secrets.set" | "secrets.compare" => json!({"value": "x"}),
+        "projects.put" => json!({"objects": ["topic/made"]}),
         "tokens.create" => json!({"description": "made", "role": "read", "namespace": "own"}),
         "sources.create" => {
             json!({"name": "s", "function": "f", "spec": {"kind": "webhook", "verify": "none"}})
@@ -53,7 +55,16 @@ async fn world(api: &Api) -> Value {
     let revoked = tokens.iter().filter(|t| t.revoked_at.is_some()).count();
     let functions = api.registry.list_functions(&own, &Default::default(), 100).await.unwrap().items.len();
     let topics = api.registry.list_topics(&own).await.unwrap();
-    json!([api.registry.list_namespaces().await.unwrap(), secrets, tokens.len(), revoked, functions, topics])
+    let projects = api.registry.list_projects(&own).await.unwrap().len();
+    json!([
+        api.registry.list_namespaces().await.unwrap(),
+        secrets,
+        tokens.len(),
+        revoked,
+        functions,
+        topics,
+        projects
+    ])
 }
 
 #[tokio::test]

@@ -1,0 +1,172 @@
+//! A function as `davit dev` runs it: what of its settings is another thing in a namespace for development. Pure.
+
+use std::collections::{BTreeMap, HashSet};
+
+use davit_api::{
+    Access, EnvName, HostPattern, Manifest, NamespaceName, ScheduleName, ScheduleSpec, SecretName,
+    VersionSpec,
+};
+
+/// What a function needs of secrets, and what of them is given here.
+#[derive(Debug, Default, PartialEq)]
+pub(crate) struct Values {
+    /// Secrets to set.
+    pub(crate) given: BTreeMap<SecretName, String>,
+    /// Those that nobody gives here, with the variable that wants them: they have to be set already.
+    pub(crate) wanted: BTreeMap<SecretName, EnvName>,
+}
+
+/// A function's settings for development.
+#[derive(Debug, PartialEq)]
+pub(crate) struct Trial {
+    pub(crate) spec: VersionSpec,
+    pub(crate) schedules: BTreeMap<ScheduleName, ScheduleSpec>,
+    pub(crate) values: Values,
+}
+
+/// The host that the routes of a function have here. Those of the real one are in force elsewhere, and a route belongs to one function.
+pub(crate) fn host(namespace: &NamespaceName, function: &str) -> String {
+    format!("{function}.{namespace}.localhost")
+}
+
+impl Trial {
+    /// The differences: a private function is callable with a token, routes have a host of their own, schedules do not ring by
+    /// themselves, no instance is kept, and variables may have other values.
+    pub(crate) fn of(
+        manifest: &Manifest,
+        namespace: &NamespaceName,
+        variables: &BTreeMap<String, String>,
+    ) -> Result<Self, String> {
+        let mut spec = manifest.version_spec();
+        if spec.access == Access::Private {
+            spec.access = Access::Token;
+        }
+        spec.min_instances = 0;
+        let own: HostPattern = host(namespace, manifest.name.as_str()).parse()?;
+        let mut seen = HashSet::new();
+        spec.routes.retain(|route| seen.insert((route.method, route.path.shape())));
+        for route in &mut spec.routes {
+            route.host = Some(own.clone());
+        }
+        let mut values = Values::default();
+        for (variable, secret) in &spec.secrets {
+            match variables.get(variable.as_str()) {
+                Some(value) => drop(values.given.insert(secret.clone(), value.clone())),
+                None => drop(values.wanted.insert(secret.clone(), variable.clone())),
+            }
+        }
+        for (name, value) in variables {
+            let Ok(name) = name.parse::<EnvName>() else { continue };
+            // What is not a variable of this function is another one's.
+            if let Some(known) = spec.env.get_mut(&name) {
+                known.clone_from(value);
+            }
+        }
+        let schedules = manifest.schedule_specs().into_iter();
+        let schedules =
+            schedules.map(|(name, spec)| (name, ScheduleSpec { enabled: false, ..spec })).collect();
+        Ok(Self { spec, schedules, values })
+    }
+}
+
+/// Reads `NAME=value` lines, as files named `.env` have them: comments, empty lines and a leading `export` are skipped, quotes
+/// around a value taken off. The error names the line.
+pub(crate) fn variables(text: &str) -> Result<BTreeMap<String, String>, String> {
+    let mut found = BTreeMap::new();
+    for (n, line) in text.lines().enumerate() {
+        let line = line.trim();
+        if line.is_empty() || line.starts_with('#') {
+            continue;
+        }
+        let line = line.strip_prefix("export ").unwrap_or(line);
+        let Some((name, value)) = line.split_once('=') else {
+            return Err(format!("line {}: write NAME=value", n + 1));
+        };
+        let (name, value) = (name.trim(), value.trim());
+        let plain = |c: char| c.is_ascii_alphanumeric() || c == '_';
+        if name.is_empty() || !name.chars().all(plain) || name.starts_with(|c: char| c.is_ascii_digit()) {
+            return Err(format!(
+                "line {}: the name of a variable has letters, digits and underscores",
+                n + 1
+            ));
+        }
+        let unquoted = ['"', '\''].iter().find_map(|q| value.strip_prefix(*q)?.strip_suffix(*q));
+        found.insert(name.to_owned(), unquoted.unwrap_or(value).to_owned());
+    }
+    Ok(found)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const TOML: &str = r#"
+name = "orders"
+runtime = "python3.13"
+handler = "app.handler"
+min_instances = 2
+[env]
+STAGE = "production"
+[secrets]
+KEY = "api-key"
+DB = "db"
+[[routes]]
+path = "/orders/{id}"
+host = "api.example.com"
+[[routes]]
+path = "/orders/{number}"
+host = "api.example.org"
+[[schedules]]
+name = "nightly"
+cron = "0 2 * * *"
+"#;
+
+    #[test]
+    fn it_takes_nothing_from_the_real_one() {
+        let manifest = Manifest::parse(TOML).unwrap();
+        let given = variables("KEY='secret'\nSTAGE=dev\nOTHER=1").unwrap();
+        let trial = Trial::of(&manifest, &"dev".parse().unwrap(), &given).unwrap();
+        assert_eq!((trial.spec.access, trial.spec.min_instances), (Access::Token, 0));
+        assert_eq!(trial.spec.env.values().collect::<Vec<_>>(), ["dev"], "no others' variables");
+        let routes: Vec<_> = trial
+            .spec
+            .routes
+            .iter()
+            .map(|r| format!("{}{}", r.host.as_ref().unwrap().as_str(), r.path))
+            .collect();
+        assert_eq!(
+            routes,
+            ["orders.dev.localhost/orders/{id}"],
+            "routes that differ in their host only are one here"
+        );
+        assert!(trial.schedules.values().all(|s| !s.enabled));
+        assert_eq!(trial.values.given.values().collect::<Vec<_>>(), ["secret"]);
+        assert_eq!(trial.values.wanted.keys().map(SecretName::as_str).collect::<Vec<_>>(), ["db"]);
+        assert!(trial.spec.check().is_ok());
+    }
+
+    #[test]
+    fn a_file_of_variables_is_read_line_by_line() {
+        let read = variables("# a\n\nexport A=1\nB = \"x = y\"\nC=\nD='it\"s'\n").unwrap();
+        let pairs: Vec<_> = read.iter().map(|(k, v)| format!("{k}={v}")).collect();
+        assert_eq!(pairs, ["A=1", "B=x = y", "C=", "D=it\"s"]);
+        assert!(variables("A=1\nB").unwrap_err().starts_with("line 2"));
+        assert!(variables("1A=1").unwrap_err().starts_with("line 1"));
+    }
+
+    proptest! {
+        #[test]
+        fn no_text_makes_it_fall_over(text in ".{0,200}") {
+            let _ = variables(&text);
+        }
+
+        #[test]
+        fn what_is_written_plainly_is_read_back(pairs in prop::collection::btree_map("[A-Z][A-Z0-9_]{0,9}", "[a-z0-9=:/ ]{0,20}", 0..5)) {
+            let text: String = pairs.iter().map(|(k, v)| format!("{k}=\"{v}\"\n")).collect();
+            let trimmed: BTreeMap<_, _> = pairs.into_iter().collect();
+            prop_assert_eq!(variables(&text).unwrap(), trimmed);
+        }
+    }
+}
