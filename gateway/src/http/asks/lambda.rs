@@ -183,7 +183,7 @@ pub(super) fn refused(error: &ApiError) -> Response<Body> {
         Conflict => (409, "ResourceConflictException"),
         TooLarge | HeadersTooLarge => (413, "RequestTooLargeException"),
         UnsupportedMediaType => (415, "UnsupportedMediaTypeException"),
-        TooManyRequests | NoCapacity => (429, "TooManyRequestsException"),
+        TooManyRequests | NoCapacity | RateLimited => (429, "TooManyRequestsException"),
         Unavailable => (503, "ServiceException"),
         FunctionError
         | FunctionExited

@@ -20,10 +20,11 @@ fn version(function: &str, change: impl FnOnce(&mut VersionSpec)) -> Arc<LiveVer
         bundle: Digest::from_bytes([0; 32]),
         bundle_size: 0,
         routes: Box::default(),
+        policy: None,
         env: Box::default(),
         has_secrets: false,
         missing_secrets: Box::default(),
-        pool_key: Arc::new(PoolKey::of(&spec)),
+        pool_key: Arc::new(PoolKey::of(&spec, "")),
         config: Digest::from_bytes([0; 32]),
         spec,
     })
