@@ -170,6 +170,7 @@ pub enum Lookup {
 impl Table {
     /// Builds the lookup structure. Routes that contradict each other are settled by function id, the older one
     /// first; the registry's constraints refuse them before they get here.
+    #[expect(clippy::mutable_key_type, reason = "what changes are counters of limits; names and ids stay")]
     pub fn build(mut versions: Vec<Arc<LiveVersion>>, tokens: HashMap<[u8; 32], TokenEntry>) -> Self {
         versions.sort_by_key(|v| v.function_id);
         let mut table = Self { read: true, tokens, ..Self::default() };

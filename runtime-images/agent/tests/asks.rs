@@ -55,7 +55,7 @@ async fn asked(instance: &mut Instance) -> Ask {
             tokio::time::timeout(SECONDS(20), instance.events.as_mut().unwrap().recv()).await.unwrap();
         match event.unwrap() {
             LinkEvent::Asked(ask) => return ask,
-            LinkEvent::Log(lines) => eprintln!("{lines:?}"),
+            LinkEvent::Log(_) => {}
             other => panic!("{other:?}"),
         }
     }
