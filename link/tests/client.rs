@@ -327,7 +327,8 @@ async fn who_takes_back_what_he_asked_for_is_noticed_and_so_is_the_end_of_the_li
     assert!(first.body.whole().await.is_none());
     outbox.send([ask(1_000_000)]);
     let mut second = asked(&mut events).await;
-    drop((outbox, inbox));
+    outbox.close();
+    drop(inbox);
     second.to.gone().await;
 }
 

@@ -143,7 +143,7 @@ async fn boto3_invokes_as_it_does_at_aws() {
     }
     eventually_within(Duration::from_secs(30), "the calls to be counted", async || {
         let detail = davit.api().get("/v1/namespaces/default/functions/stock").await;
-        let calls = detail.body["usage"]["calls"].as_u64();
+        let calls = detail.body["summary"]["usage"]["calls"].as_u64();
         if calls == Some(3) { Ok(()) } else { Err(detail) }
     })
     .await;

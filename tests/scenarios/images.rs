@@ -81,7 +81,8 @@ async fn get(davit: &Davit, path: &str) -> Value {
 
 #[tokio::test]
 async fn a_folder_with_a_dockerfile_is_built_once_and_what_breaks_leaves_the_live_version() {
-    let davit = Davit::up().await;
+    // A container kept warm for the next deploy would keep its image for as long.
+    let davit = Davit::up_with(&[("DAVIT_BUILD_KEEP_WARM", "0s")]).await;
     let cli = davit.cli();
     let folder = tempfile::tempdir().unwrap();
     for file in ["davit.toml", "Dockerfile", "server.py"] {
@@ -204,7 +205,8 @@ async fn images_of_the_engine_run_as_handler_and_server_on_a_root_that_cannot_be
         assert_eq!(seen["wrote"][place], wrote, "{place}: {seen}");
     }
     assert_eq!((&seen["caps"], &seen["args"]), (&"0000000000000000".into(), &"mine".into()), "{seen}");
-    assert_eq!(seen["told"], serde_json::json!(["DAVIT_FUNCTION", "DAVIT_NAMESPACE", "DAVIT_VERSION"]));
+    let told = serde_json::json!(["DAVIT_ENDPOINT", "DAVIT_FUNCTION", "DAVIT_NAMESPACE", "DAVIT_VERSION"]);
+    assert_eq!(seen["told"], told);
 
     // The name goes; what versions run in stays, and so do they, also after a restart.
     drop(image);

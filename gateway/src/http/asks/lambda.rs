@@ -131,13 +131,13 @@ pub(super) fn answered(body: Bytes, version: u32, id: InvocationId) -> Response<
     response
 }
 
-/// An answer without a body: that it will run, or that it could.
+/// An answer without a body: that it will run, or that it could. SDKs count on an id in every answer, so that one without a
+/// call gets an id of its own.
 pub(super) fn bare(status: StatusCode, id: Option<InvocationId>) -> Response<Body> {
     let mut response = Response::new(Body::empty());
     *response.status_mut() = status;
-    if let Some(id) = id {
-        response.headers_mut().insert("x-amzn-requestid", reply::id_value(id));
-    }
+    let id = id.unwrap_or_else(InvocationId::new);
+    response.headers_mut().insert("x-amzn-requestid", reply::id_value(id));
     response
 }
 
@@ -208,6 +208,7 @@ pub(super) fn refused(error: &ApiError) -> Response<Body> {
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
     headers.insert("x-amzn-errortype", HeaderValue::from_static(name));
+    headers.insert("x-amzn-requestid", reply::id_value(InvocationId::new()));
     response
 }
 
