@@ -37,8 +37,10 @@ pub enum Logins {
     Hosts(BTreeMap<String, Login>),
 }
 
-/// The name under which Docker's own registry is known where a name says no host.
-const DEFAULT_HOST: &str = "docker.io";
+/// What stands for the engine's default registry among the hosts.
+const DEFAULT_HOST: &str = "";
+/// So end the addresses under which Docker's client notes the login of its default registry, and of no other.
+const DEFAULT_PATH: &str = "/v1/";
 
 impl Logins {
     /// Reads a secret: `user:password`, or a Docker config (`{"auths": {"host": {"auth": "…"}}}`), of which helpers and
@@ -113,11 +115,13 @@ fn login(auth: Auth) -> Result<Login, &'static str> {
     Ok(Login { user, password, identity_token: auth.identitytoken })
 }
 
-/// A key of `auths` is a host, or an address with one: `https://index.docker.io/v1/`.
+/// A key of `auths` is a host, or an address with one.
 fn host_of(key: &str) -> &str {
+    if key.ends_with(DEFAULT_PATH) {
+        return DEFAULT_HOST;
+    }
     let key = key.split_once("://").map_or(key, |(_, rest)| rest);
-    let host = key.split('/').next().unwrap_or(key);
-    if host == "index.docker.io" { DEFAULT_HOST } else { host }
+    key.split('/').next().unwrap_or(key)
 }
 
 #[cfg(test)]
@@ -137,7 +141,7 @@ mod tests {
         let text = serde_json::json!({
             "auths": {
                 "registry.test:5000": { "auth": STANDARD.encode("ada:secret") },
-                "https://index.docker.io/v1/": { "username": "bob", "password": "other" },
+                "https://default.test/v1/": { "username": "bob", "password": "other" },
                 "token.test": { "identitytoken": "t" },
             },
             "credsStore": "desktop",
