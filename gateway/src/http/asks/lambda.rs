@@ -136,7 +136,7 @@ pub(super) fn answered(body: Bytes, version: u32, id: InvocationId) -> Response<
 pub(super) fn bare(status: StatusCode, id: Option<InvocationId>) -> Response<Body> {
     let mut response = Response::new(Body::empty());
     *response.status_mut() = status;
-    let id = id.unwrap_or_else(InvocationId::new);
+    let id = id.unwrap_or_default();
     response.headers_mut().insert("x-amzn-requestid", reply::id_value(id));
     response
 }
