@@ -9,6 +9,7 @@ use davit_api::{
     SecretName, VersionAccepted, VersionSpec, VersionState, VersionView,
 };
 
+use super::apply::load::{MANIFEST, manifest_text};
 use super::canary::CanaryOptions;
 use crate::api::Api;
 use crate::context::Globals;
@@ -320,15 +321,7 @@ fn outcome(name: &FunctionName, version: VersionView) -> Result<VersionView> {
 }
 
 fn read_manifest(folder: &Path) -> Result<Manifest> {
-    let path = folder.join("davit.toml");
-    let text = std::fs::read_to_string(&path).map_err(|error| {
-        let hint = if error.kind() == std::io::ErrorKind::NotFound {
-            "; `davit init` makes a new function"
-        } else {
-            ""
-        };
-        Failure::Usage(format!("{}: {error}{hint}", path.display()))
-    })?;
+    let text = manifest_text(&folder.join(MANIFEST))?;
     Manifest::parse(&text).map_err(|e| Failure::Usage(e.to_string()))
 }
 

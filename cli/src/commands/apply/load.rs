@@ -34,13 +34,7 @@ pub(crate) struct Folder {
 impl Folder {
     pub(crate) fn read(path: &Path) -> Result<Self> {
         let file = path.join(MANIFEST);
-        let text = std::fs::read_to_string(&file).map_err(|error| {
-            let hint = match error.kind() {
-                std::io::ErrorKind::NotFound => "; `davit init` makes a new function",
-                _ => "",
-            };
-            Failure::Usage(format!("{}: {error}{hint}", file.display()))
-        })?;
+        let text = manifest_text(&file)?;
         let manifest = Manifest::parse(&text)
             .map_err(|error| Failure::Usage(error.in_file(&file.display().to_string())))?;
         Ok(Self { path: path.to_owned(), text, manifest })
@@ -55,6 +49,17 @@ impl Folder {
     pub(crate) fn place(&self, name: &str) -> String {
         place(&self.path.join(MANIFEST), &self.text, name)
     }
+}
+
+/// The text of a `davit.toml`.
+pub(crate) fn manifest_text(file: &Path) -> Result<String> {
+    std::fs::read_to_string(file).map_err(|error| {
+        let hint = match error.kind() {
+            std::io::ErrorKind::NotFound => "; `davit init` makes a new function",
+            _ => "",
+        };
+        Failure::Usage(format!("{}: {error}{hint}", file.display()))
+    })
 }
 
 fn place(file: &Path, text: &str, name: &str) -> String {

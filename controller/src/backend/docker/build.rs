@@ -11,6 +11,7 @@ use futures_util::StreamExt as _;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
+use super::lines::{LINE_CHARS, Lines};
 use super::tarball::{self, Content};
 use super::{
     BackendError, BuildOutcome, BuildRequest, ContainerId, DockerBackend, Failed, Role, spec, text, within,
@@ -20,8 +21,6 @@ const UPLOAD: Duration = Duration::from_secs(300);
 const ITEM: Duration = Duration::from_secs(30);
 /// Between the last line of output and the engine's word about the exit.
 const EXIT: Duration = Duration::from_secs(20);
-const LINE_CHARS: usize = 4_096;
-const OUTPUT_BYTES: usize = 8 * 1024 * 1024;
 
 /// Runs `request` to its end.
 pub(super) async fn run(
@@ -78,29 +77,17 @@ async fn relay(
 ) -> Result<(), BackendError> {
     let options = LogsOptionsBuilder::default().follow(true).stdout(true).stderr(true).build();
     let mut stream = std::pin::pin!(backend.docker.logs(&id.0, Some(options)));
-    let mut partial = String::new();
-    let mut total = 0;
+    let mut lines = Lines::default();
     loop {
         let next = tokio::time::timeout_at(deadline, stream.next()).await;
         let Some(item) = next.map_err(|_| BackendError::Deadline("the build"))? else { break };
         let Ok(output) = item else { break };
-        let piece = text(&output);
-        total += piece.len();
-        if total > OUTPUT_BYTES {
-            // Keep reading, so that the builder does not stall on a full pipe.
-            continue;
-        }
-        partial.push_str(&piece);
-        while let Some(end) = partial.find('\n') {
-            let line: String = partial.drain(..=end).collect();
+        for line in lines.take(&text(&output)) {
             let _ = log.send(bounded(&line)).await;
         }
-        if partial.len() > LINE_CHARS {
-            let _ = log.send(bounded(&std::mem::take(&mut partial))).await;
-        }
     }
-    if !partial.is_empty() {
-        let _ = log.send(bounded(&partial)).await;
+    if let Some(line) = lines.rest() {
+        let _ = log.send(bounded(&line)).await;
     }
     Ok(())
 }

@@ -16,13 +16,12 @@ use tokio::time::Instant;
 use tokio_util::io::ReaderStream;
 
 use super::fetch::of_login;
+use super::lines::{LINE_CHARS, Lines};
 use super::{BackendError, DockerBackend, spec};
 use crate::backend::image::{HadImage, ImageBuildRequest};
 use crate::registry_login::Logins;
 
 const CHUNK: usize = 256 * 1024;
-const LINE_CHARS: usize = 4_096;
-const OUTPUT_BYTES: usize = 8 * 1024 * 1024;
 /// The engine divides processors by periods of so many microseconds.
 const PERIOD: i32 = 100_000;
 
@@ -65,14 +64,14 @@ impl DockerBackend {
         let options = options(request, name, &spec::network_mode(&self.common, request.network));
         let logins = logins(&request.logins)?;
         let mut stream = std::pin::pin!(self.docker.build_image(options, logins, Some(body)));
-        let mut lines = Lines { partial: String::new(), bytes: 0 };
+        let mut lines = Lines::default();
         while let Some(item) = stream.next().await {
             let said = item.map_err(refused)?;
             if let Some(detail) = &said.error_detail {
                 let message = detail.message.clone().unwrap_or_default();
                 return Err(failed(&message));
             }
-            for line in lines.take(&text(&said)) {
+            for line in clean(lines.take(&text(&said))) {
                 let _ = log.send(line).await;
             }
         }
@@ -121,32 +120,12 @@ fn text(said: &BuildInfo) -> String {
     }
 }
 
-/// Output on its way to whole lines, bounded.
-struct Lines {
-    partial: String,
-    bytes: usize,
-}
-
-impl Lines {
-    fn take(&mut self, piece: &str) -> Vec<String> {
-        self.bytes += piece.len();
-        if self.bytes > OUTPUT_BYTES {
-            return Vec::new();
-        }
-        self.partial.push_str(piece);
-        let mut whole = Vec::new();
-        while let Some(end) = self.partial.find('\n') {
-            let line: String = self.partial.drain(..=end).collect();
-            whole.push(line);
-        }
-        if self.partial.len() > LINE_CHARS {
-            whole.push(std::mem::take(&mut self.partial));
-        }
-        let clean = |line: String| -> String {
-            line.trim_end().chars().filter(|c| *c != '\0' && *c != '\u{1b}').take(LINE_CHARS).collect()
-        };
-        whole.into_iter().map(clean).filter(|line| !line.is_empty()).collect()
-    }
+/// Whole lines as they are shown; those without anything on them are left out.
+fn clean(lines: Vec<String>) -> Vec<String> {
+    let clean = |line: String| -> String {
+        line.trim_end().chars().filter(|c| *c != '\0' && *c != '\u{1b}').take(LINE_CHARS).collect()
+    };
+    lines.into_iter().map(clean).filter(|line| !line.is_empty()).collect()
 }
 
 /// A refusal before the first step, such as a Dockerfile that cannot be read, is its author's to mend.
@@ -171,15 +150,17 @@ fn failed(message: &str) -> BackendError {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::backend::docker::lines::OUTPUT_BYTES;
 
     #[test]
     fn pieces_of_output_become_whole_lines_and_do_not_grow_for_ever() {
-        let mut lines = Lines { partial: String::new(), bytes: 0 };
-        assert_eq!(lines.take("Step 1/2 : FROM a\n ---> 12"), ["Step 1/2 : FROM a"]);
-        assert_eq!(lines.take("34\n\n"), [" ---> 1234"]);
-        assert_eq!(lines.take(&"x".repeat(LINE_CHARS + 5)), ["x".repeat(LINE_CHARS)]);
-        assert!(lines.take(&"y\n".repeat(OUTPUT_BYTES)).is_empty());
-        assert!(lines.take("z\n").is_empty());
+        let mut lines = Lines::default();
+        let mut take = |piece: &str| clean(lines.take(piece));
+        assert_eq!(take("Step 1/2 : FROM a\n ---> 12"), ["Step 1/2 : FROM a"]);
+        assert_eq!(take("34\n\n"), [" ---> 1234"]);
+        assert_eq!(take(&"x".repeat(LINE_CHARS + 5)), ["x".repeat(LINE_CHARS)]);
+        assert!(take(&"y\n".repeat(OUTPUT_BYTES)).is_empty());
+        assert!(take("z\n").is_empty());
     }
 
     #[test]

@@ -8,6 +8,7 @@ mod dockerfile;
 mod fetch;
 pub mod images;
 mod kept;
+mod lines;
 mod network;
 mod sharing;
 mod tarball;
