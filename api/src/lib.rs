@@ -18,6 +18,7 @@ mod image;
 mod instance;
 mod invocation;
 pub mod latency;
+pub mod limits;
 mod management;
 mod manifest;
 mod name;
@@ -26,6 +27,7 @@ mod pattern;
 mod policy;
 mod project;
 mod route;
+mod runtime;
 mod schedule;
 mod source;
 mod spec;
@@ -77,6 +79,7 @@ pub use project::{
     ProjectSubscription, ProjectTopic, ProjectView, SecretComparison, line_naming,
 };
 pub use route::{HostPattern, MethodMatch, PathPattern, PathPrefix, PayloadFormat, RouteSpec};
+pub use runtime::RuntimeName;
 pub use schedule::{
     FireOutcome, FireView, MissedPolicy, OverlapPolicy, ScheduleSpec, ScheduleView, SkipReason, TIMING_FIELDS,
 };
@@ -84,7 +87,7 @@ pub use source::{
     ChangeOrder, NewSource, PostgresSource, SourceSpec, SourceSql, SourceState, SourceStatus, SourceView,
     TableEvent, TableName, Verification, WebhookSource,
 };
-pub use spec::{Access, FunctionKind, LAYER_PARTS, LAYERS, RuntimeName, VersionSpec, limits};
+pub use spec::{Access, FunctionKind, LAYER_PARTS, LAYERS, VersionSpec};
 pub use template::Filling;
 pub use token::{NewToken, Role, TokenCreated, TokenView};
 pub use topic::{

@@ -116,9 +116,14 @@ impl Roles {
 
     /// What a gateway's admin listener shows about it.
     pub async fn status(&self, gateway: usize) -> Value {
+        self.find_status(gateway).await.expect("the admin listener answers")
+    }
+
+    /// The same, if the gateway is there to answer.
+    pub async fn find_status(&self, gateway: usize) -> Option<Value> {
         let url = format!("http://127.0.0.1:{}/status", self.gateways[gateway].admin);
-        let text = self.http.get(url).send().await.expect("the admin listener answers").text().await;
-        serde_json::from_str(&text.expect("a whole answer")).expect("the status is JSON")
+        let text = self.http.get(url).send().await.ok()?.text().await;
+        Some(serde_json::from_str(&text.expect("a whole answer")).expect("the status is JSON"))
     }
 
     /// The installation's id, by which the engine knows what belongs to it.

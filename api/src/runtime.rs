@@ -1,0 +1,162 @@
+//! Which runtime a function is written for, and which images that means.
+
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+
+/// The folder name of a runtime under `runtime-images/`, such as `python3.13` or `provided`.
+#[derive(
+    Clone,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Hash,
+    Serialize,
+    Deserialize,
+    utoipa::ToSchema,
+    schemars::JsonSchema,
+)]
+#[serde(try_from = "String", into = "String")]
+#[schema(value_type = String, example = "python3.13")]
+#[schemars(with = "String")]
+pub struct RuntimeName(Box<str>);
+
+impl RuntimeName {
+    /// The runtimes that come with davit, each a folder under `runtime-images/`.
+    pub const SHIPPED: [&str; 8] =
+        ["python3.13", "node20", "java21", "ruby3.3", "php8.4", "go", "rust", "provided"];
+    /// Those whose functions are programs: built in an image of the language, run in that of `provided`.
+    const COMPILED: [&str; 2] = ["go", "rust"];
+
+    /// What stands in the runtime's place where a function brings an image of its own.
+    const OWN_IMAGE: &str = "image";
+
+    /// The name as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+    /// The name that stands for an image of the function's own.
+    pub fn own_image() -> Self {
+        Self(Self::OWN_IMAGE.into())
+    }
+    /// Whether it is none of davit's runtimes, but an image of the function's own.
+    pub fn is_own_image(&self) -> bool {
+        self.as_str() == Self::OWN_IMAGE
+    }
+    /// Whether functions are compiled to a program that needs nothing of its language to run.
+    pub fn is_compiled(&self) -> bool {
+        Self::COMPILED.contains(&self.as_str())
+    }
+    /// Whether a process of the language calls the handler, which therefore has to be named.
+    pub fn calls_handler(&self) -> bool {
+        let managed = ["python", "node", "java", "ruby", "php"];
+        managed.iter().any(|language| self.0.starts_with(language))
+    }
+    /// The local image that functions of this runtime run in, such as `davit/runtime-python3.13:latest`.
+    pub fn image(&self) -> String {
+        format!("davit/runtime-{}:latest", if self.is_compiled() { "provided" } else { self.as_str() })
+    }
+    /// The local image that builds them; for most the same as [`Self::image`].
+    pub fn build_image(&self) -> String {
+        if self.is_compiled() { format!("davit/build-{}:latest", self.0) } else { self.image() }
+    }
+    /// Whether `handler` names something that this runtime could call; the error says how it is written.
+    pub fn check_handler(&self, handler: &str) -> Result<(), &'static str> {
+        let word = |text: &str, more: &str| {
+            !text.is_empty()
+                && text.chars().all(|c| c.is_alphanumeric() || "_-$".contains(c) || more.contains(c))
+        };
+        let path = |text: &str| {
+            word(text, "./") && !text.starts_with('/') && !text.split('/').any(|part| part == "..")
+        };
+        if self.0.starts_with("java") {
+            let (class, method) = handler.split_once("::").unwrap_or((handler, "handleRequest"));
+            let good =
+                word(class, ".") && !class.starts_with('.') && !class.ends_with('.') && word(method, "");
+            return if good {
+                Ok(())
+            } else {
+                Err("write package.Class::method, such as com.example.Handler::handleRequest")
+            };
+        }
+        if self.0.starts_with("ruby") {
+            // The file, then a method, or a method of a class: `app.Orders::Handler.process`.
+            let good = handler.split_once('.').is_some_and(|(file, rest)| path(file) && word(rest, ".:?!"));
+            return if good { Ok(()) } else { Err("write file.method, such as app.handler") };
+        }
+        if self.calls_handler() {
+            let good = handler.rsplit_once('.').is_some_and(|(module, name)| path(module) && word(name, ""));
+            return if good { Ok(()) } else { Err("write module.function, such as app.handler") };
+        }
+        Ok(())
+    }
+}
+impl FromStr for RuntimeName {
+    type Err = String;
+    fn from_str(text: &str) -> Result<Self, String> {
+        let good = (1..=32).contains(&text.len())
+            && text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'.' || b == b'-')
+            && text.as_bytes()[0].is_ascii_lowercase();
+        if good {
+            Ok(Self(text.into()))
+        } else {
+            Err("a runtime is named like python3.13: 1 to 32 lower-case letters, digits, dots and hyphens"
+                .into())
+        }
+    }
+}
+crate::text::text_like!(RuntimeName);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn runtime(name: &str) -> RuntimeName {
+        name.parse().unwrap()
+    }
+
+    #[test]
+    fn a_handler_is_written_as_its_language_has_it() {
+        for (name, good, bad) in [
+            (
+                "python3.13",
+                &["app.handler", "src/app.handler", "pkg.mod.f"][..],
+                &["", "app", "app.", ".f", "../a.f", "/a.f", "a b.f"][..],
+            ),
+            ("node20", &["index.handler", "src/app.handler"], &["index", "index.", "a;b.c"]),
+            (
+                "java21",
+                &["com.example.Handler::handleRequest", "com.example.Handler", "H::f"],
+                &["", "::f", "A::", "a/b::f", ".A::f"],
+            ),
+            (
+                "ruby3.3",
+                &["app.handler", "app.Orders::Handler.process", "lib/app.ready?"],
+                &["app", "app.", "../a.f", "a.b c"],
+            ),
+            ("php8.4", &["app.handler", "src/app.handler"], &["app", "app.", "/a.f"]),
+            ("go", &["", "cmd/api"], &[]),
+            ("provided", &["", "anything at all"], &[]),
+        ] {
+            for handler in good {
+                assert_eq!(runtime(name).check_handler(handler), Ok(()), "{name} {handler}");
+            }
+            for handler in bad {
+                assert!(runtime(name).check_handler(handler).is_err(), "{name} {handler}");
+            }
+        }
+    }
+
+    #[test]
+    fn every_shipped_runtime_is_a_name_and_programs_run_in_one_image() {
+        for name in RuntimeName::SHIPPED {
+            let runtime = runtime(name);
+            let own = format!("davit/runtime-{name}:latest");
+            assert_eq!(runtime.image() == own, !runtime.is_compiled(), "{name}");
+            assert_eq!(runtime.build_image() == runtime.image(), !runtime.is_compiled(), "{name}");
+        }
+        assert_eq!(runtime("go").image(), runtime("provided").image());
+        assert_eq!(runtime("go").build_image(), "davit/build-go:latest");
+    }
+}
