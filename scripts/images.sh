@@ -84,8 +84,9 @@ build() {
         say "$tag: building"
         docker build --force-rm --label "davit.content=$hash" --label "davit.runtime-toml=$(cat "$context/runtime.toml")" -t "$tag" "${args[@]}" "$context" > "$log" 2>&1 ||
             { tail -n 30 "$log" >&2; fail "$tag was not built (full log: $log)"; }
-        # The one before would stay behind without a name; containers that still run from it keep it.
-        [[ -z $before || $before == "$(docker image inspect -f '{{.Id}}' "$tag")" ]] || docker image rm "$before" > /dev/null 2>&1 || true
+        # The one before goes, unless it has another name: davit gives one to what versions run in. Containers that still run from it
+        # keep it, too.
+        [[ -z $before || $(docker image inspect -f '{{len .RepoTags}}' "$before" 2> /dev/null) != 0 ]] || docker image rm "$before" > /dev/null 2>&1 || true
         say "$tag: built in $((($(now_ms) - started + 500) / 1000)) s, $(($(docker image inspect -f '{{.Size}}' "$tag") / 1000000)) MB"
     fi
     rm -rf "$context"

@@ -20,7 +20,7 @@ crate::text::words! {
 /// from one pool.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct PoolKey {
-    /// Image reference or id that the container runs.
+    /// The image that the container runs: [`RuntimeName::pinned_image`](crate::RuntimeName::pinned_image), or the id of a function's own one.
     pub image: String,
     /// Memory limit in MiB.
     pub memory_mb: u32,
@@ -33,11 +33,13 @@ pub struct PoolKey {
 }
 
 impl PoolKey {
-    /// The key of a version's instances. `pinned` is the id of the image that its build has settled on; it counts where
-    /// the image is the function's own, while a runtime's functions take whatever has the runtime's name.
+    /// The key of a version's instances. `pinned` is the id of the image that its build has settled on.
     pub fn of(spec: &VersionSpec, pinned: &str) -> Self {
         Self {
-            image: if spec.runtime.is_own_image() { pinned.to_owned() } else { spec.runtime.image() },
+            image: match spec.runtime.is_own_image() {
+                true => pinned.to_owned(),
+                false => spec.runtime.pinned_image(pinned),
+            },
             memory_mb: spec.memory_mb,
             cpu_millis: spec.cpu_millis,
             ephemeral_mb: spec.ephemeral_mb,
@@ -45,7 +47,7 @@ impl PoolKey {
         }
     }
 
-    /// Whether the image is a function's own, by its id. Runtime images are known by name.
+    /// Whether the image is a function's own, known by its id alone. Runtime images have their name before it.
     pub fn is_own_image(&self) -> bool {
         self.image.starts_with("sha256:")
     }

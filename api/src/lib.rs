@@ -79,7 +79,7 @@ pub use project::{
     ProjectSubscription, ProjectTopic, ProjectView, SecretComparison, line_naming,
 };
 pub use route::{HostPattern, MethodMatch, PathPattern, PathPrefix, PayloadFormat, RouteSpec};
-pub use runtime::RuntimeName;
+pub use runtime::{FunctionBehind, RuntimeName, RuntimeUpgrade, RuntimeView};
 pub use schedule::{
     FireOutcome, FireView, MissedPolicy, OverlapPolicy, ScheduleSpec, ScheduleView, SkipReason, TIMING_FIELDS,
 };

@@ -73,16 +73,7 @@ impl NewVersion {
             let text = "at most 200 characters, none of them control characters";
             return Err(ApiError::field("git_commit", text));
         }
-        match &self.rollout {
-            Rollout::Canary(spec) => {
-                spec.check().map_err(|e| ApiError::new(e.code, format!("rollout.canary.{}", e.message)))
-            }
-            Rollout::Alias(name) if name.as_str() == alias::LIVE => {
-                Err(ApiError::field("rollout.alias", "live is where versions go without this"))
-            }
-            Rollout::Alias(name) => alias::check_alias_name(name),
-            Rollout::Live | Rollout::Hold => Ok(()),
-        }
+        self.rollout.check()
     }
 }
 
@@ -99,6 +90,22 @@ pub enum Rollout {
     Alias(AliasName),
     /// It goes live in steps.
     Canary(CanarySpec),
+}
+
+impl Rollout {
+    /// Checks its settings; the error names the field.
+    pub fn check(&self) -> Result<(), ApiError> {
+        match self {
+            Self::Canary(spec) => {
+                spec.check().map_err(|e| ApiError::new(e.code, format!("rollout.canary.{}", e.message)))
+            }
+            Self::Alias(name) if name.as_str() == alias::LIVE => {
+                Err(ApiError::field("rollout.alias", "live is where versions go without this"))
+            }
+            Self::Alias(name) => alias::check_alias_name(name),
+            Self::Live | Self::Hold => Ok(()),
+        }
+    }
 }
 
 /// A deployment that was accepted.

@@ -1,8 +1,11 @@
-//! Which runtime a function is written for, and which images that means.
+//! Which runtime a function is written for, which images that means, and which of them versions run in.
 
 use std::str::FromStr;
 
+use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
+
+use crate::{FunctionName, Rollout};
 
 /// The folder name of a runtime under `runtime-images/`, such as `python3.13` or `provided`.
 #[derive(
@@ -53,9 +56,27 @@ impl RuntimeName {
         let managed = ["python", "node", "java", "ruby", "php"];
         managed.iter().any(|language| self.0.starts_with(language))
     }
-    /// The local image that functions of this runtime run in, such as `davit/runtime-python3.13:latest`.
+    /// The local image that functions of this runtime are built for from now on, such as `davit/runtime-python3.13:latest`.
     pub fn image(&self) -> String {
-        format!("davit/runtime-{}:latest", if self.is_compiled() { "provided" } else { self.as_str() })
+        format!("{}:latest", self.image_name())
+    }
+    /// The name of one certain image of this runtime, by its id: `davit/runtime-python3.13@sha256:…`. Whatever is called
+    /// [`Self::image`] later, this stays.
+    pub fn pinned_image(&self, id: &str) -> String {
+        format!("{}@{id}", self.image_name())
+    }
+    fn image_name(&self) -> String {
+        format!("davit/runtime-{}", if self.is_compiled() { "provided" } else { self.as_str() })
+    }
+    /// The runtime whose functions run in what has this name: of several, the one that is called like it.
+    pub fn of_image(image: &str) -> Option<Self> {
+        image.strip_prefix("davit/runtime-")?.strip_suffix(":latest")?.parse().ok()
+    }
+    /// Takes the name of one certain runtime image apart: what has the runtime's name now, and the id.
+    pub fn split_pinned(image: &str) -> Option<(String, &str)> {
+        let (name, id) = image.split_once('@')?;
+        let whole = name.starts_with("davit/runtime-") && id.starts_with("sha256:");
+        whole.then(|| (format!("{name}:latest"), id))
     }
     /// The local image that builds them; for most the same as [`Self::image`].
     pub fn build_image(&self) -> String {
@@ -108,6 +129,44 @@ impl FromStr for RuntimeName {
 }
 crate::text::text_like!(RuntimeName);
 
+/// A runtime of a namespace's live versions, or of this host: one line of `davit runtimes list`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct RuntimeView {
+    /// Its name.
+    pub runtime: RuntimeName,
+    /// Id of the image that deployments are built for now; none while there is no such image on the host.
+    pub image_id: Option<String>,
+    /// Since when it is that one.
+    pub since: Option<DateTime<Utc>>,
+    /// Functions whose live version runs in it.
+    pub current: u32,
+    /// Functions whose live version runs in an earlier one.
+    pub behind: u32,
+}
+
+/// A function whose live version runs in an earlier image of its runtime than a new one would.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct FunctionBehind {
+    /// The function.
+    pub name: FunctionName,
+    /// Its live version.
+    pub version: u32,
+    /// Its runtime.
+    pub runtime: RuntimeName,
+    /// Id of the image that it runs in.
+    pub image_id: String,
+}
+
+/// Asks for a function's live version again, in the image that its runtime has now.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RuntimeUpgrade {
+    /// What is to happen when it is ready. Absent: what was asked for when the live version was deployed, if that was a
+    /// canary; otherwise it goes live.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rollout: Option<Rollout>,
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -158,5 +217,16 @@ mod tests {
         }
         assert_eq!(runtime("go").image(), runtime("provided").image());
         assert_eq!(runtime("go").build_image(), "davit/build-go:latest");
+    }
+
+    #[test]
+    fn a_certain_image_is_told_from_what_has_the_name_now() {
+        let pinned = runtime("go").pinned_image("sha256:aa");
+        assert_eq!(pinned, "davit/runtime-provided@sha256:aa");
+        assert_eq!(RuntimeName::split_pinned(&pinned), Some((runtime("go").image(), "sha256:aa")));
+        for other in [&runtime("go").image()[..], "sha256:aa", "app@sha256:aa", "davit/runtime-x@aa", "", "@"]
+        {
+            assert_eq!(RuntimeName::split_pinned(other), None, "{other}");
+        }
     }
 }

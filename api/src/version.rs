@@ -46,7 +46,8 @@ pub struct VersionView {
     pub bundle: Option<Digest>,
     /// Size of the bundle in bytes, once built.
     pub bundle_size: Option<u64>,
-    /// Id of the function's own image that its instances are started from, once known. Runtimes' images are not pinned.
+    /// Id of the image that its instances are started from, once it is built: the runtime's as it was then, or the
+    /// function's own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub image_id: Option<String>,
     /// Git commit of the source, when the client knew it.

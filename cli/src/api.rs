@@ -24,6 +24,7 @@ use crate::upload;
 
 mod aliases;
 mod projects;
+mod runtimes;
 
 /// A davit's API, from inside one namespace.
 #[derive(Clone)]

@@ -40,6 +40,12 @@ pub(crate) fn json(value: &impl Serialize) {
     }
 }
 
+/// An image's id as people tell it from others.
+pub(crate) fn short_id(id: &str) -> &str {
+    let hex = id.trim_start_matches("sha256:");
+    hex.get(..12).unwrap_or(hex)
+}
+
 /// Writes a line to standard error.
 pub(crate) fn note(text: impl Display) {
     let _ = writeln!(std::io::stderr(), "{text}");

@@ -90,17 +90,17 @@ async fn audit(world: &World) {
     }
 }
 
-/// Images of functions' own that no version has any more. The names are read first: what is kept after that is not
+/// Images that no version runs in any more: functions' own ones go, and earlier ones of a runtime. The names are read first: what is kept after that is not
 /// among them. While something is built its image may have a name already, and no version on record yet.
 async fn images(world: &World) -> Result<(), String> {
     let kept = world.backend.kept_images().await.map_err(|e| e.to_string())?;
     if kept.is_empty() || world.spares.building() {
         return Ok(());
     }
-    let wanted = world.registry.own_images().await.map_err(|e| e.to_string())?;
+    let wanted = world.registry.images_of_versions().await.map_err(|e| e.to_string())?;
     let wanted: HashSet<String> = wanted.into_iter().collect();
     for kept in kept.into_iter().filter(|kept| !wanted.contains(&kept.id.0)) {
-        tracing::info!(image = %kept.id.0, name = %kept.name, "removing an image that no version runs in");
+        tracing::info!(image = %kept.id.0, name = %kept.name, "no version runs in it any more: an image loses the name that kept it");
         world.backend.drop_image(kept).await.map_err(|e| e.to_string())?;
     }
     Ok(())

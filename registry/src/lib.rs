@@ -29,6 +29,7 @@ mod queue;
 mod retention;
 mod routing;
 mod rows;
+mod runtimes;
 mod schedules;
 mod secrets;
 mod sources;

@@ -1,8 +1,8 @@
 //! Versions: what was handed in, and how far it has come.
 
 use davit_api::{
-    FunctionId, FunctionName, NamespaceName, NewVersion, Page, PoolKey, Rollout, RuntimeName, ScheduleName,
-    ScheduleSpec, VersionAccepted, VersionId, VersionSpec, VersionView,
+    FunctionId, FunctionName, NamespaceName, NewVersion, Page, PoolKey, Rollout, ScheduleName, ScheduleSpec,
+    VersionAccepted, VersionId, VersionSpec, VersionView,
 };
 use sqlx::Row;
 use sqlx::postgres::{PgConnection, PgRow};
@@ -24,7 +24,6 @@ const VIEW: &str =
 
 fn view(row: &PgRow) -> Result<VersionView> {
     let spec: VersionSpec = json(row, "spec")?;
-    let image: Option<String> = row.try_get("image_digest")?;
     Ok(VersionView {
         id: VersionId(row.try_get("id")?),
         number: count32(row, "number")?,
@@ -32,7 +31,7 @@ fn view(row: &PgRow) -> Result<VersionView> {
         live: row.try_get("live")?,
         aliases: json_opt(row, "aliases")?.unwrap_or_default(),
         description: row.try_get("description")?,
-        image_id: image.filter(|_| spec.runtime.is_own_image()),
+        image_id: row.try_get("image_digest")?,
         spec,
         source: digest(row, "source")?,
         bundle: digest_opt(row, "bundle")?,
@@ -77,10 +76,12 @@ impl Audited {
                     .bind(new.source.as_bytes().as_slice())
                     .execute(&mut *conn)
                     .await?;
-                // What a tag leads to may be another image by now.
+                // What a tag leads to may be another image by now. Of two that differ by their runtime's image, the live one.
                 let same = sqlx::query_scalar(
                     "select id from versions where function_id = $1 and state = 'ready' and source = $2
-                     and spec = $3 and schedules = $4 and $5::boolean order by number desc limit 1",
+                     and spec = $3 and schedules = $4 and $5::boolean
+                     order by exists (select from aliases a where a.version_id = versions.id and a.name = 'live') desc,
+                        number desc limit 1",
                 )
                 .bind(function.0)
                 .bind(new.source.as_bytes().as_slice())
@@ -120,7 +121,7 @@ impl Audited {
 }
 
 /// A version with what the audit log calls it.
-fn named(
+pub(crate) fn named(
     function: &FunctionName,
     unchanged: bool,
     version: VersionView,
@@ -130,15 +131,6 @@ fn named(
 }
 
 impl Registry {
-    /// The runtimes that live versions have. Reads every alias: not for every moment.
-    pub async fn runtimes_in_use(&self) -> Result<Vec<RuntimeName>> {
-        let sql = "select distinct v.spec ->> 'runtime' as runtime
-            from aliases a join versions v on v.id = a.version_id and v.function_id = a.function_id
-            where v.state = 'ready'";
-        let rows = sqlx::query(sql).fetch_all(&self.pool).await?;
-        rows.iter().map(|row| parsed(row, "runtime")).collect()
-    }
-
     /// What instances of live versions with an image of their own are started from, those of the newest versions first, at
     /// most so many kinds. Reads every alias: not for every moment.
     pub async fn own_images_live(&self, limit: u32) -> Result<Vec<PoolKey>> {
@@ -157,13 +149,6 @@ impl Registry {
             }
         }
         Ok(keys)
-    }
-
-    /// Ids of the images that some version runs in, or may soon: its function's own ones.
-    pub async fn own_images(&self) -> Result<Vec<String>> {
-        let sql = "select distinct image_digest from versions
-            where spec ->> 'runtime' = 'image' and image_digest is not null and state <> 'failed'";
-        Ok(sqlx::query_scalar(sql).fetch_all(&self.pool).await?)
     }
 
     /// A function's versions, newest first, at most so many; with `after`, only older ones than that number.

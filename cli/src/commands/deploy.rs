@@ -143,7 +143,7 @@ impl Deploy {
             }
             let size = version.bundle_size.unwrap_or_default().div_ceil(1024);
             let took = begun.elapsed().as_secs_f64();
-            progress.done(&format!("{}: {size} KiB, {took:.1} s", self.outcome(name, &version)));
+            progress.done(&format!("{}: {size} KiB, {took:.1} s", outcome_of(name, &version)));
         }
         self.print(globals, &api, &manifest, &version);
         Ok(())
@@ -159,22 +159,6 @@ impl Deploy {
         }
         let canary = if self.now { None } else { self.canary.spec().or_else(|| manifest.canary.clone()) };
         canary.map_or(Rollout::Live, Rollout::Canary)
-    }
-
-    /// What has happened with it.
-    fn outcome(&self, name: &FunctionName, version: &VersionView) -> String {
-        let number = version.number;
-        if version.live {
-            return format!("{name} version {number} is live");
-        }
-        let leads = |share: &davit_api::AliasShare| match share.weight {
-            100 => format!("{name}@{} is version {number}", share.alias),
-            weight => format!("{name} version {number} gets {weight}% of {}'s calls", share.alias),
-        };
-        match version.aliases.as_slice() {
-            [] => format!("{name} version {number} is ready: davit promote {name} {number}"),
-            shares => shares.iter().map(leads).collect::<Vec<_>>().join("; "),
-        }
     }
 
     fn manifest(&self) -> Result<Manifest> {
@@ -239,6 +223,22 @@ impl Deploy {
             let host = route.host.as_ref().map(|h| h.as_str().to_owned());
             output::note(format!("route: {} {}{}", route.method, host.unwrap_or_default(), route.path));
         }
+    }
+}
+
+/// What has become of a version that was ready.
+pub(super) fn outcome_of(name: &FunctionName, version: &VersionView) -> String {
+    let number = version.number;
+    if version.live {
+        return format!("{name} version {number} is live");
+    }
+    let leads = |share: &davit_api::AliasShare| match share.weight {
+        100 => format!("{name}@{} is version {number}", share.alias),
+        weight => format!("{name} version {number} gets {weight}% of {}'s calls", share.alias),
+    };
+    match version.aliases.as_slice() {
+        [] => format!("{name} version {number} is ready: davit promote {name} {number}"),
+        shares => shares.iter().map(leads).collect::<Vec<_>>().join("; "),
     }
 }
 

@@ -8,7 +8,7 @@ use crate::api::Api;
 use crate::context::Globals;
 use crate::escape::visible;
 use crate::failure::Result;
-use crate::output::{json, line, or_dash, when};
+use crate::output::{json, line, or_dash, short_id, when};
 
 /// Show everything about a function
 #[derive(Args)]
@@ -60,6 +60,8 @@ fn print(detail: &FunctionDetail, api: &Api) {
         if let Some(image) = spec.image.as_ref().map(ToString::to_string).or_else(|| spec.dockerfile.clone())
         {
             field("image", &format!("{image} ({})", or_dash(live.image_id.as_ref())));
+        } else if let Some(id) = &live.image_id {
+            field("image", &format!("{} of {}", short_id(id), spec.runtime));
         }
         let program = if spec.command.is_empty() { spec.handler.clone() } else { spec.command.join(" ") };
         if !program.is_empty() || !spec.runtime.is_own_image() {

@@ -12,7 +12,7 @@ use tokio::io::AsyncWriteExt as _;
 
 use crate::context::Globals;
 use crate::failure::{Failure, Result};
-use crate::output::{Table, json, when};
+use crate::output::{Table, json, short_id, when};
 use crate::progress::Progress;
 
 /// List this machine's runtime images, and carry them to one without a network
@@ -45,7 +45,7 @@ enum Verb {
         #[arg(short, long)]
         force: bool,
     },
-    /// Load images from a file; functions use them from their next deployment on
+    /// Load images from a file, for what is deployed or upgraded (`davit runtimes upgrade`) from then on
     Load {
         /// A file that `davit images save` made
         file: PathBuf,
@@ -74,8 +74,7 @@ fn list(images: &[RuntimeImage], as_json: bool) {
     }
     let mut table = Table::new(&["RUNTIME", "SIZE", "MADE", "ID"]);
     for image in images {
-        let id = image.id.strip_prefix("sha256:").unwrap_or(&image.id);
-        let id = id.get(..12).unwrap_or(id);
+        let id = short_id(&image.id);
         table.row(&[&image.runtime, &HumanBytes(image.size), &when(image.created_at), &id]);
     }
     table.print("no runtime images; build them in davit's source folder (make images) or load them");

@@ -22,6 +22,7 @@ mod logs;
 mod promote;
 mod queue;
 mod rollback;
+mod runtimes;
 mod schedule;
 mod schema;
 mod secret;
@@ -59,6 +60,7 @@ pub(crate) enum Command {
     Canary(canary::Canary),
     Rollback(rollback::Rollback),
     Diff(diff::Diff),
+    Runtimes(runtimes::Runtimes),
     Schedule(schedule::Schedule),
     Topic(topic::Topic),
     Secret(secret::Secret),
@@ -119,6 +121,7 @@ async fn run_client(command: Command, globals: &Globals) -> Result<()> {
         Command::Canary(c) => c.run(globals).await,
         Command::Rollback(c) => c.run(globals).await,
         Command::Diff(c) => c.run(globals).await,
+        Command::Runtimes(c) => c.run(globals).await,
         Command::Schedule(c) => c.run(globals).await,
         Command::Topic(c) => c.run(globals).await,
         Command::Secret(c) => c.run(globals).await,

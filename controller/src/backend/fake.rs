@@ -5,13 +5,14 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::SystemTime;
 
-use davit_api::InstanceId;
+use davit_api::{InstanceId, RuntimeName};
 use futures_util::FutureExt as _;
 use parking_lot::Mutex;
 use tokio::sync::mpsc;
 
 use super::{
-    Backend, BackendError, BuildOutcome, BuildRequest, ContainerId, ImageId, Observed, Reply, StartRequest,
+    Backend, BackendError, BuildOutcome, BuildRequest, ContainerId, ImageId, Observed, Reply, RuntimeImage,
+    StartRequest,
 };
 
 /// See the module.
@@ -45,6 +46,9 @@ impl FakeBackend {
             found.status = "Exited (137) just now".into();
         }
     }
+    fn id(&self, name: &str) -> ImageId {
+        ImageId(format!("sha256:{name}"))
+    }
     fn gate(&self) -> Result<(), BackendError> {
         self.refuse.lock().clone().map_or(Ok(()), Err)
     }
@@ -60,14 +64,19 @@ impl Backend for FakeBackend {
     }
     fn resolve(&self, image: &str) -> Reply<'_, ImageId> {
         self.answer(|s| {
-            let known = s.images.iter().any(|i| i == image);
-            known
-                .then(|| ImageId(format!("sha256:{image}")))
-                .ok_or_else(|| BackendError::NoImage(image.into()))
+            let found = s.images.iter().find(|name| {
+                let id = RuntimeName::split_pinned(image).map(|(_, id)| id);
+                *name == image || id == Some(&s.id(name).0)
+            });
+            found.map(|name| s.id(name)).ok_or_else(|| BackendError::NoImage(image.into()))
         })
     }
-    fn runtime_images(&self) -> Reply<'_, Vec<String>> {
-        self.answer(|s| Ok(s.images.clone()))
+    fn runtime_images(&self) -> Reply<'_, Vec<RuntimeImage>> {
+        self.answer(|s| {
+            let image =
+                |name: &String| RuntimeImage { name: name.clone(), id: s.id(name), always_warm: true };
+            Ok(s.images.iter().map(image).collect())
+        })
     }
     fn start(&self, request: StartRequest) -> Reply<'_, ContainerId> {
         self.answer(|s| {

@@ -64,6 +64,17 @@ impl std::fmt::Display for ContainerId {
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct ImageId(pub String);
 
+/// A runtime's image as its name leads to it now.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RuntimeImage {
+    /// The name, such as `davit/runtime-python3.13:latest`.
+    pub name: String,
+    /// What it leads to.
+    pub id: ImageId,
+    /// Whether some instances shall wait even before anybody has deployed for it: the image says so.
+    pub always_warm: bool,
+}
+
 /// A container of this installation, as the engine lists it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Observed {
@@ -173,6 +184,13 @@ pub enum BackendError {
 
 /// What is missing, and how it comes here.
 fn no_image(image: &str) -> String {
+    if let Some((current, id)) = RuntimeName::split_pinned(image) {
+        let name = current.trim_end_matches(":latest");
+        return format!(
+            "the image {id} that was called {name} is not on this host any more; `davit runtimes upgrade` moves functions \
+             to the one that is"
+        );
+    }
     let name = image.strip_suffix(":latest").unwrap_or(image);
     let runtime = ["davit/runtime-", "davit/build-"].iter().find_map(|prefix| name.strip_prefix(prefix));
     match runtime {
@@ -202,14 +220,15 @@ pub type Reply<'a, T> = BoxFuture<'a, Result<T, BackendError>>;
 pub trait Backend: Send + Sync + 'static {
     /// Every container of this installation, dead ones included.
     fn observe(&self) -> Reply<'_, Vec<Observed>>;
-    /// The content id behind an image's name; [`BackendError::NoImage`] when it is not here.
+    /// The content id behind an image's name, or of one certain image of a runtime; [`BackendError::NoImage`] when it is
+    /// not here.
     fn resolve(&self, image: &str) -> Reply<'_, ImageId>;
     /// The value of an image's label; `None` when it has no such label.
     fn image_label(&self, _image: &ImageId, _label: &'static str) -> Reply<'_, Option<String>> {
         std::future::ready(Ok(None)).boxed()
     }
-    /// The runtime images on this host, by name.
-    fn runtime_images(&self) -> Reply<'_, Vec<String>>;
+    /// The runtime images on this host that have their runtime's name.
+    fn runtime_images(&self) -> Reply<'_, Vec<RuntimeImage>>;
     /// Creates and starts a container with its own empty directory.
     fn start(&self, request: StartRequest) -> Reply<'_, ContainerId>;
     /// Ends a container and removes all traces of it; one that is gone already is a success.
@@ -232,7 +251,11 @@ pub trait Backend: Send + Sync + 'static {
     fn architecture(&self) -> Reply<'_, String> {
         std::future::ready(Err(no_own_images())).boxed()
     }
-    /// Names of this installation that keep users' images.
+    /// Gives an image a name of this installation's, by which it stays when its own goes to another one.
+    fn keep_image(&self, _image: &ImageId) -> Reply<'_, ()> {
+        std::future::ready(Ok(())).boxed()
+    }
+    /// Names of this installation that keep images.
     fn kept_images(&self) -> Reply<'_, Vec<KeptImage>> {
         std::future::ready(Ok(Vec::new())).boxed()
     }

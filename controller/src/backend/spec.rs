@@ -15,11 +15,13 @@ use davit_api::{InstallationId, InstanceId, NetworkClass, limits};
 
 use super::{BuildRequest, LABEL_INSTALLATION, LABEL_INSTANCE, LABEL_ROLE, Role, StartRequest};
 
-pub use own::{AGENT, OwnImage, own_image_container};
+pub use own::{OwnImage, own_image_container};
 
 /// User and group that everything runs as: the `davit` user of the runtime images, as digits, so that an
 /// image cannot map the name to root.
 pub const USER: &str = "993:993";
+/// Where the agent is inside: in davit's own images, and mounted into others.
+pub const AGENT: &str = "/opt/davit/agent";
 /// Where the shared directory appears inside.
 pub const SHARED_DIR: &str = "/run/davit";
 const PIDS: i64 = 256;
@@ -42,13 +44,22 @@ pub struct Common {
     pub max_open_files: i64,
 }
 
-/// The spec of a function's container. `task` is the mount point on the host at which its code may appear; without
-/// one, code can only be unpacked inside.
+/// What a function's container sees of this host.
+#[derive(Debug, Clone, Copy)]
+pub struct Mounts<'a> {
+    /// The directory in which its agent's socket appears.
+    pub shared: &'a Path,
+    /// The mount point at which its code may appear; without one, code can only be unpacked inside.
+    pub task: Option<&'a Path>,
+    /// The agent, where the one in the image may be too old.
+    pub agent: Option<&'a Path>,
+}
+
+/// The spec of a function's container.
 pub fn function_container(
     common: &Common,
     request: &StartRequest,
-    shared: &Path,
-    task: Option<&Path>,
+    Mounts { shared, task, agent }: Mounts<'_>,
 ) -> ContainerCreateBody {
     let key = &request.key;
     let sizes = [("/tmp", u64::from(key.ephemeral_mb)), (TASK_ROOT, TASK_MB)];
@@ -61,7 +72,7 @@ pub fn function_container(
         readonly_rootfs: Some(true),
         tmpfs: Some(tmpfs.collect()),
         binds: Some(vec![format!("{}:{SHARED_DIR}:rw", shared.display())]),
-        mounts: task.map(|point| vec![task_mount(point)]),
+        mounts: Some(task.map(task_mount).into_iter().chain(agent.map(agent_mount)).collect()),
         network_mode: Some(network_mode(common, key.network)),
         ..hardened(common, key.memory_mb, key.cpu_millis, PIDS)
     };
@@ -81,6 +92,17 @@ fn task_mount(point: &Path) -> Mount {
             propagation: Some(MountBindOptionsPropagationEnum::RSLAVE),
             ..Default::default()
         }),
+        ..Default::default()
+    }
+}
+
+/// The agent of this davit. Not as a bind: for one whose source is gone the engine would make a folder.
+fn agent_mount(agent: &Path) -> Mount {
+    Mount {
+        typ: Some(MountType::BIND),
+        source: Some(agent.display().to_string()),
+        target: Some(AGENT.into()),
+        read_only: Some(true),
         ..Default::default()
     }
 }
@@ -193,9 +215,13 @@ mod tests {
         }
     }
 
+    fn bare() -> Mounts<'static> {
+        Mounts { shared: Path::new("/s/i"), task: None, agent: None }
+    }
+
     #[test]
     fn a_function_gets_limits_and_no_privilege() {
-        let body = function_container(&common(), &request(NetworkClass::None), Path::new("/s/i"), None);
+        let body = function_container(&common(), &request(NetworkClass::None), bare());
         let host = body.host_config.unwrap();
         assert_eq!(host.memory, Some(256 * MIB));
         assert_eq!(host.memory, host.memory_swap);
@@ -204,7 +230,7 @@ mod tests {
         assert_eq!(host.readonly_rootfs, Some(true));
         assert_eq!(host.network_mode.as_deref(), Some("none"));
         assert_eq!(host.binds, Some(vec!["/s/i:/run/davit:rw".to_owned()]));
-        assert!(host.tmpfs.unwrap().contains_key("/var/task") && host.mounts.is_none());
+        assert!(host.tmpfs.unwrap().contains_key("/var/task") && host.mounts == Some(Vec::new()));
         assert_eq!(host.oom_score_adj, None);
         assert_eq!((host.cap_add, host.devices, host.privileged), (None, None, Some(false)));
         assert_eq!(body.user.as_deref(), Some(USER));
@@ -212,23 +238,24 @@ mod tests {
 
     #[test]
     fn shared_code_comes_through_a_mount_that_only_receives() {
-        let task = Some(Path::new("/s/tasks/i"));
-        let body = function_container(&common(), &request(NetworkClass::None), Path::new("/s/i"), task);
+        let mounts = Mounts { task: Some(Path::new("/s/tasks/i")), agent: Some(Path::new("/s/a")), ..bare() };
+        let body = function_container(&common(), &request(NetworkClass::None), mounts);
         let host = body.host_config.unwrap();
         assert_eq!(host.tmpfs.unwrap().into_keys().collect::<Vec<_>>(), ["/tmp"]);
-        let mount = host.mounts.unwrap().remove(0);
+        let [mount, agent] = &host.mounts.unwrap()[..] else { panic!("two mounts") };
+        assert_eq!((agent.source.as_deref(), agent.read_only), (Some("/s/a"), Some(true)));
         assert_eq!(
             (mount.source.as_deref(), mount.target.as_deref()),
             (Some("/s/tasks/i"), Some("/var/task"))
         );
-        let propagation = mount.bind_options.unwrap().propagation;
+        let propagation = mount.bind_options.as_ref().unwrap().propagation;
         assert_eq!(propagation, Some(MountBindOptionsPropagationEnum::RSLAVE));
     }
 
     #[test]
     fn a_limit_is_never_raised_above_what_the_host_has() {
         let common = Common { max_open_files: 1_000, ..common() };
-        let body = function_container(&common, &request(NetworkClass::Egress), Path::new("/s/i"), None);
+        let body = function_container(&common, &request(NetworkClass::Egress), bare());
         let limits = body.host_config.unwrap().ulimits.unwrap();
         assert!(limits.iter().all(|l| l.hard <= Some(1_000) && l.soft <= l.hard));
     }

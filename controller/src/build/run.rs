@@ -56,6 +56,8 @@ async fn steps(world: &Arc<World>, job: &BuildJob, dir: &Path, log: &BuildLog) -
         return image::steps(world, job, dir, log).await;
     }
     let image = world.backend.resolve(&job.spec.runtime.image()).await.map_err(backend)?;
+    // The version will always run in this one, whatever has its name tomorrow.
+    world.backend.keep_image(&image).await.map_err(backend)?;
     // Both are looked for before anything is done.
     let builder = match job.spec.runtime.build_image() {
         same if same == job.spec.runtime.image() || job.spec.prebuilt => image.clone(),

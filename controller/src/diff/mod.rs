@@ -3,7 +3,7 @@
 mod files;
 mod settings;
 
-use davit_api::{ApiError, Digest, ErrorCode, VersionDiff, VersionView};
+use davit_api::{ApiError, Change, Digest, ErrorCode, VersionDiff, VersionView};
 use davit_registry::{Registry, RegistryError};
 
 /// Compares two versions of a function. `lines`: with the lines of text files that differ.
@@ -15,7 +15,10 @@ pub(crate) async fn compare(
 ) -> Result<VersionDiff, RegistryError> {
     let old = registry.schedules_of_version(from.id).await?;
     let new = registry.schedules_of_version(to.id).await?;
-    let settings = settings::changes(&(from.spec, old), &(to.spec, new));
+    let mut settings = settings::changes(&(from.spec, old), &(to.spec, new));
+    if from.image_id != to.image_id {
+        settings.push(Change { setting: "image_id".into(), old: from.image_id, new: to.image_id });
+    }
     let mut diff = VersionDiff { from: from.number, to: to.number, settings, files: Vec::new(), cut: false };
     if from.source == to.source {
         return Ok(diff);

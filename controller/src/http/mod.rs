@@ -21,6 +21,7 @@ mod poll;
 mod projects;
 mod retention;
 mod rollback;
+mod runtimes;
 mod schedules;
 mod secrets;
 mod sources;
@@ -95,6 +96,7 @@ routes! {
     post "/v1/namespaces/{ns}/functions/{fn}/versions/{n}/cancel" "versions.cancel" Deploy Namespace versions::cancel;
     get "/v1/namespaces/{ns}/functions/{fn}/versions/{n}/events" "versions.events" Read Namespace versions::events;
     post "/v1/namespaces/{ns}/functions/{fn}/rollback" "versions.rollback" Deploy Namespace rollback::rollback;
+    post "/v1/namespaces/{ns}/functions/{fn}/upgrade" "versions.upgrade" Deploy Namespace runtimes::upgrade;
     post "/v1/namespaces/{ns}/functions/{fn}/promote" "versions.promote" Deploy Namespace aliases::promote;
     get "/v1/namespaces/{ns}/functions/{fn}/diff" "versions.diff" Read Namespace versions::diff;
     get "/v1/namespaces/{ns}/functions/{fn}/aliases" "aliases.list" Read Namespace aliases::list;
@@ -150,6 +152,9 @@ routes! {
     get "/v1/namespaces/{ns}/sources/{source}/sql" "sources.sql" Read Namespace sources::sql;
     post "/v1/namespaces/{ns}/sources/{source}/pause" "sources.pause" Deploy Namespace sources::pause;
     post "/v1/namespaces/{ns}/sources/{source}/resume" "sources.resume" Deploy Namespace sources::resume;
+
+    get "/v1/namespaces/{ns}/runtimes" "runtimes.list" Read Namespace runtimes::list;
+    get "/v1/namespaces/{ns}/runtimes/behind" "runtimes.behind" Read Namespace runtimes::behind;
 
     get "/v1/namespaces/{ns}/projects" "projects.list" Read Namespace projects::list;
     put "/v1/namespaces/{ns}/projects/{project}" "projects.put" Deploy Namespace projects::put;

@@ -7,7 +7,7 @@ use utoipa::openapi::{Content, Ref, ResponseBuilder};
 
 use super::{
     aliases, artifacts, audit, dead_letters, functions, info, instances, invocations, logs, namespaces,
-    projects, retention, rollback, schedules, secrets, sources, tokens, topics, versions,
+    projects, retention, rollback, runtimes, schedules, secrets, sources, tokens, topics, versions,
 };
 
 #[derive(OpenApi)]
@@ -33,6 +33,9 @@ use super::{
         versions::cancel,
         versions::diff,
         rollback::rollback,
+        runtimes::list,
+        runtimes::behind,
+        runtimes::upgrade,
         aliases::promote,
         aliases::list,
         aliases::get,

@@ -32,11 +32,13 @@ pub struct PoolView {
     pub claims: BTreeMap<(GatewayId, PoolKey), u32>,
 }
 
-/// The key that a function has whose owner set nothing: these are the ones worth keeping warm.
+/// The key that a function has whose owner set nothing, of a certain image of a runtime: these are the ones worth keeping
+/// warm.
 pub fn standing_key(image: &str) -> Option<PoolKey> {
-    let runtime: RuntimeName = image.strip_prefix("davit/runtime-")?.strip_suffix(":latest")?.parse().ok()?;
+    let (current, id) = RuntimeName::split_pinned(image)?;
+    let runtime = RuntimeName::of_image(&current)?;
     let spec = VersionSpec::new(runtime, davit_api::FunctionKind::Handler);
-    Some(PoolKey { network: NetworkClass::Egress, ..PoolKey::of(&spec, image) })
+    Some(PoolKey { network: NetworkClass::Egress, ..PoolKey::of(&spec, id) })
 }
 
 /// What one more instance of a pool takes: the engine's share and the start of the language's runtime, which come
@@ -75,7 +77,7 @@ mod tests {
     const ROOMY: PoolLimits = PoolLimits { base: 2, per_key: 8, memory_mb: 1 << 20 };
 
     fn key(name: &str, memory_mb: u32) -> PoolKey {
-        PoolKey { memory_mb, ..standing_key(&format!("davit/runtime-{name}:latest")).unwrap() }
+        PoolKey { memory_mb, ..standing_key(&format!("davit/runtime-{name}@sha256:aa")).unwrap() }
     }
 
     #[test]
@@ -103,9 +105,12 @@ mod tests {
 
     #[test]
     fn names_that_are_no_runtime_are_not_kept_warm() {
-        for image in
-            ["debian:trixie-slim", "davit/runtime-:latest", "davit/runtime-x", "evil/runtime-x:latest"]
-        {
+        for image in [
+            "debian:trixie-slim",
+            "davit/runtime-@sha256:a",
+            "davit/runtime-x:latest",
+            "evil/runtime-x@sha256:a",
+        ] {
             assert_eq!(standing_key(image), None, "{image}");
         }
     }

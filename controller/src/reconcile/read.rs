@@ -1,6 +1,6 @@
 //! Reads everything that the plan looks at.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -11,7 +11,7 @@ use tokio::time::Instant;
 
 use super::apply::Applier;
 use super::plan::{self, Gateway, Instance, Turns};
-use crate::backend::{BackendError, ImageId, Observed};
+use crate::backend::{BackendError, ImageId, Observed, RuntimeImage};
 use crate::pool::{self, PoolView};
 use crate::world::World;
 
@@ -36,9 +36,13 @@ pub(super) struct Reader {
     /// When gateways were asked for memory.
     asked: HashMap<GatewayId, Instant>,
     images: HashMap<String, ImageId>,
+    /// Those of them that are gone, for which the one that has the runtime's name stands in.
+    stood_in: HashSet<String>,
     standing: Vec<String>,
-    /// Images of the runtimes that live versions have.
+    /// Runtime images that versions with an alias run in.
     in_use: Vec<String>,
+    /// What the registry was told last.
+    noted: Option<Vec<(RuntimeName, String)>>,
     /// Kinds of instances that live versions with an image of their own have.
     own: Vec<PoolKey>,
     in_use_at: Option<Instant>,
@@ -57,8 +61,10 @@ impl Reader {
             turns: Turns::default(),
             asked: HashMap::new(),
             images: HashMap::new(),
+            stood_in: HashSet::new(),
             standing: Vec::new(),
             in_use: Vec::new(),
+            noted: None,
             own: Vec::new(),
             in_use_at: None,
             images_at: None,
@@ -154,10 +160,16 @@ impl Reader {
             return Ok(());
         }
         self.read_languages().await;
-        self.standing = self.world.backend.runtime_images().await?;
+        let named = self.world.backend.runtime_images().await?;
+        let pinned =
+            |image: &RuntimeImage| Some(RuntimeName::of_image(&image.name)?.pinned_image(&image.id.0));
+        self.standing = named.iter().filter(|image| image.always_warm).filter_map(pinned).collect();
         self.standing.extend(self.in_use.iter().cloned());
         self.standing.sort();
         self.standing.dedup();
+        let current: HashMap<String, ImageId> =
+            named.into_iter().map(|image| (image.name, image.id)).collect();
+        self.note_runtimes(&current).await;
         let names: HashSet<&str> = self
             .standing
             .iter()
@@ -165,18 +177,48 @@ impl Reader {
             .chain(self.own.iter().map(|key| key.image.as_str()))
             .chain(demand.iter().map(|d| d.key.image.as_str()))
             .collect();
-        let mut images = HashMap::new();
+        let (mut images, mut stood_in) = (HashMap::new(), HashSet::new());
         for name in names {
             match self.world.backend.resolve(name).await {
                 Ok(image) => drop(images.insert(name.to_owned(), image)),
-                Err(BackendError::NoImage(_)) => {}
+                Err(BackendError::NoImage(_)) => {
+                    let now = RuntimeName::split_pinned(name).and_then(|(now, _)| current.get(&now));
+                    let Some(now) = now else { continue };
+                    if !self.stood_in.contains(name) {
+                        tracing::warn!(
+                            image = name,
+                            instead = %now.0,
+                            "an image that versions run in is gone; they run in the one that has the runtime's name now"
+                        );
+                    }
+                    stood_in.insert(name.to_owned());
+                    images.insert(name.to_owned(), now.clone());
+                }
                 Err(error) => return Err(error),
             }
         }
         self.standing.retain(|name| images.contains_key(name));
-        self.images = images;
+        (self.images, self.stood_in) = (images, stood_in);
         self.images_at = Some(Instant::now());
         Ok(())
+    }
+
+    /// Tells everybody, when that has changed, which image each runtime's next deployment is built for.
+    async fn note_runtimes(&mut self, current: &HashMap<String, ImageId>) {
+        let shipped = RuntimeName::SHIPPED.iter().filter_map(|name| name.parse::<RuntimeName>().ok());
+        let others = current.keys().filter_map(|name| RuntimeName::of_image(name));
+        let runtimes: BTreeSet<RuntimeName> = shipped.chain(others).collect();
+        let images: Vec<(RuntimeName, String)> = runtimes
+            .into_iter()
+            .filter_map(|runtime| current.get(&runtime.image()).map(|id| (runtime, id.0.clone())))
+            .collect();
+        if self.noted.as_ref() == Some(&images) {
+            return;
+        }
+        match self.world.registry.note_runtime_images(&images).await {
+            Ok(_) => self.noted = Some(images),
+            Err(error) => tracing::debug!(%error, "cannot note which images runtimes have"),
+        }
     }
 
     /// Most images are kept warm only while some function is of that language; a few always are.
@@ -185,11 +227,9 @@ impl Reader {
             return;
         }
         self.in_use_at = Some(Instant::now());
-        match self.world.registry.runtimes_in_use().await {
+        match self.world.registry.runtime_images_in_use().await {
             Ok(runtimes) => {
-                let images =
-                    runtimes.iter().filter(|runtime| !runtime.is_own_image()).map(RuntimeName::image);
-                self.in_use = images.collect();
+                self.in_use = runtimes.iter().map(|(runtime, id)| runtime.pinned_image(id)).collect();
             }
             // What was in use most likely is.
             Err(error) => tracing::debug!(%error, "cannot read which runtimes are in use"),

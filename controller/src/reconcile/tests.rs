@@ -18,6 +18,11 @@ use crate::world::WorldSettings;
 
 const IMAGE: &str = "davit/runtime-provided:latest";
 
+/// As the fake engine knows it.
+fn pinned() -> String {
+    format!("davit/runtime-provided@sha256:{IMAGE}")
+}
+
 struct Stage {
     database: TestDatabase,
     backend: Arc<FakeBackend>,
@@ -100,7 +105,7 @@ async fn a_pool_is_filled_refilled_and_cleared_of_the_dead() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_a_gateway_waits_for_is_started_though_no_pool_holds_it() {
     let stage = stage().await;
-    let unusual = PoolKey { memory_mb: 1_024, ..pool::standing_key(IMAGE).unwrap() };
+    let unusual = PoolKey { memory_mb: 1_024, ..pool::standing_key(&pinned()).unwrap() };
     stage.registry().write_demand(stage.gateway, &[(unusual.clone(), 1, 0)]).await.unwrap();
     stage
         .until("the unusual one", |rows| {

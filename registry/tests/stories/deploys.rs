@@ -45,9 +45,10 @@ async fn long_lists_are_read_page_by_page_and_searched() {
         }
     }
     assert_eq!(all, ["f0", "f1", "f2", "f3", "f4", "f5", "f6", "on-node"]);
-    let mut in_use = registry.runtimes_in_use().await.unwrap();
+    let mut in_use = registry.runtime_images_in_use().await.unwrap();
     in_use.sort();
-    assert_eq!(in_use.iter().map(|r| r.as_str()).collect::<Vec<_>>(), ["node20", spec().runtime.as_str()]);
+    let in_use: Vec<_> = in_use.iter().map(|(runtime, id)| (runtime.as_str(), id.as_str())).collect();
+    assert_eq!(in_use, [("node20", IMAGE), (spec().runtime.as_str(), IMAGE)]);
     assert_eq!(page(None, Some("5"), None, 10).await, (vec!["f5".to_owned()], None));
     assert_eq!(page(None, Some("-n"), None, 1).await, (vec!["a-new-one".into()], Some("a-new-one".into())));
     assert_eq!(page(None, None, Some("node20"), 10).await, (vec!["on-node".to_owned()], None));
@@ -316,8 +317,6 @@ async fn a_tag_is_looked_at_anew_and_images_are_wanted_as_long_as_a_version_has_
         image: Some(text.parse().unwrap()),
         ..VersionSpec::new(davit_api::RuntimeName::own_image(), FunctionKind::Server)
     };
-    deployed(registry, "plain", &spec(), b"a").await;
-    assert_eq!(registry.own_images().await.unwrap(), Vec::<String>::new());
     let by_tag = image("registry.example.com/app:1");
     deployed(registry, "app", &by_tag, b"a").await;
     let again = deployed(registry, "app", &by_tag, b"a").await;
@@ -329,11 +328,9 @@ async fn a_tag_is_looked_at_anew_and_images_are_wanted_as_long_as_a_version_has_
     let same = registry.as_davit("test").create_version(&ns(), &name("app"), &new).await.unwrap();
     assert!(same.unchanged && same.version.number == 3);
 
-    assert_eq!(registry.own_images().await.unwrap(), [IMAGE]);
+    assert_eq!(registry.images_of_versions().await.unwrap(), [IMAGE]);
     let keys = registry.own_images_live(8).await.unwrap();
     assert_eq!(keys.iter().map(|key| key.image.as_str()).collect::<Vec<_>>(), [IMAGE]);
-    let plain = registry.function_detail(&ns(), &name("plain")).await.unwrap();
-    assert_eq!(plain.live.unwrap().image_id, None, "a runtime's image is not pinned");
     registry.as_davit("test").delete_function(&ns(), &name("app")).await.unwrap();
     assert!(registry.own_images_live(8).await.unwrap().is_empty());
 }

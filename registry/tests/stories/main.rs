@@ -10,6 +10,7 @@ mod keeps;
 mod object_store;
 mod projects;
 mod queues;
+mod runtimes;
 mod schedules;
 mod sources;
 mod support;

@@ -27,7 +27,7 @@ use bollard::query_parameters::{
     CreateContainerOptionsBuilder, ListContainersOptionsBuilder, ListImagesOptionsBuilder,
     LogsOptionsBuilder, RemoveContainerOptionsBuilder,
 };
-use davit_api::{Digest, InstallationId, InstanceId, NetworkClass};
+use davit_api::{Digest, InstallationId, InstanceId, NetworkClass, RuntimeName};
 use futures_util::{FutureExt as _, StreamExt as _};
 use tokio::sync::mpsc;
 
@@ -35,10 +35,10 @@ use self::agents::Agents;
 use self::dirs::Dirs;
 use self::sharing::Sharing;
 use super::image::{FetchRequest, HadImage, ImageBuildRequest, KeptImage};
-use super::spec::{self, Common, OwnImage};
+use super::spec::{self, Common, Mounts, OwnImage};
 use super::{
     Backend, BackendError, BuildOutcome, BuildRequest, ContainerId, ImageId, LABEL_INSTALLATION,
-    LABEL_INSTANCE, LABEL_ROLE, Observed, Reply, Role, StartRequest, short,
+    LABEL_INSTANCE, LABEL_ROLE, Observed, Reply, Role, RuntimeImage, StartRequest, short,
 };
 
 /// No single answer of the engine is waited for longer, not even on a disk that is busy.
@@ -136,6 +136,7 @@ impl DockerBackend {
             self.network.ensure().await?;
         }
         let own = if request.key.is_own_image() { Some(self.own_image(&request.image).await?) } else { None };
+        let agent = self.agents.beside(&request).await?;
         let shared = self.dirs.make(request.instance)?;
         if let Some(own) = own {
             let spec = spec::own_image_container(&self.common, &request, &shared, &own);
@@ -146,11 +147,16 @@ impl DockerBackend {
             return started;
         }
         let task = self.sharing.make(request.instance);
-        let mut started = self.start_with(&request, &shared, task.as_deref()).await;
+        let agent = agent.as_deref();
+        let start = async |task: Option<&Path>| {
+            let mounts = Mounts { shared: &shared, task, agent };
+            self.start_spec(request.role, spec::function_container(&self.common, &request, mounts)).await
+        };
+        let mut started = start(task.as_deref()).await;
         if let (Err(refused @ BackendError::Refused(why)), Some(_)) = (&started, &task)
             && why.contains("mount")
         {
-            let again = self.start_with(&request, &shared, None).await;
+            let again = start(None).await;
             if again.is_ok() {
                 self.sharing.give_up(refused);
                 let _ = self.sharing.remove(request.instance);
@@ -161,15 +167,6 @@ impl DockerBackend {
             let _ = self.remove_dirs(request.instance);
         }
         started
-    }
-
-    async fn start_with(
-        &self,
-        request: &StartRequest,
-        shared: &Path,
-        task: Option<&Path>,
-    ) -> Result<ContainerId, BackendError> {
-        self.start_spec(request.role, spec::function_container(&self.common, request, shared, task)).await
     }
 
     /// What the container of a user's own image needs besides what its key says.
@@ -205,7 +202,9 @@ impl DockerBackend {
     }
 
     async fn resolve_inner(&self, image: &str) -> Result<ImageId, BackendError> {
-        match within(ANSWER, "looking at an image", self.docker.inspect_image(image)).await {
+        // What the engine knows as `name@digest` is something else: a registry's name for an image.
+        let reference = RuntimeName::split_pinned(image).map_or(image, |(_, id)| id);
+        match within(ANSWER, "looking at an image", self.docker.inspect_image(reference)).await {
             Ok(found) => found.id.map(ImageId).ok_or_else(|| BackendError::NoImage(image.to_owned())),
             Err(Failed::Gone(_)) => Err(BackendError::NoImage(image.to_owned())),
             Err(failed) => Err(failed.into()),
@@ -218,18 +217,17 @@ impl DockerBackend {
         Ok(labels.get(label).cloned())
     }
 
-    async fn runtime_images_inner(&self) -> Result<Vec<String>, BackendError> {
-        let filters = HashMap::from([("label", vec!["davit.runtime"])]);
+    async fn runtime_images_inner(&self) -> Result<Vec<RuntimeImage>, BackendError> {
+        let filters = HashMap::from([("reference", vec!["davit/runtime-*:latest"])]);
         let options = ListImagesOptionsBuilder::default().filters(&filters).build();
         let listed = within(ANSWER, "listing images", self.docker.list_images(Some(options))).await?;
-        let mut names: Vec<String> = listed
-            .into_iter()
-            .flat_map(|image| image.repo_tags)
-            .filter(|tag| tag.starts_with("davit/runtime-") && tag.ends_with(":latest"))
-            .collect();
-        names.sort();
-        names.dedup();
-        Ok(names)
+        let images = listed.into_iter().flat_map(|image| {
+            let (id, always_warm) = (ImageId(image.id), image.labels.contains_key("davit.runtime"));
+            // The others may be names that keep it.
+            let names = image.repo_tags.into_iter().filter(|name| RuntimeName::of_image(name).is_some());
+            names.map(move |name| RuntimeImage { name, id: id.clone(), always_warm })
+        });
+        Ok(images.collect())
     }
 
     async fn running_inner(&self, id: &ContainerId) -> Result<Option<bool>, BackendError> {
@@ -270,7 +268,7 @@ impl Backend for DockerBackend {
         let image = image.clone();
         async move { self.image_label_inner(&image, label).await }.boxed()
     }
-    fn runtime_images(&self) -> Reply<'_, Vec<String>> {
+    fn runtime_images(&self) -> Reply<'_, Vec<RuntimeImage>> {
         self.runtime_images_inner().boxed()
     }
     fn start(&self, request: StartRequest) -> Reply<'_, ContainerId> {
@@ -303,6 +301,10 @@ impl Backend for DockerBackend {
     }
     fn architecture(&self) -> Reply<'_, String> {
         self.engine_architecture().boxed()
+    }
+    fn keep_image(&self, image: &ImageId) -> Reply<'_, ()> {
+        let image = image.clone();
+        async move { self.keep(&image).await }.boxed()
     }
     fn kept_images(&self) -> Reply<'_, Vec<KeptImage>> {
         self.list_kept().boxed()

@@ -5,14 +5,11 @@
 
 use std::path::{Path, PathBuf};
 
-use bollard::models::{ContainerCreateBody, HealthConfig, HostConfig, Mount, MountType};
+use bollard::models::{ContainerCreateBody, HealthConfig, HostConfig};
 
-use super::{Common, PIDS, SHARED_DIR, body, hardened, network_mode};
+use super::{AGENT, Common, PIDS, SHARED_DIR, agent_mount, body, hardened, network_mode};
 use crate::backend::StartRequest;
 use crate::backend::image::ImageFacts;
-
-/// Where the agent appears inside; where davit's own images have theirs.
-pub const AGENT: &str = "/opt/davit/agent";
 
 /// What else there is to know for it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -38,14 +35,7 @@ pub fn own_image_container(
         readonly_rootfs: Some(true),
         tmpfs: Some(writable.map(|path| (path.to_owned(), options.clone())).collect()),
         binds: Some(vec![format!("{}:{SHARED_DIR}:rw", shared.display())]),
-        // Not as a bind like the other: for one whose source is gone the engine would make a folder.
-        mounts: Some(vec![Mount {
-            typ: Some(MountType::BIND),
-            source: Some(own.agent.display().to_string()),
-            target: Some(AGENT.into()),
-            read_only: Some(true),
-            ..Default::default()
-        }]),
+        mounts: Some(vec![agent_mount(&own.agent)]),
         network_mode: Some(network_mode(common, key.network)),
         ..hardened(common, key.memory_mb, key.cpu_millis, PIDS)
     };
