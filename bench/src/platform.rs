@@ -150,7 +150,16 @@ impl Platform {
 
     /// Registers copies of a deployed function and waits until the gateway knows them.
     pub(crate) async fn copy(&self, name: &str, count: usize) -> crate::Result<()> {
-        self.sql.copy_function(name, count)?;
+        self.copy_as(name, count, "v.spec").await
+    }
+
+    /// The same, each with another size of memory, so that no two share a pool.
+    pub(crate) async fn copy_apart(&self, name: &str, count: usize) -> crate::Result<()> {
+        self.copy_as(name, count, "jsonb_set(v.spec, '{memory_mb}', to_jsonb(128 + n))").await
+    }
+
+    async fn copy_as(&self, name: &str, count: usize, spec: &str) -> crate::Result<()> {
+        self.sql.copy_function(name, count, spec)?;
         let routed: u64 = self.sql.run("select count(*) from aliases where name = 'live'")?.parse()?;
         self.routed(routed).await
     }
@@ -205,10 +214,15 @@ impl Platform {
     /// Waits until `wanted` instances of a runtime wait in the pool and nothing has been started or removed for
     /// a moment, so that a cold start is a pooled one and nothing of the one before disturbs it.
     pub(crate) async fn rested(&self, runtime: &str, wanted: u64) -> crate::Result<()> {
+        self.rested_with(&format!("davit/runtime-{runtime}@"), wanted).await
+    }
+
+    /// The same for an image by what its name in the pools begins with.
+    pub(crate) async fn rested_with(&self, image: &str, wanted: u64) -> crate::Result<()> {
         let start = Instant::now();
         let mut since: Option<(Instant, String)> = None;
         while start.elapsed() < PATIENCE {
-            let ready = ready(&self.status().await?, runtime);
+            let ready = ready(&self.status().await?, image);
             let moving = "state not in ('pooled', 'removed')";
             let rows = self
                 .sql
@@ -227,17 +241,18 @@ impl Platform {
             }
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
-        Err(format!("the platform did not come to rest with {wanted} pooled instances of {runtime}").into())
+        Err(format!("the platform did not come to rest with {wanted} pooled instances of {image}").into())
     }
 }
 
-fn ready(status: &Value, runtime: &str) -> u64 {
-    let image = format!("davit/runtime-{runtime}:latest");
+fn ready(status: &Value, image: &str) -> u64 {
     let pools = status["gateway"]["pools"].as_array();
     pools
         .into_iter()
         .flatten()
-        .filter(|p| p["image"] == *image && p["memory_mb"] == USUAL_MB)
+        .filter(|p| {
+            p["image"].as_str().is_some_and(|name| name.starts_with(image)) && p["memory_mb"] == USUAL_MB
+        })
         .filter_map(|p| p["ready"].as_u64())
         .sum()
 }

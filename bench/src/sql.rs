@@ -43,12 +43,13 @@ impl Sql {
     }
 
     /// Registers `count` more functions, `<name>-1` and so on, that are copies of a live one: same settings, same
-    /// code. Building as many would take hours, and a gateway cannot tell them apart from built ones.
-    pub(crate) fn copy_function(&self, name: &str, count: usize) -> crate::Result<()> {
+    /// code. Building as many would take hours, and a gateway cannot tell them apart from built ones. `spec` is SQL for
+    /// the settings of the `n`th: `v.spec` leaves them as they are.
+    pub(crate) fn copy_function(&self, name: &str, count: usize, spec: &str) -> crate::Result<()> {
         self.run(&format!(
             "create temp table made on commit drop as
                 select gen_random_uuid() as function_id, gen_random_uuid() as version_id, f.namespace_id, '{name}-' || n as name,
-                    v.spec, v.schedules, v.source, v.bundle, v.bundle_size, v.image_digest
+                    {spec} as spec, v.schedules, v.source, v.bundle, v.bundle_size, v.image_digest
                 from functions f join aliases a on a.function_id = f.id and a.name = 'live'
                 join versions v on v.id = a.version_id, generate_series(1, {count}) n
                 where f.name = '{name}' and f.deleted_at is null;

@@ -1,7 +1,7 @@
 //! The programs that the bench measures or measures with, as one static binary that runs in any container.
 //!
 //! `serve [port]` is a server function that is quick enough not to be the bottleneck, `pause <ms>` one whose answers take
-//! that long; `answer` is the same answer
+//! that long; `answer [socket]` is the same answer
 //! from a process that was just started; `starter <socket>` starts processes on request inside a container;
 //! `emulator <address> <api address> <runtime>...` is the smallest Runtime API with a runtime. Started by `davit-bench` and `scripts/bench.sh`.
 
@@ -30,10 +30,11 @@ fn main() -> std::io::Result<()> {
             serve::run(&own_port()?, Duration::from_millis(ms))
         }
         ["answer"] => std::io::stdout().write_all(ANSWER),
+        ["answer", socket] => std::os::unix::net::UnixStream::connect(socket)?.write_all(ANSWER),
         ["starter", socket] => starter::run(socket.as_ref()),
         ["emulator", front, api, ref runtime @ ..] => emulator::run(front, api, runtime),
         _ => Err(std::io::Error::other(
-            "usage: serve [port] | pause <ms> | answer | starter <socket> | emulator <address> <address> <runtime>...",
+            "usage: serve [port] | pause <ms> | answer [socket] | starter <socket> | emulator <address> <address> <runtime>...",
         )),
     }
 }

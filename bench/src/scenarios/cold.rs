@@ -1,7 +1,13 @@
 //! What the cold start scenarios share: a pooled cold start through the gateway, and the comparison of many of
 //! them with the start of a plain process. No scenario by itself.
 
+use std::time::{Duration, Instant};
+
+use tokio::io::AsyncReadExt;
+use tokio::net::UnixListener;
+
 use crate::bench::Bench;
+use crate::docker::{Control, Docker};
 use crate::figure::Figure;
 use crate::load::{self, Request};
 use crate::platform::{Platform, Setup};
@@ -11,6 +17,11 @@ use crate::starter::Starter;
 /// Milliseconds of the first call of a function that has no instance, from a platform at rest.
 pub(super) async fn start(platform: &Platform, runtime: &str, function: &str) -> crate::Result<f64> {
     platform.rested(runtime, 1).await?;
+    first(platform, function).await
+}
+
+/// Milliseconds of the call of a function that has no instance.
+pub(super) async fn first(platform: &Platform, function: &str) -> crate::Result<f64> {
     let before = platform.counter("davit_calls_cold_total").await?;
     let (ms, answer) =
         load::once(&Request::get(platform.gateway()?, &format!("/default/{function}"))).await?;
@@ -21,6 +32,30 @@ pub(super) async fn start(platform: &Platform, runtime: &str, function: &str) ->
         return Err(format!("the call of {function} was no cold start").into());
     }
     Ok(ms)
+}
+
+/// Milliseconds from nothing to the answer that a container's program sends to the socket at `/s/answer`, where the bench
+/// listens: no server, no polling.
+pub(super) async fn in_a_container(
+    docker: &Docker,
+    control: &Control<'_>,
+    expected: &[u8],
+) -> crate::Result<f64> {
+    let folder = docker.prepare(control)?;
+    let socket = folder.path().join("answer");
+    let listener = UnixListener::bind(&socket)?;
+    std::fs::set_permissions(&socket, std::os::unix::fs::PermissionsExt::from_mode(0o777))?;
+    let start = Instant::now();
+    let container = docker.launch(control, folder).await?;
+    let answered = tokio::time::timeout(Duration::from_secs(30), async {
+        let mut answer = Vec::new();
+        listener.accept().await?.0.read_to_end(&mut answer).await?;
+        std::io::Result::Ok(answer)
+    });
+    match answered.await {
+        Ok(Ok(answer)) if answer == expected => Ok(start.elapsed().as_secs_f64() * 1e3),
+        _ => Err(format!("the control container did not answer:\n{}", docker.words(&container)).into()),
+    }
 }
 
 /// A handler, and the command that does the same as a plain process.

@@ -1,11 +1,6 @@
 //! Pooled cold start against a container of one's own: both from nothing to the full answer of the same
 //! Python function.
 
-use std::time::{Duration, Instant};
-
-use tokio::io::AsyncReadExt;
-use tokio::net::UnixListener;
-
 use super::{Scenario, cold};
 use crate::bench::Bench;
 use crate::docker::{Control, Docker, image};
@@ -89,21 +84,5 @@ async fn control(docker: &Docker) -> crate::Result<f64> {
         files: &[("control.py", CONTROL), ("app.py", PYTHON)],
         ..Control::default()
     };
-    let folder = docker.prepare(&control)?;
-    let listener = UnixListener::bind(folder.path().join("answer"))?;
-    std::fs::set_permissions(
-        folder.path().join("answer"),
-        std::os::unix::fs::PermissionsExt::from_mode(0o777),
-    )?;
-    let start = Instant::now();
-    let container = docker.launch(&control, folder).await?;
-    let answered = tokio::time::timeout(Duration::from_secs(30), async {
-        let mut answer = Vec::new();
-        listener.accept().await?.0.read_to_end(&mut answer).await?;
-        std::io::Result::Ok(answer)
-    });
-    match answered.await {
-        Ok(Ok(answer)) if answer == b"hello\n" => Ok(start.elapsed().as_secs_f64() * 1e3),
-        _ => Err(format!("the control container did not answer:\n{}", docker.words(&container)).into()),
-    }
+    cold::in_a_container(docker, &control, b"hello\n").await
 }

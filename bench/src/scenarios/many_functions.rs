@@ -81,7 +81,7 @@ async fn run(bench: &mut Bench) -> crate::Result<()> {
     platform.copy("idle", FEW - 2).await?;
     platform.rested("python3.13", 1).await?;
     let warm = Request::get(platform.gateway()?, "/default/warm");
-    platform.sql.copy_function("warm", MANY - FEW)?;
+    platform.sql.copy_function("warm", MANY - FEW, "v.spec")?;
     let (mut latencies, mut colds, mut changes) = (Vec::new(), Vec::new(), Vec::new());
     for _ in 0..bench.repeats {
         let mut sides = Vec::new();

@@ -17,6 +17,7 @@ mod many_functions;
 mod native_start;
 mod node_start;
 mod overload;
+mod own_image;
 mod python_start;
 mod queue;
 mod queue_depth;
@@ -50,6 +51,7 @@ pub(crate) static ALL: &[Scenario] = &[
     handler::SCENARIO,
     thaw::SCENARIO,
     native_start::SCENARIO,
+    own_image::SCENARIO,
     deploy::SCENARIO,
     queue::SCENARIO,
     queue_depth::SCENARIO,
