@@ -7,7 +7,7 @@ source "$(dirname "$0")/lib.sh"
 cd "$ROOT"
 LOGS=$WORK_DIR/test-logs
 mkdir -p "$LOGS"
-PASSED=0 FAILED=0 SKIPPED=0
+PASSED=0 FAILED=0 SKIPPED=0 TOOK=0
 SUMMARY=()
 
 # count <name> <exit status> <passed> <failed> <skipped>: a runner that failed without a failed test counts as one.
@@ -15,15 +15,16 @@ count() {
     local name=$1 status=$2 passed=$3 failed=$4 skipped=$5
     if [[ $status != 0 && $failed == 0 ]]; then failed=1; fi
     PASSED=$((PASSED + passed)) FAILED=$((FAILED + failed)) SKIPPED=$((SKIPPED + skipped))
-    SUMMARY+=("$(printf '%-18s %5d passed %4d failed %4d skipped' "$name" "$passed" "$failed" "$skipped")")
+    SUMMARY+=("$(printf '%-18s %5d passed %4d failed %4d skipped %6d s' "$name" "$passed" "$failed" "$skipped" "$TOOK")")
 }
-# run <name> <command...>: output to the terminal and to a log; the status is left in STATUS.
+# run <name> <command...>: output to the terminal and to a log; the status is left in STATUS, the seconds in TOOK.
 run() {
-    local name=$1
+    local name=$1 begun=$SECONDS
     shift
     printf '\n%s== %s%s  %s\n' "$BOLD" "$name" "$PLAIN" "$*"
     STATUS=0
     "$@" 2>&1 | tee "$LOGS/$name.log" || STATUS=${PIPESTATUS[0]}
+    TOOK=$((SECONDS - begun))
 }
 check() {
     run "$@"
@@ -96,7 +97,7 @@ group_e2e() {
     scripts/setup-packages.sh postgres curl strace
     need_images all
     # Through the binary that is shipped; each story has a davit of its own, so not all at once.
-    cargo build --bin davit || { count e2e 1 0 1 0; return; }
+    cargo build --bin davit || { TOOK=0; count e2e 1 0 1 0; return; }
     cargo_tests e2e cargo test -p davit-e2e --no-fail-fast -- --test-threads "${DAVIT_E2E_THREADS:-2}"
 }
 
@@ -126,5 +127,6 @@ done
 
 printf '\n'
 printf '%s\n' "${SUMMARY[@]}"
+printf 'all of it, with what had to be installed and built first, took %d min\n' $((SECONDS / 60))
 printf '%d passed, %d failed, %d skipped\n' "$PASSED" "$FAILED" "$SKIPPED"
 [[ $FAILED == 0 ]]
