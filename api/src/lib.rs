@@ -22,6 +22,7 @@ pub mod limits;
 mod management;
 mod manifest;
 mod name;
+mod openapi;
 mod page;
 mod pattern;
 mod policy;
@@ -71,6 +72,7 @@ pub use name::{
     AliasName, EnvName, FunctionName, NameError, NamePart, NamespaceName, ProjectName, ScheduleName,
     SecretName, SourceName, SubscriptionName, TopicName,
 };
+pub use openapi::{Imported, ImportedRoute, OpenApiDocument, OpenApiFile};
 pub use page::Page;
 pub use pattern::Pattern;
 pub use policy::RetryPolicy;

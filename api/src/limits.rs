@@ -96,8 +96,14 @@ pub const KEEP_DAYS: std::ops::RangeInclusive<u32> = 0..=3_650;
 pub const HOPS: u8 = 8;
 /// Entries of the list of a function's callers.
 pub const CALLERS: usize = 100;
-/// Routes of one function.
-pub const ROUTES: usize = 64;
+/// Routes of one function, those of its OpenAPI document included.
+pub const ROUTES: usize = 256;
+/// An OpenAPI document as it is written, in bytes.
+pub const OPENAPI_FILE_BYTES: usize = 1024 * 1024;
+/// What of it a version carries, in bytes of JSON: its operations, and what they refer to.
+pub const OPENAPI_BYTES: usize = 512 * 1024;
+/// Levels of objects and arrays in each other in an OpenAPI document.
+pub const OPENAPI_DEPTH: usize = 100;
 /// Length of a handler setting, in characters.
 pub const HANDLER_CHARS: usize = 128;
 /// Length of a Dockerfile's path within its folder, in characters.

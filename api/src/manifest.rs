@@ -9,9 +9,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     Access, CallerPattern, CanarySpec, Destinations, EnvName, FunctionKind, FunctionName,
-    FunctionSubscription, HostPattern, HttpSettings, ImageName, MethodMatch, MissedPolicy, NamespaceName,
-    NetworkClass, OverlapPolicy, PathPattern, PathPrefix, PayloadFormat, RetryPolicy, RouteSpec, RuntimeName,
-    ScheduleName, ScheduleSpec, SecretName, VersionSpec,
+    FunctionSubscription, HostPattern, HttpSettings, ImageName, Imported, MethodMatch, MissedPolicy,
+    NamespaceName, NetworkClass, OpenApiFile, OverlapPolicy, PathPattern, PathPrefix, PayloadFormat,
+    RetryPolicy, RouteSpec, RuntimeName, ScheduleName, ScheduleSpec, SecretName, VersionSpec,
 };
 
 /// The settings of a davit function, as written in its davit.toml.
@@ -106,6 +106,13 @@ pub struct Manifest {
     /// Addresses besides `/<namespace>/<name>`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub routes: Vec<ManifestRoute>,
+    /// An OpenAPI document (3.0 or 3.1, YAML or JSON) in the folder: each of its operations is a route, and requests that do
+    /// not fit it are refused. A file, such as `openapi.yaml`, or `{ file = "openapi.yaml", base = "/api" }`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub openapi: Option<OpenApiFile>,
+    /// What that document says, once it was read.
+    #[serde(skip)]
+    pub imported: Option<Imported>,
     /// What holds for requests to its HTTP addresses: CORS, rate limit, size limit, compression, headers, error pages.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub http: Option<Box<HttpSettings>>,
@@ -157,6 +164,21 @@ pub struct ManifestRoute {
     /// What holds for requests to it; each key takes the place of the one in the function's own `http`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub http: Option<Box<HttpSettings>>,
+}
+
+impl ManifestRoute {
+    /// The route that this describes, of a function whose own payload format is this one.
+    pub(crate) fn spec(&self, payload: PayloadFormat) -> RouteSpec {
+        RouteSpec {
+            host: self.host.clone(),
+            access: self.access,
+            timeout_seconds: self.timeout_seconds,
+            strip_prefix: self.strip_prefix.clone(),
+            add_prefix: self.add_prefix.clone(),
+            http: self.http.clone(),
+            ..RouteSpec::new(self.method, self.path.clone(), self.payload.unwrap_or(payload))
+        }
+    }
 }
 
 /// One schedule of the function.
@@ -266,17 +288,10 @@ impl Manifest {
         let kind = self.kind.unwrap_or(FunctionKind::Handler);
         let base = VersionSpec::new(self.runtime.clone(), kind);
         let payload = self.payload.unwrap_or(base.payload);
-        let route = |r: &ManifestRoute| RouteSpec {
-            host: r.host.clone(),
-            method: r.method,
-            path: r.path.clone(),
-            payload: r.payload.unwrap_or(payload),
-            access: r.access,
-            timeout_seconds: r.timeout_seconds,
-            strip_prefix: r.strip_prefix.clone(),
-            add_prefix: r.add_prefix.clone(),
-            http: r.http.clone(),
-        };
+        let mut routes: Vec<RouteSpec> = self.routes.iter().map(|route| route.spec(payload)).collect();
+        if let Some(imported) = &self.imported {
+            imported.join(&mut routes, payload);
+        }
         let built = self.runtime.is_own_image() && self.image.is_none();
         VersionSpec {
             image: self.image.clone(),
@@ -298,7 +313,8 @@ impl Manifest {
             network: self.network.unwrap_or(base.network),
             env: self.env.clone(),
             secrets: self.secrets.clone(),
-            routes: self.routes.iter().map(route).collect(),
+            routes,
+            openapi: self.imported.as_ref().map(|imported| imported.document.clone()),
             http: self.http.clone(),
             retry: self.retry.unwrap_or(base.retry),
             destinations: self.destinations.clone(),

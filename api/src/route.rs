@@ -118,8 +118,9 @@ impl FromStr for PathPattern {
             if let Some(name) = segment.strip_prefix('{').and_then(|s| s.strip_suffix('}')) {
                 let greedy = name.ends_with('+');
                 let name = name.strip_suffix('+').unwrap_or(name);
-                if name.is_empty() || !name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_') {
-                    return bad("a parameter is written {name}, with letters, digits and underscores");
+                if name.is_empty() || !name.bytes().all(|b| b.is_ascii_alphanumeric() || b"_-.".contains(&b))
+                {
+                    return bad("a parameter is written {name}, with letters, digits and _ - .");
                 }
                 if greedy && index + 1 != segments.len() {
                     return bad("{name+} must be the last segment");
@@ -266,6 +267,10 @@ pub struct RouteSpec {
     /// What holds for requests to it, in place of the function's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub http: Option<Box<HttpSettings>>,
+    /// The operation of the version's OpenAPI document that it is, as `POST /orders/{id}` with the document's own path. What
+    /// the operation says of requests holds for those to the route.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub operation: Option<Box<str>>,
 }
 
 impl RouteSpec {
@@ -281,6 +286,7 @@ impl RouteSpec {
             strip_prefix: None,
             add_prefix: None,
             http: None,
+            operation: None,
         }
     }
 
@@ -299,6 +305,11 @@ impl RouteSpec {
             && !prefix.begins(&self.path)
         {
             return Err(format!("strip_prefix: the path does not begin with {prefix}"));
+        }
+        if let Some(operation) = &self.operation
+            && function.openapi.as_ref().is_none_or(|document| document.operation(operation).is_none())
+        {
+            return Err(format!("operation: there is no {operation} in the version's OpenAPI document"));
         }
         match &self.http {
             Some(http) => http.check(function.kind).map_err(|error| error.message),

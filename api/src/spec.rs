@@ -9,7 +9,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     ApiError, CallerPattern, Destinations, EnvName, FunctionSubscription, HttpSettings, ImageName,
-    NetworkClass, PathPattern, PayloadFormat, RetryPolicy, RouteSpec, RuntimeName, SecretName, limits,
+    NetworkClass, OpenApiDocument, PathPattern, PayloadFormat, RetryPolicy, RouteSpec, RuntimeName,
+    SecretName, limits,
 };
 
 /// How a function is spoken to.
@@ -117,6 +118,10 @@ pub struct VersionSpec {
     /// Addresses besides the path address.
     #[serde(default)]
     pub routes: Vec<RouteSpec>,
+    /// The operations that some of the routes are, as OpenAPI 3.1, with what they refer to. Lists of versions leave it out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<Object>)]
+    pub openapi: Option<OpenApiDocument>,
     /// What holds for requests to its HTTP addresses.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub http: Option<Box<HttpSettings>>,
@@ -174,6 +179,7 @@ impl VersionSpec {
             env: BTreeMap::new(),
             secrets: BTreeMap::new(),
             routes: Vec::new(),
+            openapi: None,
             http: None,
             retry: RetryPolicy::default(),
             destinations: Destinations::default(),
@@ -231,6 +237,9 @@ impl VersionSpec {
         self.check_env()?;
         if let Some(http) = &self.http {
             http.check(self.kind)?;
+        }
+        if let Some(document) = &self.openapi {
+            document.check().map_err(|problem| ApiError::field("openapi", problem))?;
         }
         self.check_routes()
     }

@@ -5,12 +5,13 @@ use std::time::Duration;
 use chrono::{DateTime, SecondsFormat, Utc};
 use davit_api::{
     BatchAccepted, BuildEvent, DeadLetters, Digest, EnqueueAccepted, FireView, FunctionDetail, FunctionName,
-    FunctionSummary, Info, InvocationBatch, InvocationId, InvocationSource, InvocationState, InvocationView,
-    InvocationWishes, LiveView, LogLine, NamePart, NamespaceName, NewSchedule, NewSource, NewSubscription,
-    NewToken, NewTopic, NewVersion, Page, Preview, PreviewRequest, Published, Purged, QualifiedFunction,
-    QueueView, Replay, Replayed, Rollback, RuntimeName, ScheduleName, ScheduleView, SecretName, SecretValue,
-    SecretView, SourceName, SourceSql, SourceView, SubscriptionName, SubscriptionView, TokenCreated, TokenId,
-    TokenView, TopicDetail, TopicName, TopicView, VersionAccepted, VersionView,
+    FunctionSummary, HostPattern, Info, InvocationBatch, InvocationId, InvocationSource, InvocationState,
+    InvocationView, InvocationWishes, LiveView, LogLine, NamePart, NamespaceName, NewSchedule, NewSource,
+    NewSubscription, NewToken, NewTopic, NewVersion, Page, Preview, PreviewRequest, Published, Purged,
+    QualifiedFunction, QueueView, Replay, Replayed, Rollback, RuntimeName, ScheduleName, ScheduleView,
+    SecretName, SecretValue, SecretView, SourceName, SourceSql, SourceView, SubscriptionName,
+    SubscriptionView, TokenCreated, TokenId, TokenView, TopicDetail, TopicName, TopicView, VersionAccepted,
+    VersionView,
 };
 use reqwest::Method;
 use reqwest::header::HeaderMap;
@@ -244,6 +245,20 @@ impl Api {
 
     pub(crate) async fn function(&self, function: &FunctionName) -> Result<FunctionDetail> {
         self.management.get(&self.of_function(function, "")).await
+    }
+
+    /// What is deployed, as an OpenAPI document: all of the namespace or one function, of one host or of all.
+    pub(crate) async fn openapi(
+        &self,
+        function: Option<&FunctionName>,
+        host: Option<&HostPattern>,
+    ) -> Result<serde_json::Value> {
+        // Neither has a character that would need encoding.
+        let pairs =
+            [("function", function.map(ToString::to_string)), ("host", host.map(ToString::to_string))];
+        let pairs: Vec<_> =
+            pairs.into_iter().filter_map(|(name, value)| Some(format!("{name}={}", value?))).collect();
+        self.management.get(&self.in_namespace(&format!("openapi.json?{}", pairs.join("&")))).await
     }
 
     pub(crate) async fn delete_function(&self, function: &FunctionName) -> Result<()> {

@@ -9,6 +9,7 @@ mod commands;
 mod context;
 mod escape;
 mod failure;
+mod openapi;
 mod output;
 mod own_image;
 mod pack;

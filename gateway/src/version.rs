@@ -25,7 +25,7 @@ pub struct LiveVersion {
     pub version_id: VersionId,
     /// The version's number within the function.
     pub number: u32,
-    /// How it runs; without `env`, `secrets`, `routes` and `http`, of which the rest here is made.
+    /// How it runs; without `env`, `secrets`, `routes`, `openapi` and `http`, of which the rest here is made.
     pub spec: VersionSpec,
     /// Addresses besides the path address.
     pub routes: Box<[Route]>,

@@ -30,7 +30,8 @@ const ONE: &str = "with page as (
     where n.name = $1 and f.name = $2 and f.deleted_at is null)";
 
 /// What is shown of the functions of a page.
-const SUMMARY: &str = "select f.id, n.name as namespace, f.name, f.created_at, v.number, v.spec,
+const SUMMARY: &str =
+    "select f.id, n.name as namespace, f.name, f.created_at, v.number, v.spec - 'openapi' as spec,
         coalesce(i.active, 0) as active, coalesce(i.frozen, 0) as frozen,
         coalesce(u.calls, 0) as calls, coalesce(u.errors, 0) as errors,
         coalesce(u.cold_starts, 0) as cold_starts, u.last_call_at, u.last_cold_ms, u.last_cold

@@ -43,6 +43,12 @@ fn view(row: &PgRow) -> Result<VersionView> {
     })
 }
 
+/// As [`select`], without the OpenAPI documents: in a list they would be most of it.
+fn select_brief(filter: &str) -> sqlx::AssertSqlSafe<String> {
+    let brief = VIEW.replacen("v.spec,", "v.spec - 'openapi' as spec,", 1);
+    sqlx::AssertSqlSafe(format!("{brief} {filter}"))
+}
+
 fn select(filter: &str) -> sqlx::AssertSqlSafe<String> {
     // Two literals of this file, never a caller's text.
     sqlx::AssertSqlSafe(format!("{VIEW} {filter}"))
@@ -134,7 +140,7 @@ impl Registry {
     /// What instances of live versions with an image of their own are started from, those of the newest versions first, at
     /// most so many kinds. Reads every alias: not for every moment.
     pub async fn own_images_live(&self, limit: u32) -> Result<Vec<PoolKey>> {
-        let sql = "select v.spec, v.image_digest from versions v
+        let sql = "select v.spec - 'openapi' as spec, v.image_digest from versions v
             where v.state = 'ready' and v.spec ->> 'runtime' = 'image' and v.image_digest is not null
             and exists (select from aliases a where a.version_id = v.id and a.function_id = v.function_id)
             order by v.ready_at desc limit $1";
@@ -151,6 +157,35 @@ impl Registry {
         Ok(keys)
     }
 
+    /// The live versions of a namespace's functions by name, or of one: name, number and settings. At most so many; the size
+    /// of their OpenAPI documents is what it costs.
+    pub async fn live_specs(
+        &self,
+        namespace: &NamespaceName,
+        function: Option<&FunctionName>,
+        limit: u32,
+    ) -> Result<Vec<(FunctionName, u32, VersionSpec)>> {
+        let mut conn = self.pool.acquire().await?;
+        let namespace_id = id_of(&mut conn, namespace).await?;
+        if let Some(function) = function {
+            crate::namespaces::function_of(&mut conn, namespace, function).await?;
+        }
+        let sql = "select f.name, v.number, v.spec from functions f
+            join aliases a on a.function_id = f.id and a.name = 'live'
+            join versions v on v.id = a.version_id
+            where f.namespace_id = $1 and f.deleted_at is null and ($2::text is null or f.name = $2)
+            order by f.name limit $3";
+        let rows = sqlx::query(sql)
+            .bind(namespace_id.0)
+            .bind(function.map(FunctionName::as_str))
+            .bind(i64::from(limit))
+            .fetch_all(&mut *conn)
+            .await?;
+        rows.iter()
+            .map(|row| Ok((parsed(row, "name")?, count32(row, "number")?, json(row, "spec")?)))
+            .collect()
+    }
+
     /// A function's versions, newest first, at most so many; with `after`, only older ones than that number.
     pub async fn list_versions(
         &self,
@@ -162,13 +197,14 @@ impl Registry {
         let mut conn = self.pool.acquire().await?;
         let (_, function) = crate::namespaces::function_of(&mut conn, namespace, name).await?;
         // By the index of a function's numbers.
-        let rows =
-            sqlx::query(select("where v.function_id = $1 and v.number < $2 order by v.number desc limit $3"))
-                .bind(function.0)
-                .bind(after.map_or(i64::MAX, i64::from))
-                .bind(i64::from(limit) + 1)
-                .fetch_all(&mut *conn)
-                .await?;
+        let rows = sqlx::query(select_brief(
+            "where v.function_id = $1 and v.number < $2 order by v.number desc limit $3",
+        ))
+        .bind(function.0)
+        .bind(after.map_or(i64::MAX, i64::from))
+        .bind(i64::from(limit) + 1)
+        .fetch_all(&mut *conn)
+        .await?;
         let found: Vec<VersionView> = rows.iter().map(view).collect::<Result<_>>()?;
         Ok(Page::cut(found, limit, |v| v.number.to_string()))
     }

@@ -23,6 +23,7 @@ mod languages;
 mod many;
 mod memory;
 mod misbehaving;
+mod openapi;
 mod pinned;
 mod postgres_outage;
 mod roles;

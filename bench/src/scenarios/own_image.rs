@@ -27,7 +27,8 @@ pub(super) const SCENARIO: Scenario = Scenario {
     run: |bench| Box::pin(run(bench)),
 };
 
-const DOCKERFILE: &str = "FROM davit/runtime-provided\nCOPY native /native\nENTRYPOINT [\"/native\"]\nCMD [\"serve\"]\n";
+const DOCKERFILE: &str =
+    "FROM davit/runtime-provided\nCOPY native /native\nENTRYPOINT [\"/native\"]\nCMD [\"serve\"]\n";
 const ANSWER: &[u8] = b"HTTP/1.1 200 OK\r\ncontent-type: text/plain\r\ncontent-length: 6\r\n\r\nhello\n";
 
 async fn run(bench: &mut Bench) -> crate::Result<()> {

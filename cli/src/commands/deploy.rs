@@ -14,6 +14,7 @@ use super::canary::CanaryOptions;
 use crate::api::Api;
 use crate::context::Globals;
 use crate::failure::{Failure, Result};
+use crate::openapi::attach;
 use crate::output;
 use crate::own_image;
 use crate::pack::{Packed, pack};
@@ -108,6 +109,10 @@ impl Deploy {
             _ => globals.namespace()?,
         };
         let api = globals.api_in(namespace)?;
+        let imported = manifest.imported.iter().flat_map(|imported| imported.overridden(&manifest.routes));
+        for route in imported {
+            output::note(format!("{}: its settings are those of [[routes]] in davit.toml", route.operation));
+        }
         let (progress, packed) = self.pack(&manifest)?;
         progress.step(&format!(
             "uploading {} files, {} KiB",
@@ -320,9 +325,11 @@ fn outcome(name: &FunctionName, version: VersionView) -> Result<VersionView> {
     Err(Failure::Failed(format!("version {} of {name} failed: {cause}", version.number)))
 }
 
-fn read_manifest(folder: &Path) -> Result<Manifest> {
+/// The settings of a folder, with its OpenAPI document.
+pub(crate) fn read_manifest(folder: &Path) -> Result<Manifest> {
     let text = manifest_text(&folder.join(MANIFEST))?;
-    Manifest::parse(&text).map_err(|e| Failure::Usage(e.to_string()))
+    let manifest = Manifest::parse(&text).map_err(|e| Failure::Usage(e.to_string()))?;
+    attach(folder, MANIFEST, &text, manifest)
 }
 
 /// The commit of the folder, when git knows one; a deploy does not need it.

@@ -19,6 +19,7 @@ mod invocation;
 mod invoke;
 mod list;
 mod logs;
+mod openapi;
 mod promote;
 mod queue;
 mod rollback;
@@ -62,6 +63,8 @@ pub(crate) enum Command {
     Diff(diff::Diff),
     Runtimes(runtimes::Runtimes),
     Schedule(schedule::Schedule),
+    #[command(name = "openapi")]
+    OpenApi(openapi::OpenApi),
     Topic(topic::Topic),
     Secret(secret::Secret),
     Source(source::Source),
@@ -123,6 +126,7 @@ async fn run_client(command: Command, globals: &Globals) -> Result<()> {
         Command::Diff(c) => c.run(globals).await,
         Command::Runtimes(c) => c.run(globals).await,
         Command::Schedule(c) => c.run(globals).await,
+        Command::OpenApi(c) => c.run(globals).await,
         Command::Topic(c) => c.run(globals).await,
         Command::Secret(c) => c.run(globals).await,
         Command::Source(c) => c.run(globals).await,

@@ -75,7 +75,8 @@ fn text(value: &impl serde::Serialize) -> String {
 
 fn walk(path: &str, value: &Value, into: &mut BTreeMap<String, String>) {
     match value {
-        Value::Object(fields) => {
+        // In an OpenAPI document, nothing and what is empty are not the same.
+        Value::Object(fields) if !(fields.is_empty() && path.starts_with("openapi.")) => {
             for (name, value) in fields {
                 let path = if path.is_empty() { name.clone() } else { format!("{path}.{name}") };
                 walk(&path, value, into);

@@ -8,6 +8,7 @@ mod audit;
 mod courtesy;
 mod dead_letters;
 mod error;
+mod exports;
 mod extract;
 mod functions;
 mod guard;
@@ -86,6 +87,7 @@ routes! {
     get "/v1/namespaces/{ns}/functions" "functions.list" Read Namespace functions::list;
     get "/v1/namespaces/{ns}/functions/{fn}" "functions.get" Read Namespace functions::get;
     delete "/v1/namespaces/{ns}/functions/{fn}" "functions.delete" Deploy Namespace functions::delete;
+    get "/v1/namespaces/{ns}/openapi.json" "functions.openapi" Read Namespace exports::show;
 
     get "/v1/namespaces/{ns}/artifacts/{digest}" "artifacts.received" Deploy Namespace artifacts::received;
     put "/v1/namespaces/{ns}/artifacts/{digest}" "artifacts.put" Deploy Namespace artifacts::put;

@@ -6,8 +6,9 @@ use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityRequirement, Secur
 use utoipa::openapi::{Content, Ref, ResponseBuilder};
 
 use super::{
-    aliases, artifacts, audit, dead_letters, functions, info, instances, invocations, logs, namespaces,
-    projects, retention, rollback, runtimes, schedules, secrets, sources, tokens, topics, versions,
+    aliases, artifacts, audit, dead_letters, exports, functions, info, instances, invocations, logs,
+    namespaces, projects, retention, rollback, runtimes, schedules, secrets, sources, tokens, topics,
+    versions,
 };
 
 #[derive(OpenApi)]
@@ -23,6 +24,7 @@ use super::{
         functions::list,
         functions::get,
         functions::delete,
+        exports::show,
         artifacts::received,
         artifacts::put,
         versions::list,

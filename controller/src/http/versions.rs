@@ -68,6 +68,12 @@ pub(super) async fn create(
 ) -> Answer<impl IntoResponse> {
     let in_force = in_force(&state, &namespace, &function, &new).await?;
     check(&new, &in_force, state.settings.schedules)?;
+    if new.spec.openapi.is_some() {
+        // Some milliseconds for a large document.
+        let spec = new.spec.clone();
+        let checked = tokio::task::spawn_blocking(move || davit_openapi::check(&spec)).await;
+        checked.map_err(|e| ApiError::new(ErrorCode::Internal, format!("checking openapi ended: {e}")))??;
+    }
     let known: HashSet<_> =
         state.registry.list_secrets(&namespace).await?.into_iter().map(|s| s.name).collect();
     if let Some((variable, secret)) = new.spec.secrets.iter().find(|(_, secret)| !known.contains(*secret)) {

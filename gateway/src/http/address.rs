@@ -16,8 +16,8 @@ use http_body::Body as _;
 use crate::event::{self, HttpEvent};
 use crate::forward::{Origin, prepare, strip_ours};
 use crate::http::{
-    Arrived, Body, COURTESY_BYTES, CollectError, Public, auth, choose, error, later, not_found, receive,
-    reply,
+    Arrived, Body, COURTESY_BYTES, CollectError, Public, auth, choose, error, fitting, later, not_found,
+    receive, reply,
 };
 use crate::invoke::{Answer, Call, CallError, Payload, Target};
 use crate::policy::{Asked, preflight_method};
@@ -83,11 +83,23 @@ impl Public {
     ) -> Result<Response<Body>, ApiError> {
         let (wanted, token) = self.choose(&arrived, found).await?;
         auth::hide_token(arrived.request.headers_mut());
+        let mut _parked = None;
         if let Some(policy) = &found.policy {
             asked.get_or_insert_with(|| Asked::of(&arrived.request));
             if let Err(wait) = policy.admit(arrived.peer.address.ip(), token) {
                 self.metrics.failed(ErrorCode::RateLimited);
                 return Ok(error::rate_limited(wait));
+            }
+            if let Some(contract) = &policy.contract {
+                let deadline = arrived.at + found.budget();
+                let (request, read) = fitting::hold(arrived.request, found, contract, deadline)
+                    .await
+                    .inspect_err(|refused| self.metrics.failed(refused.code))?;
+                arrived.request = request;
+                // A handler's are counted when its event is made.
+                if read > 0 && found.version.spec.kind == FunctionKind::Server {
+                    _parked = Some(self.parked.take(read)?);
+                }
             }
             if let (FunctionKind::Server, Some(most)) = (found.version.spec.kind, policy.max_request_bytes) {
                 arrived.request = within(arrived.request, most).await?;
@@ -266,7 +278,7 @@ impl Public {
 }
 
 /// The most that an event's body may hold.
-fn most(found: &Found) -> usize {
+pub(super) fn most(found: &Found) -> usize {
     let own = found.policy.as_ref().and_then(|policy| policy.max_request_bytes);
     own.and_then(|own| usize::try_from(own).ok())
         .map_or(limits::PAYLOAD_BYTES, |own| own.min(limits::PAYLOAD_BYTES))

@@ -9,6 +9,7 @@ mod check;
 mod choose;
 mod error;
 mod express;
+mod fitting;
 mod hook;
 mod invocations;
 mod later;

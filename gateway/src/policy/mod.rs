@@ -1,6 +1,7 @@
 //! What holds for requests to an address besides who may call: made once from a version's settings, when the routes are
 //! read, and asked for each request to it. Addresses without any have no policy, and nothing here costs them anything.
 
+mod contract;
 mod cors;
 mod encode;
 mod encoder;
@@ -18,12 +19,14 @@ use http::{HeaderMap, HeaderValue, Method, Request, Response, header};
 
 use crate::http::Body;
 
+pub(crate) use contract::Contract;
 pub(crate) use cors::preflight_method;
 pub(crate) use encoder::Encoder;
 pub(crate) use pages::Own;
 pub use rate::Limiters;
 pub use route::Route;
 
+use self::contract::Document;
 use self::cors::Cors;
 use self::encode::Encoding;
 use self::fields::Changes;
@@ -43,6 +46,8 @@ pub struct Policy {
     pub add: Option<Box<str>>,
     /// Largest body of a request.
     pub max_request_bytes: Option<u64>,
+    /// What the operation that the route is asks of requests.
+    pub(crate) contract: Option<Arc<Contract>>,
     cors: Option<Cors>,
     limiter: Option<Arc<Limiter>>,
     compression: bool,
@@ -78,10 +83,11 @@ impl Policy {
     }
 
     /// The policy of a route; none when nothing is set for it or its function.
-    pub fn of_route(
+    pub(crate) fn of_route(
         function: FunctionId,
         spec: &VersionSpec,
         route: &RouteSpec,
+        contract: Option<Arc<Contract>>,
         limiters: &Limiters,
     ) -> Option<Arc<Self>> {
         let nothing = HttpSettings::default();
@@ -89,7 +95,8 @@ impl Policy {
         let settings = own.map_or_else(|| general.clone(), |own| own.over(general));
         let RouteSpec { access, timeout_seconds, strip_prefix, add_prefix, .. } = route;
         let moved = strip_prefix.is_some() || add_prefix.is_some();
-        if settings == nothing && access.is_none() && timeout_seconds.is_none() && !moved {
+        let own_settings = access.is_some() || timeout_seconds.is_some() || moved || contract.is_some();
+        if settings == nothing && !own_settings {
             return None;
         }
         // A limit that the route does not change is the function's, and its calls count there.
@@ -103,6 +110,7 @@ impl Policy {
             timeout_seconds: *timeout_seconds,
             strip,
             add: add_prefix.as_ref().map(|prefix| prefix.as_str().into()),
+            contract,
             ..Self::new(&settings, limiter)
         }))
     }
@@ -114,6 +122,7 @@ impl Policy {
             strip: None,
             add: None,
             max_request_bytes: settings.max_request_bytes,
+            contract: None,
             cors: settings.cors.as_ref().map(Cors::new),
             limiter,
             compression: settings.compression.unwrap_or(false),

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use davit_api::{FunctionId, RouteSpec, VersionSpec};
 
-use super::{Limiters, Policy};
+use super::{Contract, Document, Limiters, Policy};
 
 /// One custom route.
 #[derive(Debug, Clone, PartialEq)]
@@ -18,8 +18,9 @@ pub struct Route {
 impl Route {
     /// All of a version's.
     pub fn all(function: FunctionId, spec: &VersionSpec, limiters: &Limiters) -> Box<[Self]> {
+        let document = Document::of(spec);
         let route = |route: &RouteSpec| Self {
-            policy: Policy::of_route(function, spec, route, limiters),
+            policy: Policy::of_route(function, spec, route, Contract::of(document.as_ref(), route), limiters),
             spec: Arc::new(RouteSpec { http: None, ..route.clone() }),
         };
         spec.routes.iter().map(route).collect()

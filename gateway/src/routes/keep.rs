@@ -89,7 +89,7 @@ fn live(function: RoutedFunction, config: davit_api::Digest, shared: &Shared) ->
     let has_secrets = !std::mem::take(&mut spec.secrets).is_empty();
     let policy = Policy::of_function(function.function_id, &spec, &shared.limiters);
     let routes = Route::all(function.function_id, &spec, &shared.limiters);
-    (spec.http, spec.routes) = (None, Vec::new());
+    (spec.http, spec.routes, spec.openapi) = (None, Vec::new(), None);
     let boxed = |text: String| text.into_boxed_str();
     LiveVersion {
         pool_key: shared

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "test code")]
 
 mod aliases;
+mod contracts;
 mod express;
 mod overload;
 mod policies;

@@ -10,6 +10,7 @@ use davit_api::{
 use ignore::WalkBuilder;
 
 use crate::failure::{Failure, Result};
+use crate::openapi::attach;
 use crate::pack::{Packed, pack};
 use crate::prompt::without_line_end;
 
@@ -35,8 +36,9 @@ impl Folder {
     pub(crate) fn read(path: &Path) -> Result<Self> {
         let file = path.join(MANIFEST);
         let text = manifest_text(&file)?;
-        let manifest = Manifest::parse(&text)
-            .map_err(|error| Failure::Usage(error.in_file(&file.display().to_string())))?;
+        let place = file.display().to_string();
+        let manifest = Manifest::parse(&text).map_err(|error| Failure::Usage(error.in_file(&place)))?;
+        let manifest = attach(path, &place, &text, manifest)?;
         Ok(Self { path: path.to_owned(), text, manifest })
     }
 

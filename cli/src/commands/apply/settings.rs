@@ -20,14 +20,16 @@ const SHARES: &str = "live";
 
 /// Lays a value out: objects by their keys, everything else as it is.
 fn lay_out(prefix: &str, value: Value, into: &mut Settings) {
+    // In an OpenAPI document, nothing and what is empty are not the same.
+    let exact = prefix.starts_with("openapi.");
     match value {
-        Value::Object(fields) => {
+        Value::Object(fields) if !(exact && fields.is_empty()) => {
             for (key, value) in fields {
                 let path = if prefix.is_empty() { key } else { format!("{prefix}.{key}") };
                 lay_out(&path, value, into);
             }
         }
-        Value::Null => {}
+        Value::Null if !exact => {}
         value => drop(into.insert(prefix.to_owned(), value)),
     }
 }
