@@ -35,6 +35,22 @@ impl OpenApiDocument {
         self.0.get("paths")?.get(path)?.get(method.to_ascii_lowercase()).filter(|found| found.is_object())
     }
 
+    /// Its parts, each with a path such as `openapi.paths./orders.post` or `openapi.components.schemas.Order`, for whoever
+    /// compares two documents.
+    pub fn parts(&self) -> impl Iterator<Item = (String, &Value)> {
+        let fields = self.0.as_object().into_iter().flatten();
+        fields.flat_map(|(field, value)| match (field.as_str(), value) {
+            ("paths" | "components", Value::Object(groups)) => {
+                let parts = groups.iter().flat_map(move |(group, held)| {
+                    let parts = held.as_object().into_iter().flatten();
+                    parts.map(move |(part, value)| (format!("openapi.{field}.{group}.{part}"), value))
+                });
+                parts.collect::<Vec<_>>()
+            }
+            _ => vec![(format!("openapi.{field}"), value)],
+        })
+    }
+
     /// What is wrong with it as a part of a version: its size.
     pub(crate) fn check(&self) -> Result<(), String> {
         if !deeper(&self.0, 0) {
@@ -232,6 +248,11 @@ mod tests {
         );
         let imported = manifest.imported.as_ref().unwrap();
         assert_eq!(imported.overridden(&manifest.routes).count(), 1);
+        let parts: Vec<_> = imported.document.parts().map(|(path, _)| path).collect();
+        assert_eq!(
+            parts,
+            ["openapi.openapi", "openapi.paths./orders/{id}.get", "openapi.paths./orders/{id}.put"]
+        );
         let stored = serde_json::to_string(&spec).unwrap();
         assert_eq!(serde_json::from_str::<crate::VersionSpec>(&stored).unwrap(), spec);
     }

@@ -223,6 +223,12 @@ fn carried(document: Value, components: Map<String, Value>) -> Value {
         .into_iter()
         .filter(|(key, _)| matches!(key.as_str(), "info" | "paths" | "security" | "tags" | NAME));
     kept.extend(wanted);
+    // `version: 1.0` in YAML.
+    if let Some(version) =
+        kept.get_mut("info").and_then(|info| info.get_mut("version")).filter(|v| v.is_number())
+    {
+        *version = json!(version.to_string());
+    }
     if !components.is_empty() {
         kept.insert("components".to_owned(), Value::Object(components));
     }

@@ -44,6 +44,7 @@ fn flat((spec, schedules): &Settings) -> BTreeMap<String, String> {
         // Written out below.
         fields.remove("routes");
         fields.remove("subscriptions");
+        fields.remove("openapi");
     }
     walk("", &tree, &mut into);
     for route in &spec.routes {
@@ -55,6 +56,9 @@ fn flat((spec, schedules): &Settings) -> BTreeMap<String, String> {
         }
         let more = rest.as_object().filter(|fields| !fields.is_empty()).map(|_| format!(", {rest}"));
         into.insert(path, format!("payload {}{}", text(&route.payload), more.unwrap_or_default()));
+    }
+    for (path, part) in spec.openapi.iter().flat_map(|document| document.parts()) {
+        into.insert(path, part.to_string());
     }
     for one in &spec.subscriptions {
         into.insert(format!("subscriptions[{}]", one.topic), text(one));
@@ -75,8 +79,7 @@ fn text(value: &impl serde::Serialize) -> String {
 
 fn walk(path: &str, value: &Value, into: &mut BTreeMap<String, String>) {
     match value {
-        // In an OpenAPI document, nothing and what is empty are not the same.
-        Value::Object(fields) if !(fields.is_empty() && path.starts_with("openapi.")) => {
+        Value::Object(fields) => {
             for (name, value) in fields {
                 let path = if path.is_empty() { name.clone() } else { format!("{path}.{name}") };
                 walk(&path, value, into);

@@ -20,16 +20,14 @@ const SHARES: &str = "live";
 
 /// Lays a value out: objects by their keys, everything else as it is.
 fn lay_out(prefix: &str, value: Value, into: &mut Settings) {
-    // In an OpenAPI document, nothing and what is empty are not the same.
-    let exact = prefix.starts_with("openapi.");
     match value {
-        Value::Object(fields) if !(exact && fields.is_empty()) => {
+        Value::Object(fields) => {
             for (key, value) in fields {
                 let path = if prefix.is_empty() { key } else { format!("{prefix}.{key}") };
                 lay_out(&path, value, into);
             }
         }
-        Value::Null if !exact => {}
+        Value::Null => {}
         value => drop(into.insert(prefix.to_owned(), value)),
     }
 }
@@ -58,7 +56,9 @@ fn function(
     source: &Digest,
     schedules: &BTreeMap<ScheduleName, ScheduleSpec>,
 ) -> Settings {
-    let mut settings = of(spec);
+    let mut settings = of(&VersionSpec { openapi: None, ..spec.clone() });
+    let parts = spec.openapi.iter().flat_map(|document| document.parts());
+    settings.extend(parts.map(|(path, part)| (path, part.clone())));
     settings.insert("source".into(), source.to_string().into());
     for (name, spec) in schedules {
         lay_out(&format!("schedules.{name}"), serde_json::to_value(spec).unwrap_or_default(), &mut settings);
