@@ -22,7 +22,6 @@ pub(super) struct Which {
     /// Only this function.
     function: Option<FunctionName>,
     /// Only what is reached by this host.
-    #[param(value_type = Option<String>)]
     host: Option<String>,
 }
 
