@@ -3,10 +3,7 @@
 //! The same rules stand as constraints in the database, so that a client which bypasses the CLI, or a bug
 //! in the API, still cannot store a bad one.
 
-use std::fmt;
 use std::str::FromStr;
-
-use serde::{Deserialize, Serialize};
 
 /// Why a name was refused; the text is fit for a user.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -22,19 +19,8 @@ pub struct NameError {
 
 macro_rules! names {
     ($($(#[$doc:meta])* $name:ident, $kind:literal, $check:path, $rule:expr;)*) => {$(
-        $(#[$doc])*
-        #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, utoipa::ToSchema, schemars::JsonSchema)]
-        #[serde(try_from = "String", into = "String")]
-        #[schema(value_type = String)]
-        #[schemars(with = "String")]
-        pub struct $name(Box<str>);
+        crate::text::text_like! { $(#[$doc])* pub struct $name: NameError; }
 
-        impl $name {
-            /// The name as text.
-            pub fn as_str(&self) -> &str {
-                &self.0
-            }
-        }
         impl FromStr for $name {
             type Err = NameError;
             fn from_str(text: &str) -> Result<Self, NameError> {
@@ -45,17 +31,6 @@ macro_rules! names {
                 }
             }
         }
-        impl TryFrom<String> for $name {
-            type Error = NameError;
-            fn try_from(text: String) -> Result<Self, NameError> {
-                text.parse()
-            }
-        }
-        impl From<$name> for String {
-            fn from(name: $name) -> String {
-                name.0.into()
-            }
-        }
         impl AsRef<str> for $name {
             fn as_ref(&self) -> &str {
                 &self.0
@@ -64,16 +39,6 @@ macro_rules! names {
         impl std::borrow::Borrow<str> for $name {
             fn borrow(&self) -> &str {
                 &self.0
-            }
-        }
-        impl fmt::Display for $name {
-            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str(&self.0)
-            }
-        }
-        impl fmt::Debug for $name {
-            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                fmt::Debug::fmt(&self.0, f)
             }
         }
     )*};
