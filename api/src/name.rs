@@ -69,6 +69,8 @@ names! {
     SecretName, "secret name", is_label, LABEL_RULE;
     /// An event source's name within a namespace.
     SourceName, "source name", is_label, LABEL_RULE;
+    /// The name of a file that a secret appears as. It is one segment of a path and never hidden, so it cannot lead anywhere else.
+    SecretFileName, "file name", is_file, "use 1 to 64 letters, digits, dots, hyphens and underscores, not starting with a dot or a hyphen";
     /// The name of an environment variable that a user may set.
     EnvName, "environment variable", is_env, "use letters, digits and underscores, not starting with a digit, at most 128 characters; names that the platform or the loader reads (AWS_LAMBDA_*, DAVIT_*, LD_*, PATH and the like) are reserved";
 }
@@ -85,6 +87,11 @@ fn is_label(text: &str) -> bool {
 
 fn is_namespace(text: &str) -> bool {
     is_label(text) && text != "v1" && text != "healthz" && !text.starts_with("davit")
+}
+
+fn is_file(text: &str) -> bool {
+    let plain = |b: &u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b'_');
+    (1..=64).contains(&text.len()) && text.bytes().all(|b| plain(&b)) && !text.starts_with(['.', '-'])
 }
 
 fn is_env(text: &str) -> bool {
@@ -135,6 +142,18 @@ mod tests {
             assert!(bad.parse::<NamespaceName>().is_err(), "{bad:?}");
         }
         assert!("default".parse::<NamespaceName>().is_ok());
+    }
+
+    #[test]
+    fn a_file_is_one_plain_segment() {
+        for good in ["db", "tls.key", "Db_Password-1", "_x", "a..b", &"x".repeat(64)] {
+            assert!(good.parse::<SecretFileName>().is_ok(), "{good}");
+        }
+        for bad in
+            ["", ".", "..", ".x", "-x", "a/b", "../x", "/x", "a\\b", "a\0", "a b", "é", &"x".repeat(65)]
+        {
+            assert!(bad.parse::<SecretFileName>().is_err(), "{bad:?}");
+        }
     }
 
     #[test]

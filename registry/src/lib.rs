@@ -54,6 +54,7 @@ pub use canaries::{CanaryCounts, CanaryDelta, RunningCanary};
 pub use changes::{Changes, Topic};
 pub use days::Retention;
 pub use demand::DemandRow;
+pub use environment::Environment;
 pub use error::RegistryError;
 pub use fires::{Due, Fire, Passed, Rung};
 pub use functions::FunctionFilter;
