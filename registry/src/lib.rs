@@ -63,7 +63,8 @@ pub use instances::{InstanceRow, InstanceUpdate};
 pub use lease::Fence;
 pub use logs::{LogFilter, LogRow};
 pub use queue::{
-    ClaimFrom, ClaimedTarget, InvocationFilter, Job, JobTarget, NewInvocation, Settled, Settlement, Start,
+    ClaimFrom, ClaimedTarget, InvocationFilter, JOB_LEASE, Job, JobTarget, NewInvocation, Settled,
+    Settlement, Start,
 };
 pub use retention::DEFAULT_KEEP;
 pub use routing::{
