@@ -3,8 +3,6 @@
 
 use std::str::FromStr;
 
-use serde::{Deserialize, Serialize};
-
 /// Longest name without tag and digest, in bytes (the distribution project's reference grammar).
 const NAME_BYTES: usize = 255;
 /// Longest tag, in bytes (the same).
@@ -12,20 +10,12 @@ const TAG_BYTES: usize = 128;
 /// The repository in which davit names the images that versions run in. Nobody else's to name.
 pub const OWN_REPOSITORY: &str = "davit/image";
 
-/// An image: `[host[:port]/]path[:tag][@sha256:digest]`.
-#[derive(Clone, PartialEq, Eq, Hash, Serialize, Deserialize, utoipa::ToSchema, schemars::JsonSchema)]
-#[serde(try_from = "String", into = "String")]
-#[schema(value_type = String, example = "registry.example.com/team/app:1.4")]
-#[schemars(with = "String")]
-pub struct ImageName(Box<str>);
-crate::text::text_like!(ImageName);
+crate::text::text_like! {
+    /// An image: `[host[:port]/]path[:tag][@sha256:digest]`.
+    pub struct ImageName = "registry.example.com/team/app:1.4";
+}
 
 impl ImageName {
-    /// As it was written.
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-
     /// The name without tag and digest.
     pub fn repository(&self) -> &str {
         split(&self.0).0

@@ -70,7 +70,7 @@ pub use management::{
 pub use manifest::{Manifest, ManifestError, ManifestRoute, ManifestSchedule};
 pub use name::{
     AliasName, EnvName, FunctionName, NameError, NamePart, NamespaceName, ProjectName, ScheduleName,
-    SecretName, SourceName, SubscriptionName, TopicName,
+    SecretFileName, SecretName, SourceName, SubscriptionName, TopicName,
 };
 pub use openapi::{Imported, ImportedRoute, OpenApiDocument, OpenApiFile};
 pub use page::Page;
@@ -89,7 +89,7 @@ pub use source::{
     ChangeOrder, NewSource, PostgresSource, SourceSpec, SourceSql, SourceState, SourceStatus, SourceView,
     TableEvent, TableName, Verification, WebhookSource,
 };
-pub use spec::{Access, FunctionKind, LAYER_PARTS, LAYERS, VersionSpec};
+pub use spec::{Access, FunctionKind, LAYER_PARTS, LAYERS, SECRET_FOLDER, VersionSpec};
 pub use template::Filling;
 pub use token::{NewToken, Role, TokenCreated, TokenView};
 pub use topic::{

@@ -7,6 +7,8 @@ pub const MEMORY_MB: std::ops::RangeInclusive<u32> = 64..=10_240;
 pub const CPU_MILLIS: std::ops::RangeInclusive<u32> = 50..=16_000;
 /// Time budget of a call in seconds.
 pub const TIMEOUT_SECONDS: std::ops::RangeInclusive<u32> = 1..=900;
+/// Time budget of one attempt of an asynchronous call in seconds: up to 12 hours.
+pub const ASYNC_TIMEOUT_SECONDS: std::ops::RangeInclusive<u32> = 1..=43_200;
 /// Calls at a time in one instance.
 pub const CONCURRENCY: std::ops::RangeInclusive<u32> = 1..=1_000;
 /// Instances of one version at a time.
@@ -110,3 +112,6 @@ pub const HANDLER_CHARS: usize = 128;
 pub const DOCKERFILE_CHARS: usize = 255;
 /// Length of a secret's value, in bytes.
 pub const SECRET_BYTES: usize = 64 * 1024;
+/// Secrets of a version that appear as files. With [`SECRET_BYTES`] each they take at most 1 MiB of an instance's memory, whatever
+/// a secret is set to later.
+pub const SECRET_FILES: usize = 16;

@@ -11,7 +11,7 @@ use crate::{
     Access, CallerPattern, CanarySpec, Destinations, EnvName, FunctionKind, FunctionName,
     FunctionSubscription, HostPattern, HttpSettings, ImageName, Imported, MethodMatch, MissedPolicy,
     NamespaceName, NetworkClass, OpenApiFile, OverlapPolicy, PathPattern, PathPrefix, PayloadFormat,
-    RetryPolicy, RouteSpec, RuntimeName, ScheduleName, ScheduleSpec, SecretName, VersionSpec,
+    RetryPolicy, RouteSpec, RuntimeName, ScheduleName, ScheduleSpec, SecretFileName, SecretName, VersionSpec,
 };
 
 /// The settings of a davit function, as written in its davit.toml.
@@ -73,6 +73,11 @@ pub struct Manifest {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 900))]
     pub timeout_seconds: Option<u32>,
+    /// Time budget of one attempt of an asynchronous call in seconds, counted from its start: 1 to 43200, which is 12 hours.
+    /// Default: `timeout_seconds`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 43_200))]
+    pub async_timeout_seconds: Option<u32>,
     /// Calls at a time in one instance: 1 to 1000. Default: 1 for a handler, 64 for a server.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 1000))]
@@ -103,6 +108,9 @@ pub struct Manifest {
     /// Environment variables whose values are secrets: `VARIABLE = "secret-name"` (see `davit secret set`).
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub secrets: BTreeMap<EnvName, SecretName>,
+    /// Files below `/run/secrets` whose contents are secrets: `"file.name" = "secret-name"`; at most 16.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub secret_files: BTreeMap<SecretFileName, SecretName>,
     /// Addresses besides `/<namespace>/<name>`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub routes: Vec<ManifestRoute>,
@@ -305,6 +313,7 @@ impl Manifest {
             memory_mb: self.memory_mb.unwrap_or(base.memory_mb),
             cpu_millis: self.cpu_millis.unwrap_or(base.cpu_millis),
             timeout_seconds: self.timeout_seconds.unwrap_or(base.timeout_seconds),
+            async_timeout_seconds: self.async_timeout_seconds,
             concurrency: self.concurrency.unwrap_or(base.concurrency),
             max_instances: self.max_instances.unwrap_or(base.max_instances),
             min_instances: self.min_instances.unwrap_or(base.min_instances),
@@ -313,6 +322,7 @@ impl Manifest {
             network: self.network.unwrap_or(base.network),
             env: self.env.clone(),
             secrets: self.secrets.clone(),
+            secret_files: self.secret_files.clone(),
             routes,
             openapi: self.imported.as_ref().map(|imported| imported.document.clone()),
             http: self.http.clone(),

@@ -3,10 +3,7 @@
 //! The same rules stand as constraints in the database, so that a client which bypasses the CLI, or a bug
 //! in the API, still cannot store a bad one.
 
-use std::fmt;
 use std::str::FromStr;
-
-use serde::{Deserialize, Serialize};
 
 /// Why a name was refused; the text is fit for a user.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -22,19 +19,8 @@ pub struct NameError {
 
 macro_rules! names {
     ($($(#[$doc:meta])* $name:ident, $kind:literal, $check:path, $rule:expr;)*) => {$(
-        $(#[$doc])*
-        #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, utoipa::ToSchema, schemars::JsonSchema)]
-        #[serde(try_from = "String", into = "String")]
-        #[schema(value_type = String)]
-        #[schemars(with = "String")]
-        pub struct $name(Box<str>);
+        crate::text::text_like! { $(#[$doc])* pub struct $name: NameError; }
 
-        impl $name {
-            /// The name as text.
-            pub fn as_str(&self) -> &str {
-                &self.0
-            }
-        }
         impl FromStr for $name {
             type Err = NameError;
             fn from_str(text: &str) -> Result<Self, NameError> {
@@ -45,17 +31,6 @@ macro_rules! names {
                 }
             }
         }
-        impl TryFrom<String> for $name {
-            type Error = NameError;
-            fn try_from(text: String) -> Result<Self, NameError> {
-                text.parse()
-            }
-        }
-        impl From<$name> for String {
-            fn from(name: $name) -> String {
-                name.0.into()
-            }
-        }
         impl AsRef<str> for $name {
             fn as_ref(&self) -> &str {
                 &self.0
@@ -64,16 +39,6 @@ macro_rules! names {
         impl std::borrow::Borrow<str> for $name {
             fn borrow(&self) -> &str {
                 &self.0
-            }
-        }
-        impl fmt::Display for $name {
-            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str(&self.0)
-            }
-        }
-        impl fmt::Debug for $name {
-            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                fmt::Debug::fmt(&self.0, f)
             }
         }
     )*};
@@ -104,6 +69,8 @@ names! {
     SecretName, "secret name", is_label, LABEL_RULE;
     /// An event source's name within a namespace.
     SourceName, "source name", is_label, LABEL_RULE;
+    /// The name of a file that a secret appears as. It is one segment of a path and never hidden, so it cannot lead anywhere else.
+    SecretFileName, "file name", is_file, "use 1 to 64 letters, digits, dots, hyphens and underscores, not starting with a dot or a hyphen";
     /// The name of an environment variable that a user may set.
     EnvName, "environment variable", is_env, "use letters, digits and underscores, not starting with a digit, at most 128 characters; names that the platform or the loader reads (AWS_LAMBDA_*, DAVIT_*, LD_*, PATH and the like) are reserved";
 }
@@ -120,6 +87,11 @@ fn is_label(text: &str) -> bool {
 
 fn is_namespace(text: &str) -> bool {
     is_label(text) && text != "v1" && text != "healthz" && !text.starts_with("davit")
+}
+
+fn is_file(text: &str) -> bool {
+    let plain = |b: &u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b'_');
+    (1..=64).contains(&text.len()) && text.bytes().all(|b| plain(&b)) && !text.starts_with(['.', '-'])
 }
 
 fn is_env(text: &str) -> bool {
@@ -170,6 +142,18 @@ mod tests {
             assert!(bad.parse::<NamespaceName>().is_err(), "{bad:?}");
         }
         assert!("default".parse::<NamespaceName>().is_ok());
+    }
+
+    #[test]
+    fn a_file_is_one_plain_segment() {
+        for good in ["db", "tls.key", "Db_Password-1", "_x", "a..b", &"x".repeat(64)] {
+            assert!(good.parse::<SecretFileName>().is_ok(), "{good}");
+        }
+        for bad in
+            ["", ".", "..", ".x", "-x", "a/b", "../x", "/x", "a\\b", "a\0", "a b", "é", &"x".repeat(65)]
+        {
+            assert!(bad.parse::<SecretFileName>().is_err(), "{bad:?}");
+        }
     }
 
     #[test]

@@ -57,32 +57,15 @@ impl MethodMatch {
     }
 }
 
-/// A path pattern such as `/orders/{id}` or `/files/{rest+}`, valid by construction.
-///
-/// Segments are literal or one parameter; the last may be `{name+}`, which takes one or more segments.
-/// Literals use the unreserved characters of RFC 3986, so that no encoding can spell the same path twice.
-#[derive(
-    Clone,
-    PartialEq,
-    Eq,
-    PartialOrd,
-    Ord,
-    Hash,
-    Serialize,
-    Deserialize,
-    utoipa::ToSchema,
-    schemars::JsonSchema,
-)]
-#[serde(try_from = "String", into = "String")]
-#[schema(value_type = String, example = "/orders/{id}")]
-#[schemars(with = "String")]
-pub struct PathPattern(Box<str>);
+crate::text::text_like! {
+    /// A path pattern such as `/orders/{id}` or `/files/{rest+}`, valid by construction.
+    ///
+    /// Segments are literal or one parameter; the last may be `{name+}`, which takes one or more segments.
+    /// Literals use the unreserved characters of RFC 3986, so that no encoding can spell the same path twice.
+    pub struct PathPattern = "/orders/{id}";
+}
 
 impl PathPattern {
-    /// The pattern as text.
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
     /// The pattern with parameter names removed: two routes of one shape would catch the same requests.
     pub fn shape(&self) -> String {
         self.0
@@ -142,30 +125,11 @@ impl FromStr for PathPattern {
     }
 }
 
-/// A host name for a route: lower-case DNS name, optionally with `*.` in front.
-#[derive(
-    Clone,
-    PartialEq,
-    Eq,
-    PartialOrd,
-    Ord,
-    Hash,
-    Serialize,
-    Deserialize,
-    utoipa::ToSchema,
-    schemars::JsonSchema,
-)]
-#[serde(try_from = "String", into = "String")]
-#[schema(value_type = String, example = "api.example.com")]
-#[schemars(with = "String")]
-pub struct HostPattern(Box<str>);
-
-impl HostPattern {
-    /// The host as text.
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
+crate::text::text_like! {
+    /// A host name for a route: lower-case DNS name, optionally with `*.` in front.
+    pub struct HostPattern = "api.example.com";
 }
+
 impl FromStr for HostPattern {
     type Err = String;
     fn from_str(text: &str) -> Result<Self, String> {
@@ -187,29 +151,12 @@ impl FromStr for HostPattern {
     }
 }
 
-/// The beginning of a path: one or more literal segments, such as `/api/v2`.
-#[derive(
-    Clone,
-    PartialEq,
-    Eq,
-    PartialOrd,
-    Ord,
-    Hash,
-    Serialize,
-    Deserialize,
-    utoipa::ToSchema,
-    schemars::JsonSchema,
-)]
-#[serde(try_from = "String", into = "String")]
-#[schema(value_type = String, example = "/api")]
-#[schemars(with = "String")]
-pub struct PathPrefix(Box<str>);
+crate::text::text_like! {
+    /// The beginning of a path: one or more literal segments, such as `/api/v2`.
+    pub struct PathPrefix = "/api";
+}
 
 impl PathPrefix {
-    /// The prefix as text.
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
     /// Whether every path that a pattern takes begins with it.
     pub fn begins(&self, pattern: &PathPattern) -> bool {
         pattern.0.strip_prefix(&*self.0).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
@@ -234,8 +181,6 @@ impl FromStr for PathPrefix {
         }
     }
 }
-
-crate::text::text_like!(PathPattern, HostPattern, PathPrefix);
 
 /// One custom route of a function.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]

@@ -7,23 +7,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::{FunctionName, Rollout};
 
-/// The folder name of a runtime under `runtime-images/`, such as `python3.13` or `provided`.
-#[derive(
-    Clone,
-    PartialEq,
-    Eq,
-    PartialOrd,
-    Ord,
-    Hash,
-    Serialize,
-    Deserialize,
-    utoipa::ToSchema,
-    schemars::JsonSchema,
-)]
-#[serde(try_from = "String", into = "String")]
-#[schema(value_type = String, example = "python3.13")]
-#[schemars(with = "String")]
-pub struct RuntimeName(Box<str>);
+crate::text::text_like! {
+    /// The folder name of a runtime under `runtime-images/`, such as `python3.13` or `provided`.
+    pub struct RuntimeName = "python3.13";
+}
 
 impl RuntimeName {
     /// The runtimes that come with davit, each a folder under `runtime-images/`.
@@ -35,10 +22,6 @@ impl RuntimeName {
     /// What stands in the runtime's place where a function brings an image of its own.
     const OWN_IMAGE: &str = "image";
 
-    /// The name as text.
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
     /// The name that stands for an image of the function's own.
     pub fn own_image() -> Self {
         Self(Self::OWN_IMAGE.into())
@@ -127,7 +110,6 @@ impl FromStr for RuntimeName {
         }
     }
 }
-crate::text::text_like!(RuntimeName);
 
 /// A runtime of a namespace's live versions, or of this host: one line of `davit runtimes list`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]

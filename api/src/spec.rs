@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     ApiError, CallerPattern, Destinations, EnvName, FunctionSubscription, HttpSettings, ImageName,
     NetworkClass, OpenApiDocument, PathPattern, PayloadFormat, RetryPolicy, RouteSpec, RuntimeName,
-    SecretName, limits,
+    SecretFileName, SecretName, limits,
 };
 
 /// How a function is spoken to.
@@ -93,6 +93,9 @@ pub struct VersionSpec {
     pub cpu_millis: u32,
     /// Time budget of a call in seconds, counted from its arrival.
     pub timeout_seconds: u32,
+    /// Time budget of one attempt of an asynchronous call in seconds, counted from the attempt's start. Absent: `timeout_seconds`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub async_timeout_seconds: Option<u32>,
     /// Calls at a time in one instance.
     pub concurrency: u32,
     /// Instances at a time, over all gateways' shares.
@@ -115,6 +118,9 @@ pub struct VersionSpec {
     /// Environment variables whose values are secrets: variable → secret.
     #[serde(default)]
     pub secrets: BTreeMap<EnvName, SecretName>,
+    /// Files below [`SECRET_FOLDER`] whose contents are secrets: file → secret.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub secret_files: BTreeMap<SecretFileName, SecretName>,
     /// Addresses besides the path address.
     #[serde(default)]
     pub routes: Vec<RouteSpec>,
@@ -141,6 +147,9 @@ pub const LAYERS: &str = ".opt";
 /// What of a layer a function finds below `/opt`: the folders in which AWS's runtimes, the loader and the shell look.
 /// `runtime-images/base/layers.sh` has the same list.
 pub const LAYER_PARTS: [&str; 7] = ["bin", "java", "lib", "nodejs", "php", "python", "ruby"];
+
+/// Where secrets appear as files in an instance.
+pub const SECRET_FOLDER: &str = "/run/secrets";
 
 /// Left out, so that the specs of versions from before there were such stay as they are.
 fn is_false(flag: &bool) -> bool {
@@ -170,6 +179,7 @@ impl VersionSpec {
             memory_mb: 256,
             cpu_millis: 1_000,
             timeout_seconds: 30,
+            async_timeout_seconds: None,
             concurrency: if kind == FunctionKind::Server { 64 } else { 1 },
             max_instances: 10,
             min_instances: 0,
@@ -178,6 +188,7 @@ impl VersionSpec {
             network: NetworkClass::Egress,
             env: BTreeMap::new(),
             secrets: BTreeMap::new(),
+            secret_files: BTreeMap::new(),
             routes: Vec::new(),
             openapi: None,
             http: None,
@@ -199,6 +210,23 @@ impl VersionSpec {
         Duration::from_secs(seconds.into())
     }
 
+    /// Time budget of a call that somebody waits for.
+    pub fn timeout(&self) -> Duration {
+        Duration::from_secs(self.timeout_seconds.into())
+    }
+
+    /// Time budget of one attempt of an asynchronous call.
+    pub fn async_timeout(&self) -> Duration {
+        Duration::from_secs(self.async_timeout_seconds.unwrap_or(self.timeout_seconds).into())
+    }
+
+    /// The secrets that its instances get: the field that names each, the variable or file, and the secret.
+    pub fn wanted_secrets(&self) -> impl Iterator<Item = (&'static str, &str, &SecretName)> {
+        let variables = self.secrets.iter().map(|(name, secret)| ("secrets", name.as_str(), secret));
+        let files = self.secret_files.iter().map(|(name, secret)| ("secret_files", name.as_str(), secret));
+        variables.chain(files)
+    }
+
     /// Checks every bound; the error names the field.
     pub fn check(&self) -> Result<(), ApiError> {
         let within = |field: &str, value: u32, range: std::ops::RangeInclusive<u32>| {
@@ -214,6 +242,9 @@ impl VersionSpec {
         within("memory_mb", self.memory_mb, limits::MEMORY_MB)?;
         within("cpu_millis", self.cpu_millis, limits::CPU_MILLIS)?;
         within("timeout_seconds", self.timeout_seconds, limits::TIMEOUT_SECONDS)?;
+        if let Some(seconds) = self.async_timeout_seconds {
+            within("async_timeout_seconds", seconds, limits::ASYNC_TIMEOUT_SECONDS)?;
+        }
         within("concurrency", self.concurrency, limits::CONCURRENCY)?;
         within("max_instances", self.max_instances, limits::MAX_INSTANCES)?;
         within("ephemeral_mb", self.ephemeral_mb, limits::EPHEMERAL_MB)?;
@@ -270,6 +301,9 @@ impl VersionSpec {
         }
         if let Some((name, _)) = self.env.iter().find(|(_, v)| v.contains('\0')) {
             return Err(ApiError::field("env", format!("{name} holds a NUL character")));
+        }
+        if self.secret_files.len() > limits::SECRET_FILES {
+            return Err(ApiError::field("secret_files", format!("at most {}", limits::SECRET_FILES)));
         }
         Ok(())
     }

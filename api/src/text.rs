@@ -1,12 +1,38 @@
 //! Conversions shared by the types that wrap one checked text and whose error is a sentence, and by the enums
 //! whose variants are one word each.
 
-/// Everything but `FromStr`, which is where each type checks its own rule.
+/// A type that wraps one checked text: everything but `FromStr`, which is where each type checks its own rule, and whose error is
+/// a sentence unless another type stands behind the name. An example for the OpenAPI document is a `tt`, as below.
 macro_rules! text_like {
-    ($($name:ident),*) => {$(
+    (
+        $(#[$meta:meta])*
+        pub struct $name:ident $(= $example:tt)?;
+    ) => {
+        crate::text::text_like! { $(#[$meta])* pub struct $name: String $(= $example)?; }
+    };
+    (
+        $(#[$meta:meta])*
+        pub struct $name:ident: $error:ty $(= $example:tt)?;
+    ) => {
+        $(#[$meta])*
+        #[derive(
+            Clone, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize, utoipa::ToSchema,
+            schemars::JsonSchema,
+        )]
+        #[serde(try_from = "String", into = "String")]
+        #[schema(value_type = String $(, example = $example)?)]
+        #[schemars(with = "String")]
+        pub struct $name(Box<str>);
+
+        impl $name {
+            /// As text.
+            pub fn as_str(&self) -> &str {
+                &self.0
+            }
+        }
         impl TryFrom<String> for $name {
-            type Error = String;
-            fn try_from(text: String) -> Result<Self, String> {
+            type Error = $error;
+            fn try_from(text: String) -> Result<Self, $error> {
                 text.parse()
             }
         }
@@ -25,7 +51,7 @@ macro_rules! text_like {
                 std::fmt::Debug::fmt(&self.0, f)
             }
         }
-    )*};
+    };
 }
 pub(crate) use text_like;
 

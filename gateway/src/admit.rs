@@ -15,6 +15,17 @@ pub fn line_bound(spec: &VersionSpec, most: usize) -> usize {
     slots.saturating_mul(4).clamp(64.min(most), most)
 }
 
+/// This part of its time budget a call must have left when it gets a slot that it waited for.
+const LEFT_TO_RUN: u32 = 20;
+
+/// Until when a call that has to be done by `deadline` waits for a slot. One that came later would leave the function
+/// too little of its time, and the function would be blamed for it. Nobody waits longer than `timeout`, which is what a call has
+/// that somebody waits for: an asynchronous one that may run for hours is put back into the queue instead.
+pub fn latest(now: Instant, deadline: Instant, timeout: Duration) -> Instant {
+    let left = deadline.saturating_duration_since(now).min(timeout);
+    now + (left - left / LEFT_TO_RUN)
+}
+
 /// What a call is told that finds the line full.
 pub fn line_full(version: &LiveVersion) -> ApiError {
     ApiError::new(
@@ -153,6 +164,19 @@ mod tests {
             (spec.concurrency, spec.max_instances) = (concurrency, instances);
             let bound = line_bound(&spec, most);
             prop_assert!(bound >= 1 && bound <= most);
+        }
+
+        #[test]
+        fn waiting_leaves_time_to_run_and_never_takes_longer_than_a_call_that_is_waited_for(
+            left in 0u64..43_200_000, timeout in 1u64..=900,
+        ) {
+            let (now, timeout) = (Instant::now(), Duration::from_secs(timeout));
+            let deadline = now + Duration::from_millis(left);
+            let latest = latest(now, deadline, timeout);
+            prop_assert!(latest >= now && latest <= deadline && latest <= now + timeout);
+            // Whoever has time left has time to wait, however long others of the function may take.
+            prop_assert!(left == 0 || latest > now);
+            prop_assert!(deadline - latest >= Duration::from_millis(left).min(timeout) / LEFT_TO_RUN);
         }
 
         #[test]

@@ -47,6 +47,14 @@ pub struct Call {
     pub log_tail: Option<Arc<LogTail>>,
 }
 
+impl Call {
+    /// Its time budget in whole seconds, for texts about it: at least one, since less is never given.
+    pub(crate) fn budget_seconds(&self) -> u32 {
+        let budget = self.deadline.saturating_duration_since(self.arrived);
+        u32::try_from(budget.as_millis().div_ceil(1_000)).unwrap_or(u32::MAX).max(1)
+    }
+}
+
 /// What caused a call.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Cause {

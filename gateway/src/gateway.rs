@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::config::Config;
 use crate::demand::Demand;
-use crate::dispatch::{self, Acceptor, Dispatch};
+use crate::dispatch::{self, Acceptor, Dispatch, Terms};
 use crate::facts::{Feeds, Recorder};
 use crate::forward::Exchange;
 use crate::http::{Door, Public, Tls, TlsError};
@@ -147,6 +147,8 @@ impl Gateway {
             metrics: metrics.clone(),
             sender: Sender::new(self.config.outbound.clone(), registry.clone(), key.clone()),
             wake: wake.clone(),
+            cut: stops.hard.clone(),
+            terms: Terms::default(),
         };
         if let Some(tls) = self.tls.clone() {
             tokio::spawn(tls.renew(stops.upkeep.clone()));

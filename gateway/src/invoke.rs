@@ -110,7 +110,12 @@ impl Corridor {
             }
             (FunctionKind::Server, Payload::Event(event)) => {
                 let call = Call { payload: Payload::Event(Bytes::new()), ..call };
-                self.post_event(account, &version, &call, event).await.map(Carried::Whole)
+                let answered = self.post_event(account, &version, &call, event).await;
+                answered.map(Carried::Whole).map_err(|failed| match failed.error.code {
+                    // An asynchronous call may have another budget than the function's.
+                    ErrorCode::FunctionTimeout => timed_out_after(call.budget_seconds()),
+                    _ => failed,
+                })
             }
             (FunctionKind::Handler, Payload::Http(_)) => {
                 // The HTTP door turns requests into events before they get here.
@@ -138,6 +143,7 @@ impl Corridor {
             arn: version.arn(),
             trace_id: call.trace_id.as_deref().unwrap_or_default().to_owned(),
             client_context: call.client_context.clone(),
+            timeout_seconds: Some(call.budget_seconds()),
             result_window: 0,
         };
         // Only an HTTP client can be given what is not complete. The other doors get results whole, and the agent
@@ -292,10 +298,12 @@ pub(crate) fn lost() -> CallError {
 
 /// The budget ended while the function had the call.
 pub(crate) fn timed_out(version: &LiveVersion) -> CallError {
-    let error = ApiError::new(
-        ErrorCode::FunctionTimeout,
-        format!("the function did not answer within {} s", version.spec.timeout_seconds),
-    );
+    timed_out_after(version.spec.timeout_seconds)
+}
+
+fn timed_out_after(seconds: u32) -> CallError {
+    let text = format!("the function did not answer within {seconds} s");
+    let error = ApiError::new(ErrorCode::FunctionTimeout, text);
     CallError { error, function_error: None, started: true }
 }
 

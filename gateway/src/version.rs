@@ -6,6 +6,7 @@ use std::sync::Arc;
 use davit_api::{
     AliasName, Digest, FunctionId, FunctionName, NamespaceName, PoolKey, VersionId, VersionSpec,
 };
+use davit_registry::Environment;
 use http::HeaderValue;
 use sha2::{Digest as _, Sha256};
 
@@ -25,7 +26,7 @@ pub struct LiveVersion {
     pub version_id: VersionId,
     /// The version's number within the function.
     pub number: u32,
-    /// How it runs; without `env`, `secrets`, `routes`, `openapi` and `http`, of which the rest here is made.
+    /// How it runs; without `env`, `secrets`, `secret_files`, `routes`, `openapi` and `http`, of which the rest here is made.
     pub spec: VersionSpec,
     /// Addresses besides the path address.
     pub routes: Box<[Route]>,
@@ -37,6 +38,8 @@ pub struct LiveVersion {
     pub bundle_size: u64,
     /// Its environment by name, plain values and secrets together. A map takes half a KiB for one variable.
     pub env: Box<[(Box<str>, Box<str>)]>,
+    /// Secrets that become files in its instances, by the files' names.
+    pub secret_files: Box<[(Box<str>, Box<str>)]>,
     /// Whether secrets are among them, so that it may be given another environment.
     pub has_secrets: bool,
     /// Secrets that it needs and that do not exist or do not open; it cannot start until they do.
@@ -77,11 +80,12 @@ impl LiveVersion {
     }
 
     /// The digest over everything that an instance is told at its start.
-    pub fn config_digest(spec: &VersionSpec, env: &BTreeMap<String, String>) -> Digest {
+    pub fn config_digest(spec: &VersionSpec, environment: &Environment) -> Digest {
         let mut hash = Sha256::new();
         // A version's spec always serialises; should it not, the environment alone still tells configurations apart.
         hash.update(serde_json::to_vec(spec).unwrap_or_default());
-        for (name, value) in env {
+        // Which are variables and which files stands in the spec.
+        for (name, value) in environment.variables.iter().chain(&environment.files) {
             for part in [name, value] {
                 hash.update((part.len() as u64).to_le_bytes());
                 hash.update(part.as_bytes());

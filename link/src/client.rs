@@ -12,7 +12,10 @@ use tokio::net::UnixStream;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::frame::{FIRST_ASK, Frame, FrameKind, MAX_BODY_BYTES, body_frames};
-use crate::message::{Failure, Hello, InitDone, InitRequest, InvokeHead, LogEntry, PROTOCOL, RESULT_WINDOW};
+use crate::message::{
+    Failure, FailureKind, Hello, InitDone, InitRequest, InvokeHead, LogEntry, PROTOCOL, RESULT_WINDOW,
+};
+use crate::secret_file;
 use crate::socket::{self, Outbox};
 
 mod answers;
@@ -43,6 +46,7 @@ struct Shared {
     next_stream: AtomicU32,
     runtime: String,
     takes_mounted_code: bool,
+    takes_secret_files: bool,
 }
 
 impl Shared {
@@ -135,6 +139,7 @@ impl Link {
             next_stream: AtomicU32::new(1),
             runtime: hello.runtime,
             takes_mounted_code: hello.takes_mounted_code,
+            takes_secret_files: hello.takes_secret_files,
         };
         Ok((Self { shared: Arc::new(shared) }, receiver))
     }
@@ -147,6 +152,32 @@ impl Link {
     /// Whether the agent takes code that was mounted for it.
     pub fn takes_mounted_code(&self) -> bool {
         self.shared.takes_mounted_code
+    }
+
+    /// Hands over secrets that become files: names and contents. Has to come before the init, whose answer says whether they could
+    /// be written. An agent that is too old for it is a failed start.
+    pub fn give_secret_files<'f>(
+        &self,
+        files: impl IntoIterator<Item = (&'f str, &'f str)>,
+    ) -> Result<(), LinkError> {
+        for (name, contents) in files {
+            if !self.shared.takes_secret_files {
+                return Err(LinkError::Failure(Failure {
+                    kind: FailureKind::InitFailed,
+                    message: "the function has secret files, which its runtime image is too old for; make it anew with scripts/images.sh".into(),
+                    error: None,
+                    exit_code: None,
+                    signal: None,
+                }));
+            }
+            let body =
+                secret_file::encode(name, contents.as_bytes()).filter(|body| body.len() <= MAX_BODY_BYTES);
+            let body = body.ok_or_else(|| LinkError::Protocol(format!("secret file {name}: too long")))?;
+            if !self.shared.outbox.send([Frame { kind: FrameKind::SecretFile, stream: 0, body }]) {
+                return Err(self.closed());
+            }
+        }
+        Ok(())
     }
 
     /// Makes the instance one version of one function. Works once.

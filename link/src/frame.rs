@@ -56,6 +56,9 @@ kinds! {
     Credit = 10,
     /// To the agent: the answer to what the function asked for begins (AnswerHead); its bytes follow in data frames.
     Answer = 11,
+    /// To the agent, before the init: a secret that becomes a file ([`crate::secret_file`]). Sent only to agents that said they
+    /// take them.
+    SecretFile = 12,
     /// From the agent: its first frame (Hello).
     Hello = 32,
     /// From the agent: ready for calls (InitDone).

@@ -10,6 +10,7 @@ mod client;
 pub mod code;
 pub mod frame;
 mod message;
+pub mod secret_file;
 pub mod socket;
 
 #[cfg(feature = "client")]

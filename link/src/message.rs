@@ -29,6 +29,9 @@ pub struct Hello {
     /// Whether it understands [`InitRequest::code_mounted`]. Older agents do not say so.
     #[serde(default)]
     pub takes_mounted_code: bool,
+    /// Whether it takes secrets that become files. Older agents do not say so.
+    #[serde(default)]
+    pub takes_secret_files: bool,
 }
 
 /// How the function is spoken to.
@@ -62,7 +65,7 @@ pub struct InitRequest {
     pub env: BTreeMap<String, String>,
     /// Memory of the instance in MiB.
     pub memory_mb: u32,
-    /// Time budget of a call, as the function's owner set it (it is named in the timeout's text).
+    /// Time budget of a call that says nothing of its own, as the function's owner set it (it is named in the timeout's text).
     pub timeout_seconds: u32,
     /// Calls at a time.
     pub concurrency: u32,
@@ -114,6 +117,10 @@ pub struct InvokeHead {
     /// JSON text of the client context.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub client_context: Option<String>,
+    /// Its time budget in whole seconds, which the timeout's text names. Older gateways do not say; then it is
+    /// [`InitRequest::timeout_seconds`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub timeout_seconds: Option<u32>,
     /// How many bytes of frames a result that the runtime streams may send ahead of the gateway's credit. 0, which is
     /// what older gateways say by saying nothing, asks for the whole result at once.
     #[serde(default, skip_serializing_if = "is_zero")]

@@ -29,6 +29,7 @@ fn head(id: &str) -> InvokeHead {
         arn,
         trace_id: String::new(),
         client_context: None,
+        timeout_seconds: None,
         result_window: 0,
     }
 }
@@ -60,6 +61,20 @@ async fn expect(inbox: &mut Inbox, kind: FrameKind) -> (Frame, Option<OwnedFd>) 
     let (frame, fd) = inbox.next().await.unwrap().unwrap();
     assert_eq!(frame.kind, kind);
     (frame, fd)
+}
+
+#[tokio::test]
+async fn secret_files_go_only_to_agents_that_take_them_and_the_others_are_named() {
+    // The agent of `pair` says nothing of them, as older ones do.
+    let (link, _events, _outbox, _inbox) = pair().await;
+    assert!(link.give_secret_files([]).is_ok(), "a function without any starts there as ever");
+    match link.give_secret_files([("a", "hunter2")]) {
+        Err(LinkError::Failure(failure)) => {
+            assert_eq!(failure.kind, davit_link::FailureKind::InitFailed);
+            assert!(failure.message.contains("too old") && !failure.message.contains("hunter2"), "{failure}");
+        }
+        other => panic!("{other:?}"),
+    }
 }
 
 #[tokio::test]

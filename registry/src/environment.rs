@@ -7,36 +7,62 @@ use sqlx::Row;
 
 use crate::{MasterKey, Registry, Result};
 
+/// What an instance is given besides its code. Not to be printed: it holds secrets.
+#[derive(Clone, PartialEq, Default)]
+pub struct Environment {
+    /// Plain variables and opened secrets together.
+    pub variables: BTreeMap<String, String>,
+    /// Secrets that become files, by the files' names.
+    pub files: BTreeMap<String, String>,
+    /// Secrets that are asked for and do not exist or do not open.
+    pub missing: Vec<SecretName>,
+}
+
+impl Environment {
+    /// The plain variables, and of the secrets what `open` answers.
+    pub(crate) fn of(spec: &VersionSpec, mut open: impl FnMut(&SecretName) -> Option<String>) -> Self {
+        let plain = spec.env.iter().map(|(name, value)| (name.as_str().to_owned(), value.clone()));
+        let mut environment = Self { variables: plain.collect(), ..Self::default() };
+        for (field, name, secret) in spec.wanted_secrets() {
+            let into = match field {
+                "secret_files" => &mut environment.files,
+                _ => &mut environment.variables,
+            };
+            match open(secret) {
+                Some(value) => drop(into.insert(name.to_owned(), value)),
+                None if environment.missing.contains(secret) => {}
+                None => environment.missing.push(secret.clone()),
+            }
+        }
+        environment
+    }
+}
+
 impl Registry {
-    /// Plain variables and opened secrets together, and the secrets that are not set.
+    /// Resolves it from the namespace's secrets of this moment.
     pub async fn resolve_environment(
         &self,
         namespace: &NamespaceName,
         spec: &VersionSpec,
         key: &MasterKey,
-    ) -> Result<(BTreeMap<String, String>, Vec<SecretName>)> {
-        let mut env: BTreeMap<String, String> =
-            spec.env.iter().map(|(name, value)| (name.as_str().to_owned(), value.clone())).collect();
-        let mut missing = Vec::new();
-        if spec.secrets.is_empty() {
-            return Ok((env, missing));
+    ) -> Result<Environment> {
+        let wanted: Vec<&str> = spec.wanted_secrets().map(|(_, _, secret)| secret.as_str()).collect();
+        if wanted.is_empty() {
+            return Ok(Environment::of(spec, |_| None));
         }
         let id = self.namespace_id(namespace).await?;
-        for (variable, secret) in &spec.secrets {
-            let row = sqlx::query("select nonce, sealed from secrets where namespace_id = $1 and name = $2")
+        let rows =
+            sqlx::query("select name, nonce, sealed from secrets where namespace_id = $1 and name = any($2)")
                 .bind(id.0)
-                .bind(secret.as_str())
-                .fetch_optional(&self.pool)
+                .bind(&wanted)
+                .fetch_all(&self.pool)
                 .await?;
-            match row {
-                Some(row) => {
-                    let value =
-                        key.open(id, secret.as_str(), row.try_get("nonce")?, row.try_get("sealed")?)?;
-                    env.insert(variable.as_str().to_owned(), value);
-                }
-                None => missing.push(secret.clone()),
-            }
+        let mut opened = BTreeMap::new();
+        for row in &rows {
+            let name: String = row.try_get("name")?;
+            let value = key.open(id, &name, row.try_get("nonce")?, row.try_get("sealed")?)?;
+            opened.insert(name, value);
         }
-        Ok((env, missing))
+        Ok(Environment::of(spec, |secret| opened.get(secret.as_str()).cloned()))
     }
 }

@@ -54,6 +54,7 @@ pub use canaries::{CanaryCounts, CanaryDelta, RunningCanary};
 pub use changes::{Changes, Topic};
 pub use days::Retention;
 pub use demand::DemandRow;
+pub use environment::Environment;
 pub use error::RegistryError;
 pub use fires::{Due, Fire, Passed, Rung};
 pub use functions::FunctionFilter;
@@ -62,7 +63,8 @@ pub use instances::{InstanceRow, InstanceUpdate};
 pub use lease::Fence;
 pub use logs::{LogFilter, LogRow};
 pub use queue::{
-    ClaimFrom, ClaimedTarget, InvocationFilter, Job, JobTarget, NewInvocation, Settled, Settlement, Start,
+    ClaimFrom, ClaimedTarget, InvocationFilter, JOB_LEASE, Job, JobTarget, NewInvocation, Settled,
+    Settlement, Start,
 };
 pub use retention::DEFAULT_KEEP;
 pub use routing::{

@@ -3,17 +3,16 @@
 
 mod read;
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use davit_api::{
-    AliasName, CanaryId, Digest, FunctionId, FunctionName, NamespaceName, Role, SecretName, Sticky, TokenId,
-    VersionId, VersionSpec,
+    AliasName, CanaryId, Digest, FunctionId, FunctionName, NamespaceName, Role, Sticky, TokenId, VersionId,
+    VersionSpec,
 };
 use sqlx::Row;
 
-use crate::{MasterKey, Registry, Result, SourceRow, sources};
+use crate::{Environment, MasterKey, Registry, Result, SourceRow, sources};
 
 /// Notes of changes are kept this long; whoever read before that reads everything again.
 const NOTES_KEPT: Duration = Duration::from_secs(3_600);
@@ -60,10 +59,8 @@ pub struct RoutedFunction {
     pub bundle_size: u64,
     /// The image that it was built for.
     pub image_digest: Option<String>,
-    /// Its environment, plain values and secrets together.
-    pub env_resolved: BTreeMap<String, String>,
-    /// Secrets that it asks for and that do not exist or do not open: it cannot start.
-    pub missing_secrets: Vec<SecretName>,
+    /// What its instances are given. It cannot start while secrets are missing.
+    pub environment: Environment,
 }
 
 impl std::fmt::Debug for RoutedFunction {

@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 use std::{fs, io};
 
+use chrono::{DateTime, Utc};
 use sqlx::postgres::PgConnection;
 use sqlx::{AssertSqlSafe, Connection, Executor};
 use tokio::sync::Mutex;
@@ -79,6 +80,21 @@ impl TestDatabase {
         let texts = "select convert_from(payload, 'UTF8') from invocations order by position";
         let texts = sqlx::query_scalar(texts).fetch_all(&self.registry.pool).await;
         texts.unwrap_or_else(|error| panic!("cannot read: {error}"))
+    }
+
+    /// Until when the running attempt of the only invocation is held, by which number, and what time it is.
+    pub async fn held_until(&self) -> (DateTime<Utc>, i32, DateTime<Utc>) {
+        let held = "select lease_until, attempt, clock_timestamp() from invocations where state = 'running'";
+        let held = sqlx::query_as(held).fetch_one(&self.registry.pool).await;
+        held.unwrap_or_else(|error| panic!("cannot read: {error}"))
+    }
+
+    /// Lets the leases of first attempts lapse, as they do when nobody could renew them.
+    pub async fn lapse_first_attempts(&self) {
+        let lapse =
+            "update invocations set lease_until = '2020-01-01' where state = 'running' and attempt = 1";
+        let done = sqlx::query(lapse).execute(&self.registry.pool).await;
+        done.unwrap_or_else(|error| panic!("cannot write: {error}"));
     }
 
     /// Its address, for what connects by itself.

@@ -94,6 +94,52 @@ async fn a_name_makes_it_one_call_and_a_batch_is_all_or_nothing() {
     assert_eq!(list.body["items"].as_array().unwrap().len(), 26, "nothing of it was accepted");
 }
 
+/// Says how much time it has, and takes as long as it is asked to.
+const WORKER: &str = "
+import time
+def handler(event, context):
+    left = context.get_remaining_time_in_millis()
+    time.sleep(event['sleep'])
+    return left
+";
+
+#[tokio::test]
+async fn an_asynchronous_call_may_take_longer_than_one_that_is_waited_for_but_not_for_ever() {
+    let davit = Davit::up().await;
+    let cli = davit.cli();
+    let once = "\n[retry]\nmax_attempts = 1";
+    cli.deploy_python("noter", &format!("timeout_seconds = 1\nasync_timeout_seconds = 3600{once}"), WORKER)
+        .await;
+    let short = format!("timeout_seconds = 1\nasync_timeout_seconds = 2{once}");
+    cli.deploy_python("short", &short, WORKER).await;
+    let waited = davit.api().invoke("noter", &json!({"sleep": 4})).await;
+    assert_eq!((waited.status, waited.code()), (504, "function_timeout"), "{waited:?}");
+    assert!(waited.body.to_string().contains("1.00 seconds"), "{waited:?}");
+
+    let id = accepted(&cli, &["{\"sleep\": 4}"]).await;
+    let done = state(&davit, &id, "succeeded").await;
+    let left: f64 = done["result"].as_str().unwrap().parse().unwrap();
+    assert!((3_000_000.0..=3_600_000.0).contains(&left), "what is left of an hour: {done}");
+
+    let id = cli.run(&["invoke", "short", "--async", "{\"sleep\": 60}"]).await.stdout;
+    let dead = state(&davit, id.trim(), "dead").await;
+    assert_eq!(dead["error"]["code"], "function_timeout", "{dead}");
+    assert!(dead["error"].to_string().contains("2.00 seconds"), "its own limit is named: {dead}");
+
+    // One that would run for long ends when somebody wishes so, and its instance with it.
+    let id = accepted(&cli, &["{\"sleep\": 3000}"]).await;
+    state(&davit, &id, "running").await;
+    cli.run(&["invocation", "cancel", &id]).await;
+    state(&davit, &id, "cancelled").await;
+    davit_e2e::eventually("its instance to be gone", async || {
+        let status = davit.status().await;
+        let fleets = status["gateway"]["fleets"].as_array().cloned().unwrap_or_default();
+        let busy = fleets.iter().any(|fleet| fleet["function"] == "default/noter" && fleet["in_use"] != 0);
+        if busy { Err(status) } else { Ok(()) }
+    })
+    .await;
+}
+
 #[tokio::test]
 async fn what_runs_can_be_ended_and_what_died_can_be_made_again() {
     let davit = Davit::up().await;

@@ -146,6 +146,33 @@ async fn a_maven_project_is_built_and_called_by_the_official_client() {
 }
 
 #[tokio::test]
+async fn a_gradle_project_is_built_and_called_by_the_official_client() {
+    let davit = Davit::up().await;
+    let cli = davit.cli();
+    let folder = copy_of("hello-java");
+    std::fs::remove_file(folder.path().join("pom.xml")).unwrap();
+    let build = "plugins { id 'java' }\nrepositories { mavenCentral() }\ndependencies {\n    \
+        implementation 'com.amazonaws:aws-lambda-java-core:1.4.0'\n    implementation 'org.apache.commons:commons-csv:1.14.1'\n}\n";
+    std::fs::write(folder.path().join("build.gradle"), build).unwrap();
+    cli.deploy(folder.path()).await;
+    let event = json!({"csv": "port,tons\nKiel,3\nOslo,4\nKiel,5\n", "by": "port", "of": "tons"}).to_string();
+    let answer = cli.invoke("hello-java", &event).await;
+    assert!(holds(&answer, "\"Kiel\": 8.0"), "{answer:?}");
+    let source = "src/main/java/com/example/Handler.java";
+    change(folder.path(), source, "package com.example;", "package com.example; // Nothing more.");
+    let again = cli.deploy(folder.path()).await;
+    assert!(again.stderr.contains("taken from the cache"), "{again:?}");
+    assert_eq!(bundle(&cli, "hello-java", 1).await, bundle(&cli, "hello-java", 2).await);
+    change(folder.path(), source, "sums.size()", "sums.length()");
+    let said = refused(&cli, folder.path()).await;
+    assert!(said.contains("Handler.java:35: error"), "the place is named: {said}");
+    change(folder.path(), "build.gradle", "1.14.1", "0.0.0-none");
+    let said = refused(&cli, folder.path()).await;
+    assert!(said.contains("commons-csv:0.0.0-none"), "{said}");
+    assert_eq!(live(&cli, "hello-java").await["number"], 2);
+}
+
+#[tokio::test]
 async fn typescript_is_compiled_and_type_checked() {
     let story = Compiled {
         example: "hello-typescript",

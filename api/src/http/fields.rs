@@ -33,30 +33,12 @@ const RESERVED: [&str; 17] = [
     "x-real-ip",
 ];
 
-/// A header's name in lower case: a token (RFC 9110, section 5.6.2) of at most 128 characters.
-#[derive(
-    Clone,
-    PartialEq,
-    Eq,
-    PartialOrd,
-    Ord,
-    Hash,
-    Serialize,
-    Deserialize,
-    utoipa::ToSchema,
-    schemars::JsonSchema,
-)]
-#[serde(try_from = "String", into = "String")]
-#[schema(value_type = String, example = "x-request-id")]
-#[schemars(with = "String")]
-pub struct FieldName(Box<str>);
+crate::text::text_like! {
+    /// A header's name in lower case: a token (RFC 9110, section 5.6.2) of at most 128 characters.
+    pub struct FieldName = "x-request-id";
+}
 
 impl FieldName {
-    /// As text, in lower case.
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-
     fn is_reserved(&self) -> bool {
         RESERVED.contains(&self.as_str())
             || ["x-davit-", "x-forwarded-"].iter().any(|prefix| self.0.starts_with(prefix))
@@ -76,8 +58,6 @@ impl FromStr for FieldName {
         Ok(Self(text.to_ascii_lowercase().into()))
     }
 }
-
-crate::text::text_like!(FieldName);
 
 /// What is changed in a message's headers: first what is removed, then what is set.
 #[derive(

@@ -17,6 +17,7 @@ payload = "1.0"
 memory_mb = 512
 cpu_millis = 500
 timeout_seconds = 10
+async_timeout_seconds = 7200
 concurrency = 1
 max_instances = 5
 ephemeral_mb = 64
@@ -28,6 +29,9 @@ LOG_LEVEL = "debug"
 
 [secrets]
 API_KEY = "api-key"
+
+[secret_files]
+"tls.key" = "tls-key"
 
 [[routes]]
 method = "GET"
@@ -78,6 +82,8 @@ fn every_key_arrives() {
     let manifest = Manifest::parse(FULL).unwrap();
     let spec = manifest.version_spec();
     assert_eq!((spec.memory_mb, spec.cpu_millis, spec.timeout_seconds), (512, 500, 10));
+    assert_eq!(spec.async_timeout_seconds, Some(7_200));
+    assert_eq!(spec.secret_files["tls.key"].as_str(), "tls-key");
     assert_eq!((spec.max_instances, spec.ephemeral_mb, spec.keep_alive_seconds), (5, 64, Some(120)));
     assert_eq!((spec.access, spec.network), (Access::Public, NetworkClass::None));
     assert_eq!(spec.retry, RetryPolicy { max_attempts: 5, ..RetryPolicy::default() });
@@ -135,6 +141,10 @@ fn a_wrong_value_names_its_line_and_key() {
         ("memory_mb = \"512\"", "line 4: memory_mb: invalid type"),
         ("access = \"everyone\"", "line 4: access: unknown variant"),
         ("timeout_seconds = -1", "line 4: timeout_seconds:"),
+        ("async_timeout_seconds = 0", "line 4: async_timeout_seconds: must be 1 to 43200, not 0"),
+        ("async_timeout_seconds = 43201", "line 4: async_timeout_seconds: must be 1 to 43200"),
+        ("[secret_files]\n\"../x\" = \"s\"", "file name \"../x\" is not valid"),
+        ("[secret_files]\nx = \"S\"", "secret name"),
         ("[env]\nLD_PRELOAD = \"x\"", "LD_PRELOAD"),
         ("[[routes]]\npath = \"/a//b\"", "line 5: path:"),
         ("[retry]\nmax_attempts = 0", "line 4: retry: max_attempts must be"),

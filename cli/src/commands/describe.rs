@@ -1,7 +1,7 @@
 //! `davit describe`: everything about one function.
 
 use clap::Args;
-use davit_api::{ColdPhases, FunctionDetail, FunctionName};
+use davit_api::{ColdPhases, FunctionDetail, FunctionName, SECRET_FOLDER};
 
 use super::list::{access_word, instances};
 use crate::api::Api;
@@ -70,17 +70,23 @@ fn print(detail: &FunctionDetail, api: &Api) {
         field(
             "each",
             &format!(
-                "{} MiB, {} CPU, {} at a time, {} s timeout, kept {}",
+                "{} MiB, {} CPU, {} at a time, {} s timeout{}, kept {}",
                 spec.memory_mb,
                 f64::from(spec.cpu_millis) / 1000.0,
                 spec.concurrency,
                 spec.timeout_seconds,
+                spec.async_timeout_seconds.map_or_else(String::new, |s| format!(" ({s} s asynchronous)")),
                 spec.keep_alive_seconds.map_or_else(|| "auto".to_owned(), |s| format!("{s} s"))
             ),
         );
         field("scales", &format!("from {} to {} instances", spec.min_instances, spec.max_instances));
         let names: Vec<&str> = spec.env.keys().chain(spec.secrets.keys()).map(|n| n.as_str()).collect();
         field("environment", &if names.is_empty() { "-".to_owned() } else { names.join(" ") });
+        if !spec.secret_files.is_empty() {
+            let files: Vec<String> =
+                spec.secret_files.keys().map(|name| format!("{SECRET_FOLDER}/{name}")).collect();
+            field("secret files", &files.join(" "));
+        }
         field("source", &live.source.to_string());
         field("commit", &or_dash(live.git_commit.as_ref()));
         if let Some(description) = &live.description {

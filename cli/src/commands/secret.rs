@@ -1,4 +1,4 @@
-//! `davit secret`: values that functions get in their environment and nobody gets to read again.
+//! `davit secret`: values that functions get in their environment or as files and nobody gets to read again.
 
 use std::path::PathBuf;
 
@@ -20,7 +20,9 @@ Examples:
 
 A function gets it when its davit.toml says so:
   [secrets]
-  API_KEY = \"api-key\"")]
+  API_KEY = \"api-key\"         a variable
+  [secret_files]
+  \"key.txt\" = \"api-key\"       the file /run/secrets/key.txt")]
 pub(crate) struct Secret {
     #[command(subcommand)]
     verb: Verb,

@@ -68,6 +68,7 @@ pub fn function_container(
         sizes.iter().filter(|(path, _)| task.is_none() || *path != TASK_ROOT).map(|(path, size_mb)| {
             ((*path).to_owned(), format!("rw,exec,nosuid,nodev,mode=1777,uid=993,gid=993,size={size_mb}m"))
         });
+    let tmpfs = tmpfs.chain([secrets_tmpfs()]);
     let host = HostConfig {
         readonly_rootfs: Some(true),
         tmpfs: Some(tmpfs.collect()),
@@ -80,6 +81,15 @@ pub fn function_container(
         working_dir: Some(TASK_ROOT.into()),
         ..body(common, request.role, request.instance, &request.image.0, host)
     }
+}
+
+/// Where the agent writes secrets that become files: memory of this container alone, and for its user alone. Twice what they can
+/// take, for each fills whole pages.
+fn secrets_tmpfs() -> (String, String) {
+    const MIB: usize = 1024 * 1024;
+    let size_mb = (2 * limits::SECRET_FILES * limits::SECRET_BYTES).div_ceil(MIB);
+    let options = format!("rw,noexec,nosuid,nodev,mode=0700,uid=993,gid=993,size={size_mb}m");
+    (davit_api::SECRET_FOLDER.to_owned(), options)
 }
 
 /// A slave of the host's mount: what is mounted there later appears inside, and nothing the other way round.
@@ -241,7 +251,12 @@ mod tests {
         let mounts = Mounts { task: Some(Path::new("/s/tasks/i")), agent: Some(Path::new("/s/a")), ..bare() };
         let body = function_container(&common(), &request(NetworkClass::None), mounts);
         let host = body.host_config.unwrap();
-        assert_eq!(host.tmpfs.unwrap().into_keys().collect::<Vec<_>>(), ["/tmp"]);
+        let memory = host.tmpfs.unwrap();
+        assert!(!memory.contains_key("/var/task") && memory.contains_key("/tmp"));
+        assert_eq!(
+            memory["/run/secrets"], "rw,noexec,nosuid,nodev,mode=0700,uid=993,gid=993,size=2m",
+            "only its user sees what lies there, and it is bounded"
+        );
         let [mount, agent] = &host.mounts.unwrap()[..] else { panic!("two mounts") };
         assert_eq!((agent.source.as_deref(), agent.read_only), (Some("/s/a"), Some(true)));
         assert_eq!(

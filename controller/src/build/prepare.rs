@@ -58,6 +58,7 @@ pub(super) async fn run(
         arn: String::new(),
         trace_id: String::new(),
         client_context: None,
+        timeout_seconds: None,
         result_window: 0,
     };
     let answer = warm.link.invoke(head, event.into(), deadline).await.map_err(|e| e.to_string())?;

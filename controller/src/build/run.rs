@@ -216,9 +216,9 @@ pub(super) async fn first_start(
     log: &BuildLog,
 ) -> Result<(), Failed> {
     let resolved = world.registry.resolve_environment(&job.namespace, &job.spec, &world.master_key).await;
-    let (env, missing) = resolved.map_err(refused)?;
-    if !missing.is_empty() {
-        let names: Vec<&str> = missing.iter().map(|name| name.as_str()).collect();
+    let environment = resolved.map_err(refused)?;
+    if !environment.missing.is_empty() {
+        let names: Vec<&str> = environment.missing.iter().map(|name| name.as_str()).collect();
         return Err(Failed::User(format!(
             "secrets that are not set: {}; set them with `davit secret set` and deploy again",
             names.join(", ")
@@ -233,7 +233,14 @@ pub(super) async fn first_start(
                 None => world.spares.take(world, class).await?,
             };
             let file = std::fs::File::open(path).map_err(Failed::platform)?;
-            smoke::start(world, job, warm, smoke::First { env: env.clone(), file, bundle }, log).await
+            smoke::start(
+                world,
+                job,
+                warm,
+                smoke::First { environment: environment.clone(), file, bundle },
+                log,
+            )
+            .await
         };
         match started.await {
             Ok(took) => {

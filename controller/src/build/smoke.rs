@@ -1,12 +1,11 @@
 //! A version's first start, in a container of its own, through the same door as every later one: what cannot
 //! start here would not start for a caller either, and never goes live.
 
-use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use davit_api::{FunctionKind, InstanceId};
 use davit_link::{InitRequest, Kind, LinkError, LinkEvent};
-use davit_registry::BuildJob;
+use davit_registry::{BuildJob, Environment};
 use tokio::sync::mpsc;
 
 use super::Failed;
@@ -23,7 +22,7 @@ const LAST_WORDS: Duration = Duration::from_secs(2);
 
 /// What a first start needs besides the version itself.
 pub(super) struct First {
-    pub(super) env: BTreeMap<String, String>,
+    pub(super) environment: Environment,
     pub(super) file: std::fs::File,
     pub(super) bundle: Bundle,
 }
@@ -44,7 +43,11 @@ pub(super) async fn start(
         world.backend.share_code(warm.instance, first.bundle.digest, file).await.map_err(backend)?
     };
     let begun = Instant::now();
-    let outcome = warm.link.init(request, first.file, begun + INIT + Duration::from_secs(5)).await;
+    let files = first.environment.files.iter().map(|(name, contents)| (name.as_str(), contents.as_str()));
+    let outcome = match warm.link.give_secret_files(files) {
+        Ok(()) => warm.link.init(request, first.file, begun + INIT + Duration::from_secs(5)).await,
+        Err(error) => Err(error),
+    };
     let took = begun.elapsed();
     drop(warm);
     if let Some(printing) = printing {
@@ -108,7 +111,7 @@ fn request(job: &BuildJob, first: &First, instance: InstanceId) -> InitRequest {
         },
         handler: spec.handler.clone(),
         command: spec.command.clone(),
-        env: first.env.clone(),
+        env: first.environment.variables.clone(),
         memory_mb: spec.memory_mb,
         timeout_seconds: spec.timeout_seconds,
         concurrency: spec.concurrency,

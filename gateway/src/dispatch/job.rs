@@ -6,10 +6,10 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use davit_api::{ApiError, ErrorCode, FunctionId, FunctionName, Qualifier};
 use davit_registry::{ClaimedTarget, Job, Settled, Settlement};
-use tokio_util::sync::CancellationToken;
 
 use super::Dispatch;
 use super::classify::{Attempt, Verdict, classify, too_old};
+use super::held::Ends;
 use super::room::Room;
 use super::settle::Settler;
 use crate::invoke::{Answer, Call, CallError, Cause, Payload, Target};
@@ -30,14 +30,8 @@ impl From<CallError> for Failed {
     }
 }
 
-/// Runs one attempt and records what became of it. `cancel`: somebody wishes it to end.
-pub(super) async fn run(
-    dispatch: &Dispatch,
-    settler: &Settler,
-    room: &Room,
-    job: Job,
-    cancel: &CancellationToken,
-) {
+/// Runs one attempt and records what became of it, unless it was lost or cut: then others say.
+pub(super) async fn run(dispatch: &Dispatch, settler: &Settler, room: &Room, job: Job, ends: &Ends) {
     let started = Instant::now();
     let jobs = &dispatch.metrics.jobs;
     if job.attempt == 1 {
@@ -54,7 +48,17 @@ pub(super) async fn run(
             biased;
             ended = attempt_once(dispatch, &job, started) => Some(ended),
             // Dropping the attempt stops the function as a caller does who hangs up.
-            () = cancel.cancelled() => None,
+            () = ends.cancel.cancelled() => None,
+            () = ends.lost.cancelled() => {
+                jobs.late.add(1);
+                tracing::warn!(invocation = %job.id, attempt = job.attempt, "stopped: its lease lapsed and it is another's");
+                return left(room, &job);
+            }
+            // The attempt stays counted, but it is put back whatever its number: nobody failed.
+            () = dispatch.cut.cancelled() => {
+                tracing::info!(invocation = %job.id, attempt = job.attempt, "cut by the end of this gateway; it is put back");
+                return;
+            }
         };
         ended.map_or(Settlement::Cancelled, |outcome| decide(&job, started, outcome))
     };
@@ -78,6 +82,13 @@ pub(super) async fn run(
     // Only now: what was put back must be in the queue before it can be called in.
     if let ClaimedTarget::Function { id, .. } = job.target {
         if no_place { room.put_back(id) } else { room.left(id) }
+    }
+}
+
+/// A place of its function is free.
+fn left(room: &Room, job: &Job) {
+    if let ClaimedTarget::Function { id, .. } = job.target {
+        room.left(id);
     }
 }
 
@@ -167,7 +178,7 @@ async fn call(
     let call = Call {
         payload: Payload::Event(Bytes::from(job.payload.clone())),
         arrived,
-        deadline: arrived + Duration::from_secs(version.spec.timeout_seconds.into()),
+        deadline: arrived + version.spec.async_timeout(),
         request_id: job.id,
         source: job.source,
         trace_id: job.lineage.caller.as_ref().and_then(|caller| caller.trace_id.as_deref()).map(Arc::from),

@@ -15,8 +15,8 @@ pub(crate) mod stories;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use davit_api::GatewayId;
-use davit_registry::{Changes, ClaimFrom, Registry, Topic};
+use davit_api::{GatewayId, limits};
+use davit_registry::{Changes, ClaimFrom, JOB_LEASE, Registry, Topic};
 use futures_util::future::BoxFuture;
 use tokio::sync::{Notify, Semaphore};
 use tokio_util::sync::CancellationToken;
@@ -36,6 +36,9 @@ use settle::Settler;
 
 /// Jobs at a time in one gateway. Each holds at most 1 MiB of payload and one waiting place of its function.
 pub const SLOTS: usize = 128;
+/// Jobs beside those that have run for longer than a call may that somebody waits for. They have left their slots to others, or a
+/// few functions that work for hours would hold up everybody's queue. Each holds a place in an instance, so memory bounds them, too.
+pub const LONG: usize = 512;
 /// Jobs in one claim, so that several gateways share a burst.
 const CLAIM: usize = 32;
 /// When more is due than there are slots, a claim waits until so many are free, because one claim for many jobs costs
@@ -77,22 +80,45 @@ pub struct Dispatch {
     pub metrics: Arc<Metrics>,
     /// Wakes the dispatcher of this process, without a way through the database.
     pub wake: Arc<Notify>,
+    /// Ends jobs under way without a word about them; who takes the gateway's lease puts them back.
+    pub cut: CancellationToken,
+    /// How long what is held.
+    pub terms: Terms,
 }
 
-/// Runs jobs until `stop`; returns when those under way have ended, or at once when the caller drops it, which
-/// leaves them to their leases.
+/// How long jobs hold what they hold. Only tests have others than the default.
+#[derive(Debug, Clone, Copy)]
+pub struct Terms {
+    /// A job's lease.
+    pub lease: Duration,
+    /// Between two renewals of leases: three may be lost.
+    pub beat: Duration,
+    /// After so long a job leaves its slot to others.
+    pub slot: Duration,
+}
+
+impl Default for Terms {
+    fn default() -> Self {
+        let slot = Duration::from_secs((*limits::TIMEOUT_SECONDS.end()).into());
+        Self { lease: JOB_LEASE, beat: Duration::from_secs(8), slot }
+    }
+}
+
+/// Runs jobs until `stop`; returns when those under way have ended, or were cut.
 pub async fn run(dispatch: Dispatch, changes: Changes, stop: CancellationToken) {
     let held = Held::default();
-    let care = held.clone().look_after(dispatch.registry.clone(), dispatch.gateway, changes.clone());
+    let terms = dispatch.terms;
+    let care = held.clone().look_after(dispatch.registry.clone(), dispatch.gateway, changes.clone(), terms);
     let care = AbortOnDropHandle::new(tokio::spawn(care));
     let room = Room::default();
     let calling = room.clone().look_after(dispatch.registry.clone(), dispatch.wake.clone());
     let _calling = AbortOnDropHandle::new(tokio::spawn(calling));
     let mut worker = Worker {
-        settler: Settler::spawn(dispatch.registry.clone(), SLOTS),
+        settler: Settler::spawn(dispatch.registry.clone(), SLOTS + LONG),
         slots: Arc::new(Semaphore::new(SLOTS)),
+        long: Arc::new(Semaphore::new(LONG)),
         jobs: TaskTracker::new(),
-        from: ClaimFrom::default(),
+        from: ClaimFrom::under(terms.lease),
         reclaimed: None,
         dispatch,
         held,
@@ -130,6 +156,7 @@ struct Worker {
     dispatch: Dispatch,
     settler: Settler,
     slots: Arc<Semaphore>,
+    long: Arc<Semaphore>,
     held: Held,
     room: Room,
     jobs: TaskTracker,
@@ -168,9 +195,22 @@ impl Worker {
             let slot = self.slots.clone().try_acquire_owned().ok();
             let hold = self.held.hold(claim.id, claim.attempt);
             let (dispatch, settler, room) = (self.dispatch.clone(), self.settler.clone(), self.room.clone());
+            let long = self.long.clone();
             self.jobs.spawn(async move {
-                let _slot = slot;
-                job::run(&dispatch, &settler, &room, claim, &hold.cancel).await;
+                let job = job::run(&dispatch, &settler, &room, claim, &hold.ends);
+                tokio::pin!(job);
+                if tokio::time::timeout(dispatch.terms.slot, &mut job).await.is_ok() {
+                    return;
+                }
+                // Where there is no place among the long ones it keeps its slot: then there is much too much of them.
+                let _place = match long.try_acquire_owned() {
+                    Ok(place) => {
+                        drop(slot);
+                        (Some(place), None)
+                    }
+                    Err(_) => (None, slot),
+                };
+                job.await;
             });
         }
         count
@@ -178,7 +218,7 @@ impl Worker {
 
     /// Puts back what is under lapsed leases, any gateway's.
     async fn reclaim(&mut self) {
-        if self.reclaimed.is_some_and(|last| last.elapsed() < TICK) {
+        if self.held.is_behind() || self.reclaimed.is_some_and(|last| last.elapsed() < TICK) {
             return;
         }
         self.reclaimed = Some(Instant::now());

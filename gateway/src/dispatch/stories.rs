@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -20,7 +21,7 @@ use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
-use super::{Acceptor, Carrier, Dispatch};
+use super::{Acceptor, Carrier, Dispatch, SLOTS, Terms};
 use crate::invoke::{Answer, Call, CallError, Outcome, Target};
 use crate::outbound::Sender;
 use crate::routes::{Refresh, Routes};
@@ -88,10 +89,14 @@ impl World {
     }
 
     async fn gateway(&self, script: Scripted) -> Gateway {
+        self.gateway_with(script, Terms::default()).await
+    }
+
+    async fn gateway_with(&self, script: Scripted, terms: Terms) -> Gateway {
         let id = GatewayId::new();
         self.registry().register_gateway(id, "http://test").await.unwrap();
         let (carrier, wake, stop) = (Arc::new(script), Arc::new(Notify::new()), CancellationToken::new());
-        let key = Arc::new(MasterKey::from_bytes([7; 32]));
+        let (key, cut) = (Arc::new(MasterKey::from_bytes([7; 32])), CancellationToken::new());
         let dispatch = Dispatch {
             pins: crate::routes::Pins::new(self.routes.clone(), self.registry().clone(), key),
             registry: self.registry().clone(),
@@ -105,10 +110,12 @@ impl World {
                 Arc::new(MasterKey::from_bytes([7; 32])),
             ),
             wake: wake.clone(),
+            cut: cut.clone(),
+            terms,
         };
         let changes = Changes::listen(self.registry()).await.unwrap();
         let task = AbortOnDropHandle::new(tokio::spawn(super::run(dispatch, changes, stop.clone())));
-        Gateway { id, carrier, wake, stop, task }
+        Gateway { id, carrier, wake, stop, cut, task }
     }
 }
 
@@ -131,6 +138,7 @@ struct Gateway {
     carrier: Arc<Scripted>,
     wake: Arc<Notify>,
     stop: CancellationToken,
+    cut: CancellationToken,
     task: AbortOnDropHandle<()>,
 }
 
@@ -140,6 +148,19 @@ struct Scripted {
     calls: Mutex<Vec<(InvocationId, Bytes)>>,
     /// The version that each call went to.
     versions: Mutex<Vec<(InvocationId, u32)>>,
+    /// The time that each call was given.
+    budgets: Mutex<Vec<Duration>>,
+    /// Calls that never answered and were given up.
+    given_up: Arc<AtomicUsize>,
+}
+
+/// Counts a call that is given up.
+struct Gone(Arc<AtomicUsize>);
+
+impl Drop for Gone {
+    fn drop(&mut self) {
+        self.0.fetch_add(1, Ordering::SeqCst);
+    }
 }
 
 fn script(steps: &[Option<Result<&'static str, ErrorCode>>]) -> Scripted {
@@ -147,17 +168,25 @@ fn script(steps: &[Option<Result<&'static str, ErrorCode>>]) -> Scripted {
         script: Mutex::new(steps.iter().copied().collect()),
         calls: Mutex::default(),
         versions: Mutex::default(),
+        budgets: Mutex::default(),
+        given_up: Arc::default(),
     }
 }
 
 impl Carrier for Scripted {
     fn carry(&self, target: Target, call: Call) -> BoxFuture<'_, Outcome> {
         self.versions.lock().push((call.request_id, target.version.number));
+        self.budgets.lock().push(call.deadline - call.arrived);
         let crate::invoke::Payload::Event(event) = call.payload else { panic!("jobs are events") };
         self.calls.lock().push((call.request_id, event));
         let step = self.script.lock().pop_front().unwrap_or(Some(Ok("done")));
+        let gone = Gone(self.given_up.clone());
         Box::pin(async move {
-            let Some(step) = step else { return std::future::pending().await };
+            let Some(step) = step else {
+                let _gone = gone;
+                return std::future::pending().await;
+            };
+            std::mem::forget(gone);
             let result = step
                 .map(|text| Answer::Event {
                     content_type: "application/json".into(),
@@ -334,6 +363,88 @@ async fn a_running_job_that_is_cancelled_is_stopped_and_not_run_again() {
     let view = world.ended(id).await;
     assert_eq!((view.state, view.attempt), (InvocationState::Cancelled, 1));
     assert_eq!(gateway.carrier.calls.lock().len(), 1);
+}
+
+/// Leases that are renewed often enough for a test, and last long enough for a machine that is busy.
+const SHORT: Terms =
+    Terms { lease: Duration::from_secs(3), beat: Duration::from_millis(200), slot: Duration::from_secs(900) };
+
+#[tokio::test]
+async fn a_call_that_runs_for_many_leases_keeps_its_claim_until_it_is_cancelled() {
+    let world = World::new().await;
+    world.deploy(|spec| spec.async_timeout_seconds = Some(43_200)).await;
+    let key = Arc::new(MasterKey::from_bytes([7; 32]));
+    Refresh::new(world.routes.clone(), world.registry().clone(), key).look().await.unwrap();
+    let gateway = world.gateway_with(script(&[None]), SHORT).await;
+    let id = world.accept(world.policy, &gateway.wake).await;
+    eventually(async || Some(()).filter(|()| !gateway.carrier.calls.lock().is_empty())).await;
+    assert_eq!(*gateway.carrier.budgets.lock(), [Duration::from_secs(43_200)]);
+    // One that looks for lapsed leases all the time, and would run it.
+    let other = world.gateway_with(script(&[]), SHORT).await;
+    let mut until = Vec::new();
+    eventually(async || {
+        let (lease, attempt, now) = world.db.held_until().await;
+        assert!(attempt == 1 && lease > now, "it never lapses");
+        if until.last() != Some(&lease) {
+            until.push(lease);
+        }
+        Some(()).filter(|()| until.len() >= 4 && now > until[0])
+    })
+    .await;
+    assert!(other.carrier.calls.lock().is_empty());
+    world.registry().as_davit("test").cancel_invocation(&world.namespace, id).await.unwrap();
+    let view = world.ended(id).await;
+    assert_eq!((view.state, view.attempt), (InvocationState::Cancelled, 1));
+    assert_eq!(gateway.carrier.given_up.load(Ordering::SeqCst), 1, "the function was told");
+}
+
+#[tokio::test]
+async fn an_attempt_whose_lease_was_lost_is_stopped_and_the_next_one_counts() {
+    let world = World::new().await;
+    let gateway = world.gateway_with(script(&[None]), SHORT).await;
+    let id = world.accept(world.policy, &gateway.wake).await;
+    eventually(async || Some(()).filter(|()| !gateway.carrier.calls.lock().is_empty())).await;
+    // As after an outage, during which nobody could renew it. A renewal may come in between, so more than once.
+    eventually(async || {
+        world.db.lapse_first_attempts().await;
+        world.registry().reclaim_lapsed().await.unwrap();
+        Some(()).filter(|()| gateway.carrier.calls.lock().len() == 2)
+    })
+    .await;
+    let view = world.ended(id).await;
+    assert_eq!((view.state, view.attempt), (InvocationState::Succeeded, 2));
+    eventually(async || Some(()).filter(|()| gateway.carrier.given_up.load(Ordering::SeqCst) == 1)).await;
+}
+
+#[tokio::test]
+async fn a_call_that_a_gateways_end_cuts_runs_again_though_it_was_promised_one_attempt() {
+    let world = World::new().await;
+    let policy = RetryPolicy { max_attempts: 1, ..world.policy };
+    let first = world.gateway(script(&[None])).await;
+    let id = world.accept(policy, &first.wake).await;
+    eventually(async || Some(()).filter(|()| !first.carrier.calls.lock().is_empty())).await;
+    // In the order in which a gateway ends.
+    first.stop.cancel();
+    first.cut.cancel();
+    first.task.await.unwrap();
+    assert_eq!(first.carrier.given_up.load(Ordering::SeqCst), 1);
+    world.registry().drop_gateway(first.id).await.unwrap();
+    let _second = world.gateway(script(&[])).await;
+    let view = world.ended(id).await;
+    assert_eq!((view.state, view.attempt), (InvocationState::Succeeded, 2));
+}
+
+#[tokio::test]
+async fn calls_that_run_for_hours_do_not_hold_up_the_others() {
+    let world = World::new().await;
+    let terms = Terms { slot: Duration::from_millis(50), ..Terms::default() };
+    let gateway = world.gateway_with(script(&[None; SLOTS]), terms).await;
+    let hours = (0..SLOTS).map(|_| world.new_invocation(world.policy)).collect();
+    let acceptor = Acceptor::spawn(world.registry().clone(), gateway.wake.clone());
+    acceptor.accept_all(hours).await.unwrap();
+    eventually(async || Some(()).filter(|()| gateway.carrier.calls.lock().len() >= SLOTS)).await;
+    let next = world.accept(world.policy, &gateway.wake).await;
+    assert_eq!(world.ended(next).await.state, InvocationState::Succeeded);
 }
 
 #[tokio::test]

@@ -5,7 +5,7 @@
 //! could take it again.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use davit_api::{ApiError, ErrorCode, InstanceId};
 use parking_lot::Mutex;
@@ -21,9 +21,6 @@ use crate::invoke::CallError;
 use crate::measure::Measure;
 use crate::usage::Usage;
 use crate::version::LiveVersion;
-
-/// This part of its time budget a call must have left when it gets a slot that it waited for.
-const LEFT_TO_RUN: u32 = 20;
 
 /// One version's instances.
 pub struct Fleet {
@@ -92,20 +89,14 @@ impl Fleet {
             (number, receive)
         };
         let mut place = Place { fleet: self, number, receive };
-        match tokio::time::timeout_at(self.latest(deadline).into(), &mut place.receive).await {
+        let latest = admit::latest(Instant::now(), deadline, self.version.spec.timeout());
+        match tokio::time::timeout_at(latest.into(), &mut place.receive).await {
             Ok(Ok(granted)) => granted,
             Ok(Err(_)) => {
                 Err(CallError::refused(ApiError::new(ErrorCode::Unavailable, "the gateway is shutting down")))
             }
             Err(_) => Err(CallError::refused(admit::no_capacity(&self.version))),
         }
-    }
-
-    /// Until when a call that has to be done by `deadline` waits for a slot. One that came later would leave the function
-    /// too little of its time, and the function would be blamed for it.
-    fn latest(&self, deadline: Instant) -> Instant {
-        let reserve = Duration::from_secs(self.version.spec.timeout_seconds.into()) / LEFT_TO_RUN;
-        deadline.checked_sub(reserve).unwrap_or(deadline)
     }
 
     fn slot(self: &Arc<Self>, grant: Grant) -> Slot {

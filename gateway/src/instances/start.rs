@@ -149,7 +149,14 @@ async fn init(fleet: &Arc<Fleet>, instance: &Arc<Instance>, claimed: Instant) ->
     // The agent enforces the limit itself and says what happened; the margin is for its answer to arrive.
     let sent = Instant::now();
     let deadline = sent + limit + Duration::from_millis(500);
-    match instance.link.init(request, bundle, deadline).await {
+    let files = version.secret_files.iter().map(|(name, contents)| (&**name, &**contents));
+    let done = match instance.link.give_secret_files(files) {
+        Ok(()) => instance.link.init(request, bundle, deadline).await,
+        // Waiting since before its image was made anew; the next one may be newer.
+        Err(LinkError::Failure(failure)) => return Err(Failed::Platform(outcome::init_failure(failure))),
+        Err(error) => Err(error),
+    };
+    match done {
         Ok(done) => {
             if code_mounted && !done.code_mounted {
                 fleet.shared.bundles.missed();

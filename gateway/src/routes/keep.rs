@@ -1,7 +1,7 @@
 //! What a gateway keeps of each function that it reads: as little as it can, and what it has already if that is still
 //! right.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
 use davit_api::{FunctionId, PoolKey, VersionId};
@@ -71,10 +71,10 @@ impl Keep for Keeper {
     }
 
     fn keep(&self, function: RoutedFunction) -> Arc<LiveVersion> {
-        let config = LiveVersion::config_digest(&function.spec, &function.env_resolved);
+        let config = LiveVersion::config_digest(&function.spec, &function.environment);
         if let Some(known) = self.previous.version(function.function_id, function.version_id)
             && known.config == config
-            && known.missing_secrets.len() == function.missing_secrets.len()
+            && known.missing_secrets.len() == function.environment.missing.len()
         {
             return known.clone();
         }
@@ -86,11 +86,15 @@ fn live(function: RoutedFunction, config: davit_api::Digest, shared: &Shared) ->
     let mut spec = function.spec;
     spec.env.clear();
     spec.command.shrink_to_fit();
-    let has_secrets = !std::mem::take(&mut spec.secrets).is_empty();
+    let has_secrets = spec.wanted_secrets().next().is_some();
+    (spec.secrets, spec.secret_files) = Default::default();
     let policy = Policy::of_function(function.function_id, &spec, &shared.limiters);
     let routes = Route::all(function.function_id, &spec, &shared.limiters);
     (spec.http, spec.routes, spec.openapi) = (None, Vec::new(), None);
-    let boxed = |text: String| text.into_boxed_str();
+    let boxed = |all: BTreeMap<String, String>| {
+        all.into_iter().map(|(name, value)| (name.into_boxed_str(), value.into_boxed_str())).collect()
+    };
+    let davit_registry::Environment { variables, files, missing } = function.environment;
     LiveVersion {
         pool_key: shared
             .pool_keys
@@ -106,9 +110,10 @@ fn live(function: RoutedFunction, config: davit_api::Digest, shared: &Shared) ->
         spec,
         bundle: function.bundle,
         bundle_size: function.bundle_size,
-        env: function.env_resolved.into_iter().map(|(name, value)| (boxed(name), boxed(value))).collect(),
+        env: boxed(variables),
+        secret_files: boxed(files),
         has_secrets,
-        missing_secrets: function.missing_secrets.iter().map(ToString::to_string).collect(),
+        missing_secrets: missing.iter().map(ToString::to_string).collect(),
         config,
     }
 }

@@ -80,7 +80,12 @@ async fn serve(stream: UnixStream, seen: Arc<Seen>, server: Option<std::net::Soc
     outbox.send([frame(
         FrameKind::Hello,
         0,
-        &Hello { protocol: PROTOCOL, runtime: "fake".into(), takes_mounted_code: true },
+        &Hello {
+            protocol: PROTOCOL,
+            runtime: "fake".into(),
+            takes_mounted_code: true,
+            takes_secret_files: true,
+        },
     )]);
     let mut frozen = false;
     let mut calls: HashMap<u32, (InvokeHead, BytesMut)> = HashMap::new();
@@ -473,6 +478,7 @@ pub fn named(namespace: &str, function: &str, change: impl FnOnce(&mut VersionSp
         bundle: Digest::from_bytes(sha2::Sha256::digest(CODE).into()),
         bundle_size: CODE.len() as u64,
         env: Default::default(),
+        secret_files: Box::default(),
         has_secrets: false,
         missing_secrets: Box::default(),
         routes: Route::all(function_id, &spec, &limiters),

@@ -13,6 +13,8 @@ use crate::{Registry, RegistryError, Result};
 
 /// An acceptance that takes longer than this from its first statement to its commit may be found late.
 const OVERLAP: TimeDelta = TimeDelta::seconds(5);
+/// How long a claim holds unless it is renewed; a job that runs for hours holds it by renewals.
+pub const JOB_LEASE: Duration = Duration::from_secs(30);
 /// So often a claim looks at everything that is due.
 const FULL_LOOK: Duration = Duration::from_secs(10);
 
@@ -22,13 +24,25 @@ const FULL_LOOK: Duration = Duration::from_secs(10);
 /// open that might still see them, however long that is, and a claim that started at the oldest would walk over all
 /// of them. So claims start a little before the oldest that the last one saw; what was committed very late is found
 /// by the full look every ten seconds.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Copy)]
 pub struct ClaimFrom {
     since: Option<DateTime<Utc>>,
     last_full: Option<Instant>,
+    lease: Duration,
+}
+
+impl Default for ClaimFrom {
+    fn default() -> Self {
+        Self::under(JOB_LEASE)
+    }
 }
 
 impl ClaimFrom {
+    /// From the oldest on, and what is claimed is held for so long.
+    pub fn under(lease: Duration) -> Self {
+        Self { since: None, last_full: None, lease }
+    }
+
     fn next(&mut self, now: Instant) -> Option<DateTime<Utc>> {
         if self.last_full.is_none_or(|last| now.duration_since(last) >= FULL_LOOK) {
             self.last_full = Some(now);
@@ -43,7 +57,7 @@ impl ClaimFrom {
     }
 }
 
-/// $1 gateway, $2 how many, $3 from when. A stable function of time decides what is due, not `clock_timestamp()`: only then is the
+/// $1 gateway, $2 how many, $3 from when, $4 for how long. A stable function of time decides what is due, not `clock_timestamp()`: only then is the
 /// index asked for what is due alone, and what is put off until later costs nothing. Rows are locked one by one, in order: a join
 /// would be planned as a look at the whole table, because the planner cannot know how few there are.
 const CLAIM: &str = "with due as (
@@ -63,7 +77,7 @@ const CLAIM: &str = "with due as (
     limit $2),
  claimed as (
     update invocations i set state = 'running', attempt = i.attempt + 1, gateway_id = $1,
-        lease_until = clock_timestamp() + interval '30 seconds'
+        lease_until = clock_timestamp() + make_interval(secs => $4)
     from mine where i.id = mine.id
     returning i.id, i.attempt, i.function_id, i.namespace_id, i.webhook, i.payload, i.policy, i.accepted_at, i.due_at, i.source, i.excused, i.qualifier, i.hops, i.caller,
         i.ordering_key is not null or i.destinations is not null as has_consequences)
@@ -74,13 +88,14 @@ const CLAIM: &str = "with due as (
  order by c.accepted_at";
 
 impl Registry {
-    /// Takes up to `n` invocations that are due, under a lease of 30 seconds; namespaces take turns, and within one
+    /// Takes up to `n` invocations that are due, under a lease; namespaces take turns, and within one
     /// the higher priority goes first, then the older.
     pub async fn claim(&self, gateway: GatewayId, n: u32, from: &mut ClaimFrom) -> Result<Vec<Job>> {
         let rows = sqlx::query(CLAIM)
             .bind(gateway.0)
             .bind(i64::from(n))
             .bind(from.next(Instant::now()))
+            .bind(from.lease.as_secs_f64())
             .fetch_all(&self.pool)
             .await?;
         if let Some(row) = rows.first() {
@@ -89,29 +104,34 @@ impl Registry {
         rows.iter().filter_map(|row| job(row).transpose()).collect()
     }
 
-    /// Extends the leases of jobs that still run, and answers which of them are still the gateway's.
+    /// Extends the leases of jobs that still run, and answers which of these attempts are still the gateway's.
     pub async fn heartbeat_jobs(
         &self,
         gateway: GatewayId,
         jobs: &[(InvocationId, u32)],
-    ) -> Result<Vec<InvocationId>> {
+        lease: Duration,
+    ) -> Result<Vec<(InvocationId, u32)>> {
         if jobs.is_empty() {
             return Ok(Vec::new());
         }
-        // A row that is locked is being settled at this moment; waiting for it could be waiting in a ring.
-        let ids: Vec<uuid::Uuid> = sqlx::query_scalar(
-            "with held as (
-                select i.id from invocations i join unnest($2::uuid[], $3::int[]) as u(id, attempt) using (id, attempt)
-                where i.gateway_id = $1 and i.state = 'running' for update of i skip locked)
-             update invocations i set lease_until = clock_timestamp() + interval '30 seconds'
-             from held where i.id = held.id returning i.id",
+        // A row that is locked is being settled at this moment; waiting for it could be waiting in a ring. It is still the gateway's.
+        let rows = sqlx::query(
+            "with ours as (
+                select i.id, i.attempt from invocations i join unnest($2::uuid[], $3::int[]) as u(id, attempt) using (id, attempt)
+                where i.gateway_id = $1 and i.state = 'running'),
+             free as (select i.id from invocations i join ours using (id, attempt)
+                where i.gateway_id = $1 and i.state = 'running' for update of i skip locked),
+             renewed as (update invocations i set lease_until = clock_timestamp() + make_interval(secs => $4)
+                from free where i.id = free.id)
+             select id, attempt from ours",
         )
         .bind(gateway.0)
         .bind(jobs.iter().map(|j| j.0.0).collect::<Vec<_>>())
         .bind(jobs.iter().map(|j| int(j.1)).collect::<Vec<_>>())
+        .bind(lease.as_secs_f64())
         .fetch_all(&self.pool)
         .await?;
-        Ok(ids.into_iter().map(InvocationId).collect())
+        rows.iter().map(|row| Ok((InvocationId(row.try_get("id")?), count32(row, "attempt")?))).collect()
     }
 }
 

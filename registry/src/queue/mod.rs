@@ -26,7 +26,7 @@ use davit_api::{
     Lineage, NamespaceName, Priority, Qualifier, RetryPolicy, SubscriptionId, Webhook, limits,
 };
 
-pub use claim::ClaimFrom;
+pub use claim::{ClaimFrom, JOB_LEASE};
 pub use read::InvocationFilter;
 
 pub(crate) use accept::{accept_one, accept_present};

@@ -1,6 +1,6 @@
 //! The statements of one read of routes: all in one transaction that sees one instant.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 
 use davit_api::{CanaryId, FunctionId, NamespaceId, TokenId, VersionId, VersionSpec};
 use futures_util::TryStreamExt;
@@ -8,6 +8,7 @@ use sqlx::Row;
 use sqlx::postgres::{PgConnection, PgRow};
 
 use super::{Keep, MOST_CHANGED, RoutedAlias, RoutedFunction, RoutingPosition, TokenHash};
+use crate::environment::Environment;
 use crate::rows::{count32, count64, digest, json, parsed, parsed_opt};
 use crate::{MasterKey, RegistryError, Result};
 
@@ -36,7 +37,7 @@ pub(super) async fn touched(
          union
          select f.id from c join functions f on f.namespace_id = c.namespace_id
             join alias_versions a on a.function_id = f.id join versions v on v.id = a.version_id
-            where v.spec -> 'secrets' <> '{}'
+            where v.spec -> 'secrets' <> '{}' or v.spec -> 'secret_files' <> '{}'
          limit $2",
     )
     .bind(&since.snapshot)
@@ -186,22 +187,13 @@ pub(super) async fn tokens(conn: &mut PgConnection) -> Result<Vec<TokenHash>> {
 fn routed(row: &PgRow, sealed: &Sealed, key: &MasterKey) -> Result<RoutedFunction> {
     let namespace_id = NamespaceId(row.try_get("namespace_id")?);
     let spec: VersionSpec = json(row, "spec")?;
-    let mut env: BTreeMap<String, String> =
-        spec.env.iter().map(|(name, value)| (name.as_str().to_owned(), value.clone())).collect();
-    let mut missing = Vec::new();
-    for (variable, secret) in &spec.secrets {
+    let environment = Environment::of(&spec, |secret| {
+        let (nonce, sealed) = sealed.get(&namespace_id)?.get(secret.as_str())?;
         // One secret that does not open must not take every function's routes away.
-        let value =
-            sealed.get(&namespace_id).and_then(|of| of.get(secret.as_str())).and_then(|(nonce, sealed)| {
-                key.open(namespace_id, secret.as_str(), nonce, sealed)
-                    .inspect_err(|error| tracing::error!(%error, "cannot open a secret"))
-                    .ok()
-            });
-        match value {
-            Some(value) => drop(env.insert(variable.as_str().to_owned(), value)),
-            None => missing.push(secret.clone()),
-        }
-    }
+        key.open(namespace_id, secret.as_str(), nonce, sealed)
+            .inspect_err(|error| tracing::error!(%error, "cannot open a secret"))
+            .ok()
+    });
     Ok(RoutedFunction {
         namespace: parsed(row, "namespace")?,
         name: parsed(row, "name")?,
@@ -212,7 +204,6 @@ fn routed(row: &PgRow, sealed: &Sealed, key: &MasterKey) -> Result<RoutedFunctio
         bundle: digest(row, "bundle")?,
         bundle_size: count64(row, "bundle_size")?,
         image_digest: row.try_get("image_digest")?,
-        env_resolved: env,
-        missing_secrets: missing,
+        environment,
     })
 }

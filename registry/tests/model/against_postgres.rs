@@ -10,7 +10,7 @@ use davit_api::{
     ApiError, ErrorCode, FunctionId, GatewayId, InvocationId, InvocationSource, Priority, RetryPolicy,
 };
 use davit_registry::testing::TestDatabase;
-use davit_registry::{ClaimFrom, NewInvocation, Registry, Settlement, Start};
+use davit_registry::{ClaimFrom, JOB_LEASE, NewInvocation, Registry, Settlement, Start};
 use sqlx::{Connection, PgConnection, Row};
 
 use crate::chance::Chance;
@@ -71,7 +71,7 @@ impl Both {
                 let held: Vec<_> = self.receipts.clone();
                 self.rules.renew(which, &held);
                 let held: Vec<_> = held.iter().map(|(id, attempt)| (self.ids[id], *attempt)).collect();
-                self.registry.heartbeat_jobs(self.gateways[which as usize], &held).await.unwrap();
+                self.registry.heartbeat_jobs(self.gateways[which as usize], &held, JOB_LEASE).await.unwrap();
                 format!("gateway {which} renews")
             }
             10 => {

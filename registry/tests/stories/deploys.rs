@@ -92,9 +92,9 @@ async fn a_deployment_goes_from_upload_to_the_routing_snapshot() {
     let snapshot = registry.routing_snapshot(&key, &AsRead).await.unwrap();
     let routed = &snapshot.functions[0];
     assert_eq!((routed.version_id, routed.bundle), (live.id, digest_of(b"v1")));
-    assert_eq!(routed.env_resolved["PASSWORD"], "hunter2");
-    assert_eq!(routed.env_resolved["STAGE"], "prod");
-    assert_eq!(routed.missing_secrets, ["absent".parse().unwrap()]);
+    assert_eq!(routed.environment.variables["PASSWORD"], "hunter2");
+    assert_eq!(routed.environment.variables["STAGE"], "prod");
+    assert_eq!(routed.environment.missing, ["absent".parse().unwrap()]);
     assert!(!format!("{routed:?}").contains("hunter2"));
 
     // The same again is the same version; other settings are a new one, and going back needs no build.

@@ -53,8 +53,8 @@ async fn tokens_and_secrets_open_only_for_whom_they_are_meant() {
     deployed(registry, "f", &wants, b"a").await;
     let env =
         async |key: &MasterKey| registry.routing_snapshot(key, &AsRead).await.unwrap().functions.remove(0);
-    assert_eq!(env(&same).await.env_resolved["KEY"], "s3cret");
-    assert_eq!(env(&MasterKey::from_bytes([1; 32])).await.missing_secrets, std::slice::from_ref(&secret));
+    assert_eq!(env(&same).await.environment.variables["KEY"], "s3cret");
+    assert_eq!(env(&MasterKey::from_bytes([1; 32])).await.environment.missing, std::slice::from_ref(&secret));
     let mut raw = sqlx::PgConnection::connect(db.url()).await.unwrap();
     let stored: Vec<u8> = sqlx::query_scalar("select sealed from secrets").fetch_one(&mut raw).await.unwrap();
     assert!(!stored.windows(6).any(|w| w == b"s3cret"));
@@ -62,7 +62,7 @@ async fn tokens_and_secrets_open_only_for_whom_they_are_meant() {
     let steal = "update secrets s set sealed = o.sealed, nonce = o.nonce from secrets o, namespaces n
         where n.name = 'other' and o.namespace_id = n.id and s.namespace_id <> n.id";
     sqlx::raw_sql(steal).execute(&mut raw).await.unwrap();
-    assert_eq!(env(&key).await.missing_secrets, std::slice::from_ref(&secret));
+    assert_eq!(env(&key).await.environment.missing, std::slice::from_ref(&secret));
     registry.as_davit("test").remove_secret(&ns(), &secret).await.unwrap();
     assert!(registry.list_secrets(&ns()).await.unwrap().is_empty());
 }

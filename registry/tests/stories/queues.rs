@@ -6,7 +6,7 @@ use std::time::Duration;
 use davit_api::{
     ErrorCode, FunctionId, GatewayId, InvocationSource, InvocationState, NewVersion, RetryPolicy,
 };
-use davit_registry::{Changes, ClaimFrom, Job, NewInvocation, Registry, Settlement, Topic};
+use davit_registry::{Changes, ClaimFrom, JOB_LEASE, Job, NewInvocation, Registry, Settlement, Topic};
 use sqlx::Connection;
 
 use crate::support::*;
@@ -43,14 +43,14 @@ async fn a_late_worker_cannot_settle_what_another_took_over() {
     let first = claim(registry, zombie, 10).await.remove(0);
     assert_eq!((first.id, first.attempt, first.payload.as_slice()), (id, 1, b"{}".as_slice()));
     assert!(claim(registry, heir, 10).await.is_empty(), "leased");
-    assert_eq!(registry.heartbeat_jobs(zombie, &[(id, 1)]).await.unwrap(), [id]);
+    assert_eq!(registry.heartbeat_jobs(zombie, &[(id, 1)], JOB_LEASE).await.unwrap(), [(id, 1)]);
 
     let mut raw = sqlx::PgConnection::connect(db.url()).await.unwrap();
     let lapse = "update invocations set lease_until = '2020-01-01' where state = 'running'";
     sqlx::raw_sql(lapse).execute(&mut raw).await.unwrap();
     let second = claim(registry, heir, 10).await.remove(0);
     assert_eq!((second.id, second.attempt), (id, 2));
-    assert!(registry.heartbeat_jobs(zombie, &[(id, 1)]).await.unwrap().is_empty());
+    assert!(registry.heartbeat_jobs(zombie, &[(id, 1)], JOB_LEASE).await.unwrap().is_empty());
     let late = Settlement::Succeeded { result: b"late".to_vec() };
     assert!(!registry.settle(id, 1, late.clone()).await.unwrap());
     let retry = Settlement::RetryAt { delay: Duration::from_secs(3600), error: failure(), counts: true };

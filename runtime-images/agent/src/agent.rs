@@ -51,6 +51,8 @@ pub(crate) struct Agent {
     pub(crate) outbox: OnceCell<Outbox>,
     /// Set once a function is there.
     pub(crate) function: OnceCell<InitRequest>,
+    /// Why a secret could not become a file; the start fails with it.
+    pub(crate) unwritten: RefCell<Option<String>>,
     /// The function for the warm runtime that asks for it.
     pub(crate) offer: watch::Sender<Option<Bytes>>,
     /// The warm runtime has asked.
@@ -76,6 +78,7 @@ pub(crate) async fn run() -> Result<(), String> {
         logs: Logs::new(),
         outbox: OnceCell::new(),
         function: OnceCell::new(),
+        unwritten: RefCell::default(),
         offer: watch::Sender::new(None),
         warm: Notify::new(),
         is_warm_runtime: Cell::new(false),
@@ -173,7 +176,7 @@ impl Agent {
     /// Takes a call in and starts its clock.
     pub(crate) fn begin(self: &Rc<Self>, call: Call) {
         self.thaw();
-        let stream = call.stream;
+        let (stream, limit) = (call.stream, call.head.timeout_seconds);
         let deadline = UNIX_EPOCH + Duration::from_millis(call.head.deadline_unix_ms);
         let left = deadline.duration_since(SystemTime::now()).unwrap_or_default();
         if !self.calls.borrow_mut().offer(call) {
@@ -182,17 +185,19 @@ impl Agent {
         let agent = self.clone();
         let timer = tokio::task::spawn_local(async move {
             tokio::time::sleep(left).await;
-            agent.timed_out(stream).await;
+            agent.timed_out(stream, limit).await;
         });
         self.calls.borrow_mut().set_timer(stream, timer.abort_handle());
     }
 
-    async fn timed_out(self: &Rc<Self>, stream: u32) {
+    /// `limit`: the call's own time budget in seconds.
+    async fn timed_out(self: &Rc<Self>, stream: u32, limit: Option<u32>) {
         let Some(late) = self.calls.borrow().request_id(stream).map(str::to_owned) else { return };
         let agent = self.clone();
         // In a task of its own: settling the call aborts the task that we are in.
         tokio::task::spawn_local(async move {
-            let seconds = agent.function.get().map_or(0, |function| function.timeout_seconds);
+            let of_function = agent.function.get().map_or(0, |function| function.timeout_seconds);
+            let seconds = limit.unwrap_or(of_function);
             agent
                 .end(&|id| {
                     if id == late || id.is_empty() {

@@ -194,6 +194,7 @@ mod tests {
             arn: String::new(),
             trace_id: String::new(),
             client_context: None,
+            timeout_seconds: None,
             result_window: 0,
         };
         Call { stream, head, event: Bytes::new() }

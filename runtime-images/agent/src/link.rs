@@ -16,7 +16,7 @@ use tokio::net::{UnixListener, UnixStream};
 
 use crate::agent::Agent;
 use crate::calls::Call;
-use crate::{LINK_SOCKET, environment, failure, server, start};
+use crate::{LINK_SOCKET, environment, failure, secrets, server, start};
 
 /// Without a gateway by then, the instance is nobody's.
 const GATEWAY_TIMEOUT: Duration = Duration::from_secs(120);
@@ -45,7 +45,7 @@ pub(crate) async fn accept(agent: &Rc<Agent>) -> Result<Inbox, String> {
     tokio::task::spawn_local(outbox.clone().drive());
     let _ = agent.outbox.set(outbox);
     let runtime = std::env::var("AWS_EXECUTION_ENV").unwrap_or_default();
-    let hello = Hello { protocol: PROTOCOL, runtime, takes_mounted_code: true };
+    let hello = Hello { protocol: PROTOCOL, runtime, takes_mounted_code: true, takes_secret_files: true };
     agent.send(agent.json_frame(FrameKind::Hello, 0, &hello));
     Ok(inbox)
 }
@@ -100,6 +100,14 @@ async fn take(
             // Once means once: a second function in the same container would meet the first one's remains.
             agent.function.set(request).map_err(|_| "init came twice")?;
             tokio::task::spawn_local(start::start(agent.clone(), stream, bundle));
+        }
+        FrameKind::SecretFile => {
+            if agent.function.get().is_some() {
+                return Err("a secret file came after the init".into());
+            }
+            if let Err(what) = secrets::write(&frame.body) {
+                agent.unwritten.borrow_mut().get_or_insert(what);
+            }
         }
         FrameKind::Invoke => {
             let head = parse(&frame)?;

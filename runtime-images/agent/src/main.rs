@@ -16,6 +16,7 @@ mod logs;
 mod oom;
 mod process;
 mod runtime_api;
+mod secrets;
 mod server;
 mod start;
 mod stream;

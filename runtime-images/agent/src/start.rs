@@ -49,6 +49,9 @@ async fn become_function(
     mut events: mpsc::UnboundedReceiver<StartEvent>,
 ) -> Result<InitDone, Failure> {
     let begun = Instant::now();
+    if let Some(what) = agent.unwritten.take() {
+        return Err(failure::init("Runtime.SecretFile", format!("a secret could not become a file: {what}")));
+    }
     let size = request.bundle_size;
     let code_mounted = request.code_mounted && is_mounted();
     if !code_mounted && agent.image.is_none() {

@@ -88,6 +88,40 @@ async fn code_that_was_mounted_elsewhere_is_unpacked_after_all() {
 }
 
 #[tokio::test]
+async fn secrets_become_files_that_only_the_function_reads_and_no_second_time() {
+    let instance = Instance::start(None).await;
+    let long = "\u{1}\n\"é".repeat(10_000);
+    let files = [("tls.key", "-----BEGIN\n"), ("long", long.as_str()), ("empty", "")];
+    instance.link().give_secret_files(files).unwrap();
+    let runtime = RUNTIME.replace(
+        "answer = {",
+        "s = '/run/secrets/'\n        answer = {'secrets': {n: [oct(os.stat(s + n).st_mode), open(s + n, newline='').read()] for n in os.listdir(s)}, 'folder': oct(os.stat(s).st_mode), ",
+    );
+    instance.init(request(Kind::Handler), &[("bootstrap", &runtime)]).await.unwrap();
+    let result = instance.invoke("r1", "{}", SECONDS(5)).await.unwrap();
+    let answer: serde_json::Value = serde_json::from_slice(&result.body).unwrap();
+    assert_eq!(answer["folder"], "0o40700");
+    assert_eq!(answer["secrets"].as_object().unwrap().len(), 3);
+    for (name, contents) in files {
+        assert_eq!(answer["secrets"][name], serde_json::json!(["0o100400", contents]), "{name}");
+    }
+    assert!(!answer["env"].to_string().contains("BEGIN"), "in no variable");
+    // A second delivery would be somebody else's: the instance ends.
+    let mut instance = instance;
+    instance.link().give_secret_files([("late", "x")]).unwrap();
+    instance.gone().await;
+}
+
+#[tokio::test]
+async fn a_secret_that_cannot_become_a_file_is_a_start_that_failed() {
+    let instance = Instance::start(None).await;
+    instance.link().give_secret_files([("twice", "one"), ("twice", "two")]).unwrap();
+    let failed = failure(instance.init(request(Kind::Handler), &[("bootstrap", RUNTIME)]).await);
+    assert_eq!(failed.kind, FailureKind::InitFailed);
+    assert!(failed.message.contains("/run/secrets/twice") && !failed.message.contains("two"), "{failed}");
+}
+
+#[tokio::test]
 async fn a_call_reaches_the_runtime_and_its_answer_comes_back() {
     let mut instance = running().await;
     let result = instance.invoke("r1", r#"{"print":"hello"}"#, SECONDS(5)).await.unwrap();

@@ -187,12 +187,33 @@ java21)
     mkdir -p /tmp/jar/lib && cd /tmp/jar || exit 1
     printf 'x' > lib/a.jar; printf 'y' > f.jar
     upload /tmp/jar; build && has lib/a.jar && has lib/f.jar && ! has f.jar; ok "jars that are built already go where they are looked for" $?
-    printf 'plugins {}\n' > build.gradle; upload /tmp/jar; refuses 'build.gradle' '--zip'; ok "a Gradle project is told what to do" $?
-    rm build.gradle; printf 'class F {}\n' > F.java; upload /tmp/jar; refuses 'pom.xml: there is none' 'F.java'; ok "sources without a pom.xml are named" $?
+    printf 'class F {}\n' > F.java; upload /tmp/jar; refuses 'pom.xml: there is none' 'F.java'; ok "sources without a pom.xml are named" $?
     printf '<project>\n<modelVersion>4.0.0</modelVersion>\n<oops>\n</project>\n' > pom.xml
     upload /tmp/jar; refuses 'pom.xml' 'line 3'; ok "a pom.xml that cannot be read is named with its line" $?
     printf '<project><modules><module>a</module></modules></project>\n' > pom.xml
-    upload /tmp/jar; refuses 'pom.xml: a project of several modules'; ok "a project of several modules is told what to do" $? ;;
+    upload /tmp/jar; refuses 'pom.xml: a project of several modules'; ok "a project of several modules is told what to do" $?
+    mkdir -p /tmp/gradle/src/main/java/f /tmp/gradle/src/main/resources && cd /tmp/gradle || exit 1
+    printf "plugins { id 'java' }\nrepositories { maven { url \"\$projectDir/repository\" } }\n" > build.gradle
+    printf 'package f;\n\npublic record F(int n) {\n    String name(Object o) { return switch (o) { case F f -> "é" + f.n(); default -> ""; }; }\n}\n' > src/main/java/f/F.java
+    printf 'x' > src/main/resources/data.txt
+    upload /tmp/gradle; build && has f/F.class && has data.txt && ! has src/main/java/f/F.java; ok "a Gradle project builds as Java 21, without network" $?
+    first=$(digest); sleep 1.1; printf '// more\n' >> src/main/java/f/F.java; upload /tmp/gradle; build; [[ $(digest) == "$first" ]]; ok "it is built to the same bytes at another time" $?
+    upload /tmp/gradle; build; cp /davit/out/deps.tar /tmp/gradle-deps.tar; upload /tmp/gradle; cp /tmp/gradle-deps.tar /davit/deps.tar; build && grep -q 'taken from the cache' /tmp/build.log && [[ $(digest) == "$first" ]]; ok "with the dependencies of an earlier build, too" $?
+    # A dependency that the project brings along.
+    mkdir -p /tmp/tally/t repository/x/tally/1.0 && printf 'package t;\npublic class T {}\n' > /tmp/tally/t/T.java
+    (cd /tmp/tally && javac t/T.java && jar --create --file /tmp/gradle/repository/x/tally/1.0/tally-1.0.jar t/T.class)
+    printf '<project><modelVersion>4.0.0</modelVersion><groupId>x</groupId><artifactId>tally</artifactId><version>1.0</version></project>\n' > repository/x/tally/1.0/tally-1.0.pom
+    printf "dependencies { implementation 'x:tally:1.0' }\n" >> build.gradle
+    upload /tmp/gradle; DAVIT_BUILD_OFFLINE=1 build && has lib/tally-1.0.jar; ok "a repository of the upload needs no network" $?
+    rm -r repository; upload /tmp/gradle; refuses 'x:tally:1.0'; ok "a dependency that cannot be had is named" $?
+    upload /tmp/gradle; DAVIT_BUILD_OFFLINE=1 refuses 'DAVIT_BUILD_NETWORK=none' '--zip'; ok "what would need the network is told how to do without" $?
+    sed -i '/^dependencies/d' build.gradle; printf 'class G { int f() { return nothing; } }\n' > src/main/java/f/G.java
+    upload /tmp/gradle; refuses 'G.java:1: error'; ok "what does not compile is named with its place" $?
+    [[ ! -e /davit/out/bundle.tar ]]; ok "a failed build leaves no bundle" $?
+    rm src/main/java/f/G.java; printf 'nonsense nonsense\n' >> build.gradle; upload /tmp/gradle; refuses 'build.gradle' 'line: 3'; ok "a build.gradle that cannot be read is named with its line" $?
+    printf '\n' > build.gradle; upload /tmp/gradle; refuses "plugins { id 'java' }"; ok "a build without Java is told what is missing" $?
+    printf "include 'a'\n" > settings.gradle; upload /tmp/gradle; refuses 'settings.gradle: a project of several modules'; ok "several modules are told what to do" $?
+    rm settings.gradle; mv build.gradle build.gradle.kts; upload /tmp/gradle; refuses 'build.gradle.kts' '--zip'; ok "what this Gradle does not read is named" $? ;;
 provided)
     upload /tmp/one; build; grep -q '^-rwx.* bootstrap$' <(tar -tvf /davit/out/bundle.tar); ok "bootstrap is made executable" $?
     printf '#!/bin/sh\r\n' > bootstrap; upload /tmp/one; ! build; ok "a bootstrap with Windows line endings is refused" $? ;;

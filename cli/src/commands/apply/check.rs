@@ -54,7 +54,7 @@ impl Known {
 
     fn folder(&self, folder: &Folder, given: &Given) -> Result<(), (String, String)> {
         let manifest = &folder.manifest;
-        for secret in manifest.secrets.values() {
+        for secret in manifest.secrets.values().chain(manifest.secret_files.values()) {
             self.secret(secret, given).map_err(|e| (secret.to_string(), e))?;
         }
         self.destinations(&manifest.destinations, given)?;

@@ -12,8 +12,8 @@ use davit_api::{
 pub(crate) struct Values {
     /// Secrets to set.
     pub(crate) given: BTreeMap<SecretName, String>,
-    /// Those that nobody gives here, with the variable that wants them: they have to be set already.
-    pub(crate) wanted: BTreeMap<SecretName, EnvName>,
+    /// Those that nobody gives here, with the variable that would give them: they have to be set already.
+    pub(crate) wanted: BTreeMap<SecretName, String>,
 }
 
 /// A function's settings for development.
@@ -27,6 +27,11 @@ pub(crate) struct Trial {
 /// The host that the routes of a function have here. Those of the real one are in force elsewhere, and a route belongs to one function.
 pub(crate) fn host(namespace: &NamespaceName, function: &str) -> String {
     format!("{function}.{namespace}.localhost")
+}
+
+/// The variable that gives a secret which a function gets as a file: the secret's name, as variables are written.
+fn variable_of(secret: &SecretName) -> String {
+    secret.as_str().replace('-', "_").to_uppercase()
 }
 
 impl Trial {
@@ -49,12 +54,15 @@ impl Trial {
             route.host = Some(own.clone());
         }
         let mut values = Values::default();
-        for (variable, secret) in &spec.secrets {
-            match variables.get(variable.as_str()) {
+        for (field, name, secret) in spec.wanted_secrets() {
+            let variable = if field == "secret_files" { variable_of(secret) } else { name.to_owned() };
+            match variables.get(&variable) {
                 Some(value) => drop(values.given.insert(secret.clone(), value.clone())),
-                None => drop(values.wanted.insert(secret.clone(), variable.clone())),
+                None => drop(values.wanted.insert(secret.clone(), variable)),
             }
         }
+        // One that is wanted twice is given where either name gives it.
+        values.wanted.retain(|secret, _| !values.given.contains_key(secret));
         for (name, value) in variables {
             let Ok(name) = name.parse::<EnvName>() else { continue };
             // What is not a variable of this function is another one's.
@@ -112,6 +120,10 @@ STAGE = "production"
 [secrets]
 KEY = "api-key"
 DB = "db"
+[secret_files]
+"tls.key" = "tls-key"
+"again" = "api-key"
+"later" = "other-file"
 [[routes]]
 path = "/orders/{id}"
 host = "api.example.com"
@@ -126,7 +138,7 @@ cron = "0 2 * * *"
     #[test]
     fn it_takes_nothing_from_the_real_one() {
         let manifest = Manifest::parse(TOML).unwrap();
-        let given = variables("KEY='secret'\nSTAGE=dev\nOTHER=1").unwrap();
+        let given = variables("KEY='secret'\nSTAGE=dev\nOTHER=1\nTLS_KEY=pem").unwrap();
         let trial = Trial::of(&manifest, &"dev".parse().unwrap(), &given).unwrap();
         assert_eq!((trial.spec.access, trial.spec.min_instances), (Access::Token, 0));
         assert_eq!(trial.spec.env.values().collect::<Vec<_>>(), ["dev"], "no others' variables");
@@ -142,8 +154,9 @@ cron = "0 2 * * *"
             "routes that differ in their host only are one here"
         );
         assert!(trial.schedules.values().all(|s| !s.enabled));
-        assert_eq!(trial.values.given.values().collect::<Vec<_>>(), ["secret"]);
-        assert_eq!(trial.values.wanted.keys().map(SecretName::as_str).collect::<Vec<_>>(), ["db"]);
+        assert_eq!(trial.values.given.values().collect::<Vec<_>>(), ["secret", "pem"]);
+        let wanted: Vec<_> = trial.values.wanted.iter().map(|(name, by)| format!("{name} by {by}")).collect();
+        assert_eq!(wanted, ["db by DB", "other-file by OTHER_FILE"]);
         assert!(trial.spec.check().is_ok());
     }
 

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use bollard::models::{ContainerCreateBody, HealthConfig, HostConfig};
 
-use super::{AGENT, Common, PIDS, SHARED_DIR, agent_mount, body, hardened, network_mode};
+use super::{AGENT, Common, PIDS, SHARED_DIR, agent_mount, body, hardened, network_mode, secrets_tmpfs};
 use crate::backend::StartRequest;
 use crate::backend::image::ImageFacts;
 
@@ -33,7 +33,10 @@ pub fn own_image_container(
     let options = format!("rw,exec,nosuid,nodev,mode=1777,uid=993,gid=993,size={}m", key.ephemeral_mb);
     let host = HostConfig {
         readonly_rootfs: Some(true),
-        tmpfs: Some(writable.map(|path| (path.to_owned(), options.clone())).collect()),
+        // The last one stands, should the image call the secrets' place a volume.
+        tmpfs: Some(
+            writable.map(|path| (path.to_owned(), options.clone())).chain([secrets_tmpfs()]).collect(),
+        ),
         binds: Some(vec![format!("{}:{SHARED_DIR}:rw", shared.display())]),
         mounts: Some(vec![agent_mount(&own.agent)]),
         network_mode: Some(network_mode(common, key.network)),
@@ -109,7 +112,10 @@ mod tests {
         assert_eq!(agent.read_only, Some(true));
         let tmpfs = host.tmpfs.unwrap();
         assert!(
-            tmpfs.contains_key("/data") && tmpfs.contains_key("/tmp") && !tmpfs.contains_key("/var/task")
+            tmpfs.contains_key("/data")
+                && tmpfs.contains_key("/run/secrets")
+                && tmpfs.contains_key("/tmp")
+                && !tmpfs.contains_key("/var/task")
         );
         let env = body.env.unwrap();
         let told = env[0].strip_prefix("DAVIT_IMAGE=").unwrap();

@@ -39,6 +39,16 @@ async fn a_client_deploys_and_looks_after_a_function() {
         StatusCode::UNPROCESSABLE_ENTITY
     );
     spec["secrets"]["DB"] = json!("db");
+    spec["secret_files"] = json!({"db.txt": "missing"});
+    let refused = api.json(&token, "post", versions, &new(&spec)).await;
+    assert_eq!(
+        (refused.status, refused.error().message.as_str()),
+        (
+            StatusCode::UNPROCESSABLE_ENTITY,
+            "secret_files: db.txt wants the secret missing, which is not set: davit secret set missing"
+        )
+    );
+    spec["secret_files"] = json!({"db.txt": "db"});
     let created = api.json(&token, "post", versions, &new(&spec)).await;
     assert_eq!(created.status, StatusCode::CREATED, "{created:?}");
     assert_eq!((&created.json()["number"], &created.json()["state"]), (&json!(1), &json!("queued")));

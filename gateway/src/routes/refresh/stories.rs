@@ -73,6 +73,22 @@ async fn a_secret_reaches_the_functions_that_name_it_and_a_deleted_function_goes
     let two = refresh.version(&world).unwrap();
     assert_eq!((two.number, &two.environment()["KEY"]), (2, &"two".to_owned()));
     assert_ne!(one.config, two.config);
+    // A function that has it as a file only.
+    world
+        .deploy(|spec| {
+            spec.secrets.clear();
+            spec.secret_files.insert("key.txt".parse().unwrap(), secret.clone());
+        })
+        .await;
+    refresh.look().await.unwrap();
+    let before = refresh.version(&world).unwrap();
+    assert_eq!(before.secret_files.as_ref(), [("key.txt".into(), "two".into())]);
+    assert!(before.environment().is_empty() && before.has_secrets);
+    admin.set_secret(&world.namespace, &secret, "three", &key()).await.unwrap();
+    assert_eq!(refresh.look().await.unwrap(), Looked::Changed);
+    let after = refresh.version(&world).unwrap();
+    assert_eq!(after.secret_files.as_ref(), [("key.txt".into(), "three".into())]);
+    assert_ne!(before.config, after.config, "other instances");
     admin.remove_secret(&world.namespace, &secret).await.unwrap();
     refresh.look().await.unwrap();
     assert_eq!(refresh.version(&world).unwrap().missing_secrets.as_ref(), ["api-key"]);

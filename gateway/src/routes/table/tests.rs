@@ -31,6 +31,7 @@ pub(in crate::routes) fn version(
         routes: Route::all(function_id, &spec, &Default::default()),
         policy: None,
         env: Box::default(),
+        secret_files: Box::default(),
         has_secrets: false,
         missing_secrets: Box::default(),
         pool_key: Arc::new(PoolKey::of(&spec, "")),

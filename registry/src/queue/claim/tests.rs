@@ -34,6 +34,7 @@ async fn blocks(sql: &mut PgConnection, since: Option<DateTime<Utc>>) -> i64 {
             .bind(GatewayId::new().0)
             .bind(32_i64)
             .bind(since)
+            .bind(JOB_LEASE.as_secs_f64())
             .fetch_one(&mut *undone)
             .await
             .unwrap();

@@ -151,6 +151,7 @@ pub fn head(id: &str, limit: Duration) -> InvokeHead {
         arn: "arn:aws:lambda:us-east-1:000000000000:function:test".into(),
         trace_id: "Root=1-5759e988-bd862e3fe1be46a994272793".into(),
         client_context: Some("{\"x\":\"y\"}".into()),
+        timeout_seconds: None,
         result_window: 0,
     }
 }

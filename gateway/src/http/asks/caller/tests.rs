@@ -22,6 +22,7 @@ fn version(function: &str, change: impl FnOnce(&mut VersionSpec)) -> Arc<LiveVer
         routes: Box::default(),
         policy: None,
         env: Box::default(),
+        secret_files: Box::default(),
         has_secrets: false,
         missing_secrets: Box::default(),
         pool_key: Arc::new(PoolKey::of(&spec, "")),
