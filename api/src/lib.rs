@@ -87,7 +87,7 @@ pub use source::{
     ChangeOrder, NewSource, PostgresSource, SourceSpec, SourceSql, SourceState, SourceStatus, SourceView,
     TableEvent, TableName, Verification, WebhookSource,
 };
-pub use spec::{Access, FunctionKind, LAYER_PARTS, LAYERS, VersionSpec};
+pub use spec::{Access, DEBUGGER_PROTOCOL, DebugSettings, FunctionKind, LAYER_PARTS, LAYERS, VersionSpec};
 pub use template::Filling;
 pub use token::{NewToken, Role, TokenCreated, TokenView};
 pub use topic::{

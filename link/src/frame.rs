@@ -56,6 +56,9 @@ kinds! {
     Credit = 10,
     /// To the agent: the answer to what the function asked for begins (AnswerHead); its bytes follow in data frames.
     Answer = 11,
+    /// To the agent: connect to the debugger and hand the socket over, as for a server. Sent only to agents whose hello
+    /// says that they know it.
+    OpenDebugger = 12,
     /// From the agent: its first frame (Hello).
     Hello = 32,
     /// From the agent: ready for calls (InitDone).

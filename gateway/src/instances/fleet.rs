@@ -67,8 +67,13 @@ impl Fleet {
         self.version.spec.concurrency as usize
     }
 
-    /// A slot in an instance, by `deadline`.
+    /// A slot in an instance, for a call that has to be done by `deadline`.
     pub async fn acquire(self: &Arc<Self>, deadline: Instant) -> Result<Slot, CallError> {
+        self.slot_by(self.latest(deadline)).await
+    }
+
+    /// A slot in an instance, at `latest`.
+    pub(super) async fn slot_by(self: &Arc<Self>, latest: Instant) -> Result<Slot, CallError> {
         let (number, receive) = {
             let now = Instant::now();
             let mut state = self.state.lock();
@@ -92,7 +97,7 @@ impl Fleet {
             (number, receive)
         };
         let mut place = Place { fleet: self, number, receive };
-        match tokio::time::timeout_at(self.latest(deadline).into(), &mut place.receive).await {
+        match tokio::time::timeout_at(latest.into(), &mut place.receive).await {
             Ok(Ok(granted)) => granted,
             Ok(Err(_)) => {
                 Err(CallError::refused(ApiError::new(ErrorCode::Unavailable, "the gateway is shutting down")))

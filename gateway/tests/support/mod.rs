@@ -73,14 +73,14 @@ fn failure(kind: FailureKind, message: &str) -> Failure {
     Failure { kind, message: message.into(), error: Some(error), exit_code: None, signal: None }
 }
 
-/// Serves one connection. `server` is where `Open` connects to.
+/// Serves one connection. `server` is where `Open` and `OpenDebugger` connect to.
 async fn serve(stream: UnixStream, seen: Arc<Seen>, server: Option<std::net::SocketAddr>) {
     let (outbox, mut inbox) = socket::split(stream);
     tokio::spawn(outbox.clone().drive());
     outbox.send([frame(
         FrameKind::Hello,
         0,
-        &Hello { protocol: PROTOCOL, runtime: "fake".into(), takes_mounted_code: true },
+        &Hello { protocol: PROTOCOL, runtime: "fake".into(), takes_mounted_code: true, takes_debugger: true },
     )]);
     let mut frozen = false;
     let mut calls: HashMap<u32, (InvokeHead, BytesMut)> = HashMap::new();
@@ -157,7 +157,7 @@ async fn serve(stream: UnixStream, seen: Arc<Seen>, server: Option<std::net::Soc
                 let task = tokio::spawn(run(outbox.clone(), seen.clone(), stream, head, event, asks.clone()));
                 running.insert(stream, task.abort_handle());
             }
-            FrameKind::Open => match server {
+            FrameKind::Open | FrameKind::OpenDebugger => match server {
                 Some(address) => {
                     let connected = std::net::TcpStream::connect(address).unwrap();
                     outbox.send_with_descriptor(Frame::empty(FrameKind::Opened, stream), connected.into());

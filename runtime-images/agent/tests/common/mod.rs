@@ -175,6 +175,7 @@ pub fn request(kind: Kind) -> InitRequest {
         bundle_size: 0,
         code_mounted: false,
         answers_asks: true,
+        debugger: None,
     }
 }
 
