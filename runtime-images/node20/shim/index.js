@@ -104,7 +104,8 @@ function openDebugger(debugged) {
     process.stderr.write(`davit: the debugger cannot be opened: ${error.message}\n`);
     return false;
   }
-  return debugged.wait;
+  // A port that is taken is only written about.
+  return debugged.wait && inspector.url() !== undefined;
 }
 
 async function serve(client, handler, fn, alone) {
