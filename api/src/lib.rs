@@ -89,7 +89,9 @@ pub use source::{
     ChangeOrder, NewSource, PostgresSource, SourceSpec, SourceSql, SourceState, SourceStatus, SourceView,
     TableEvent, TableName, Verification, WebhookSource,
 };
-pub use spec::{Access, FunctionKind, LAYER_PARTS, LAYERS, SECRET_FOLDER, VersionSpec};
+pub use spec::{
+    Access, DEBUGGER_PROTOCOL, DebugSettings, FunctionKind, LAYER_PARTS, LAYERS, SECRET_FOLDER, VersionSpec,
+};
 pub use template::Filling;
 pub use token::{NewToken, Role, TokenCreated, TokenView};
 pub use topic::{

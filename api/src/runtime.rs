@@ -65,6 +65,15 @@ impl RuntimeName {
     pub fn build_image(&self) -> String {
         if self.is_compiled() { format!("davit/build-{}:latest", self.0) } else { self.image() }
     }
+    /// The port on its own loopback at which the runtime opens a debugger, if it has one: the usual one of debugpy, or of
+    /// Node's inspector.
+    pub fn debugger_port(&self) -> Option<u16> {
+        match self.as_str() {
+            "python3.13" => Some(5678),
+            "node20" => Some(9229),
+            _ => None,
+        }
+    }
     /// Whether `handler` names something that this runtime could call; the error says how it is written.
     pub fn check_handler(&self, handler: &str) -> Result<(), &'static str> {
         let word = |text: &str, more: &str| {

@@ -1,11 +1,14 @@
 //! What a version is: everything that decides how its instances run. Immutable once the version is ready.
 
+mod debug;
 mod image;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+
+pub use debug::{DEBUGGER_PROTOCOL, DebugSettings};
 
 use crate::{
     ApiError, CallerPattern, Destinations, EnvName, FunctionSubscription, HttpSettings, ImageName,
@@ -140,6 +143,9 @@ pub struct VersionSpec {
     /// Topics whose messages it gets.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub subscriptions: Vec<FunctionSubscription>,
+    /// That it can be debugged, and how: `davit dev --debug` deploys such versions.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub debug: Option<DebugSettings>,
 }
 
 /// Folder of a source in which the content of its layers lies. The runtime images show parts of it as [`LAYER_PARTS`] of `/opt`.
@@ -195,6 +201,7 @@ impl VersionSpec {
             retry: RetryPolicy::default(),
             destinations: Destinations::default(),
             subscriptions: Vec::new(),
+            debug: None,
         }
     }
 
@@ -264,6 +271,7 @@ impl VersionSpec {
             return Err(ApiError::field("allow_callers", format!("at most {}", limits::CALLERS)));
         }
         self.check_image()?;
+        self.check_debug()?;
         self.check_text()?;
         self.check_env()?;
         if let Some(http) = &self.http {

@@ -13,8 +13,8 @@ use davit_api::{
     SubscriptionView, TokenCreated, TokenId, TokenView, TopicDetail, TopicName, TopicView, VersionAccepted,
     VersionView,
 };
-use reqwest::Method;
 use reqwest::header::HeaderMap;
+use reqwest::{Method, Upgraded};
 use serde::de::DeserializeOwned;
 use serde_json::json;
 
@@ -470,6 +470,12 @@ impl Api {
     /// Which version the gateway serves at this moment.
     pub(crate) async fn live(&self, function: &FunctionName) -> Result<LiveView> {
         self.gateway()?.get(&self.of_function(function, "/live")).await
+    }
+
+    /// A connection to the debugger of the function's live version.
+    pub(crate) async fn debugger(&self, function: &FunctionName) -> Result<Upgraded> {
+        let path = self.of_function(function, "/debugger");
+        self.gateway()?.upgrade(&path, davit_api::DEBUGGER_PROTOCOL).await
     }
 
     /// Hands a call to the durable queue.

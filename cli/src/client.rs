@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use davit_api::{ApiError, ErrorBody, ErrorCode};
-use reqwest::header::HeaderMap;
-use reqwest::{Method, RequestBuilder, Response, StatusCode};
+use reqwest::header::{CONNECTION, HeaderMap, UPGRADE};
+use reqwest::{Method, RequestBuilder, Response, StatusCode, Upgraded};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -82,6 +82,21 @@ impl Client {
         let status = answer.status();
         let body = answer.bytes().await.unwrap_or_default();
         Err(Failure::Refused(Box::new(error_body(status, &body))))
+    }
+
+    /// Asks for a connection that speaks another protocol from there on.
+    pub(crate) async fn upgrade(&self, path: &str, protocol: &str) -> Result<Upgraded> {
+        let request = self.request(Method::GET, path).header(CONNECTION, "upgrade").header(UPGRADE, protocol);
+        let answer = request.send().await.map_err(|e| self.unreachable(&e))?;
+        if answer.status() == StatusCode::SWITCHING_PROTOCOLS {
+            return answer.upgrade().await.map_err(|e| self.unreachable(&e));
+        }
+        let said = self.success(answer).await?;
+        Err(Failure::Failed(format!(
+            "{}: answered {} instead of speaking {protocol}",
+            self.base,
+            said.status()
+        )))
     }
 
     /// Sends; gives the answer's headers and body, and the headers of a failure, too.

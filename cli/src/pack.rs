@@ -3,12 +3,17 @@
 
 use std::path::{Path, PathBuf};
 
-use davit_api::{Digest, limits};
+use davit_api::{Digest, Manifest, limits};
 use flate2::{Compression, GzBuilder, write::GzEncoder};
 use ignore::WalkBuilder;
 use sha2::{Digest as _, Sha256};
 
 use crate::failure::{Failure, Result};
+use crate::own_image;
+
+mod dockerignore;
+
+use dockerignore::Ignored;
 
 /// What is left out besides what `.gitignore` and `.davitignore` name: version control, byte code, virtual environments and
 /// the values of secrets that `davit dev` reads, which are the machine's and not the function's.
@@ -24,9 +29,24 @@ pub(crate) struct Packed {
     pub(crate) files: usize,
 }
 
-/// Packs `root`.
-pub(crate) fn pack(root: &Path) -> Result<Packed> {
+/// Packs the source of a function in `root`: its files, or its `davit.toml` alone where the image that runs is made elsewhere.
+pub(crate) fn pack(root: &Path, manifest: &Manifest) -> Result<Packed> {
+    own_image::must_have_dockerfile(root, manifest)?;
+    if manifest.image.is_some() {
+        return own_image::pack(root, manifest);
+    }
+    pack_files(root, manifest.version_spec().dockerfile.as_deref())
+}
+
+/// Packs the files of `root`, which a Dockerfile may be about.
+fn pack_files(root: &Path, dockerfile: Option<&str>) -> Result<Packed> {
     let mut files = list(root)?;
+    if let Some(dockerfile) = dockerfile {
+        let ignored = Ignored::of(root, dockerfile)?;
+        // As with Docker, the two files that are needed go along whatever the third one says.
+        let needed = |name: &str| name == dockerfile || name == "davit.toml";
+        files.retain(|(name, _)| needed(name) || !ignored.leaves_out(name));
+    }
     if files.is_empty() {
         return Err(Failure::Usage(format!(
             "{}: there is no file to pack, or all are ignored",

@@ -3,6 +3,7 @@
 //! Which headers cross is decided in `forward/headers.rs`. The slot and the connection travel inside the response's body, so
 //! however the exchange ends, both are given back by a drop.
 
+mod debugger;
 mod grpc;
 mod headers;
 mod upgrade;
@@ -17,7 +18,7 @@ use http::{HeaderValue, Request, Response, StatusCode, header};
 use tokio_util::task::TaskTracker;
 
 use crate::http::{Body, BodyError, CollectError, Guard, collect};
-use crate::instances::{Instance, OpenError, Slot, Upstream, open};
+use crate::instances::{Attached, Instance, OpenError, Slot, Upstream, open};
 use crate::invoke::{Answer, Call, CallError, lost, timed_out};
 use crate::metrics::Metrics;
 use crate::outcome;
@@ -131,6 +132,12 @@ impl Exchange {
         headers::clean_response(&mut parts.headers);
         let held = Held { slot: Some(slot), instance, upstream: Some(upstream) };
         Ok(Response::from_parts(parts, Body::stream(body).guarded(Box::new(held))))
+    }
+
+    /// Joins a client whose request was answered with 101 to a debugger.
+    pub fn debug(&self, attached: Attached, client: hyper::upgrade::OnUpgrade) {
+        let passed = debugger::pass(attached, client, self.metrics.clone(), self.stop.clone());
+        self.upgrades.spawn(passed);
     }
 
     /// Waits until upgraded connections have ended; `stop` makes them.

@@ -75,6 +75,18 @@ impl Corridor {
         }
     }
 
+    /// Joins a client to the debugger of one of a version's instances, which is started if need be.
+    pub async fn debug(
+        &self,
+        version: &Arc<LiveVersion>,
+        client: hyper::upgrade::OnUpgrade,
+        deadline: Instant,
+    ) -> Result<(), CallError> {
+        let attached = self.instances.fleet(version).attach(deadline).await?;
+        self.exchange.debug(attached, client);
+        Ok(())
+    }
+
     /// Opens the account of a call to a version.
     pub(crate) fn account(&self, version: &Arc<LiveVersion>, arrived: Instant, call: Underway) -> Account {
         Account::open(self.instances.shared().metrics.clone(), self.instances.fleet(version), arrived, call)

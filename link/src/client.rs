@@ -47,6 +47,7 @@ struct Shared {
     runtime: String,
     takes_mounted_code: bool,
     takes_secret_files: bool,
+    takes_debugger: bool,
 }
 
 impl Shared {
@@ -140,6 +141,7 @@ impl Link {
             runtime: hello.runtime,
             takes_mounted_code: hello.takes_mounted_code,
             takes_secret_files: hello.takes_secret_files,
+            takes_debugger: hello.takes_debugger,
         };
         Ok((Self { shared: Arc::new(shared) }, receiver))
     }
@@ -178,6 +180,11 @@ impl Link {
             }
         }
         Ok(())
+    }
+
+    /// Whether the agent opens a runtime's debugger.
+    pub fn takes_debugger(&self) -> bool {
+        self.shared.takes_debugger
     }
 
     /// Makes the instance one version of one function. Works once.
@@ -241,7 +248,17 @@ impl Link {
 
     /// A socket that is connected to the server inside the instance, set to non-blocking.
     pub async fn open(&self, deadline: Instant) -> Result<std::net::TcpStream, LinkError> {
-        match self.ask(FrameKind::Open, deadline).await? {
+        self.opened(FrameKind::Open, deadline).await
+    }
+
+    /// A socket that is connected to the debugger inside the instance, set to non-blocking. Only for agents that
+    /// [take it](Self::takes_debugger); one whose function has no debugger says so.
+    pub async fn open_debugger(&self, deadline: Instant) -> Result<std::net::TcpStream, LinkError> {
+        self.opened(FrameKind::OpenDebugger, deadline).await
+    }
+
+    async fn opened(&self, kind: FrameKind, deadline: Instant) -> Result<std::net::TcpStream, LinkError> {
+        match self.ask(kind, deadline).await? {
             Answer::Opened(descriptor) => handover::checked(descriptor),
             other => other.unexpected(),
         }

@@ -59,6 +59,9 @@ kinds! {
     /// To the agent, before the init: a secret that becomes a file ([`crate::secret_file`]). Sent only to agents that said they
     /// take them.
     SecretFile = 12,
+    /// To the agent: connect to the debugger and hand the socket over, as for a server. Sent only to agents whose hello
+    /// says that they know it.
+    OpenDebugger = 13,
     /// From the agent: its first frame (Hello).
     Hello = 32,
     /// From the agent: ready for calls (InitDone).

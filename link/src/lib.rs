@@ -16,6 +16,7 @@ pub mod socket;
 #[cfg(feature = "client")]
 pub use client::{AnswerTo, Ask, AskBody, InvokeResult, Link, LinkError, LinkEvent, Reply, ResultStream};
 pub use message::{
-    ASK_AHEAD, ASKS, AnswerHead, AskHead, Failure, FailureKind, Hello, InitDone, InitRequest, InvokeHead,
-    Kind, LogBatch, LogEntry, PAYLOAD_BYTES, PROTOCOL, RESULT_WINDOW, ResultHead, STREAM_BYTES, Stream,
+    ASK_AHEAD, ASKS, AnswerHead, AskHead, Debugger, Failure, FailureKind, Hello, InitDone, InitRequest,
+    InvokeHead, Kind, LogBatch, LogEntry, PAYLOAD_BYTES, PROTOCOL, RESULT_WINDOW, ResultHead, STREAM_BYTES,
+    Stream,
 };

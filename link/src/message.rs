@@ -32,6 +32,9 @@ pub struct Hello {
     /// Whether it takes secrets that become files. Older agents do not say so.
     #[serde(default)]
     pub takes_secret_files: bool,
+    /// Whether it understands [`InitRequest::debugger`] and the frame that opens a connection to it.
+    #[serde(default)]
+    pub takes_debugger: bool,
 }
 
 /// How the function is spoken to.
@@ -88,6 +91,19 @@ pub struct InitRequest {
     /// The gateway answers what the function asks for. Older gateways do not know how.
     #[serde(default)]
     pub answers_asks: bool,
+    /// The runtime opens its debugger; without it, no connection to one is ever made.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub debugger: Option<Debugger>,
+}
+
+/// The debugger that a runtime opens inside the container, for whoever comes by
+/// [`FrameKind::OpenDebugger`](crate::frame::FrameKind::OpenDebugger).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Debugger {
+    /// Its port on the container's own loopback.
+    pub port: u16,
+    /// The first call waits until a debugger is there.
+    pub wait: bool,
 }
 
 /// The agent is ready for calls.

@@ -129,6 +129,7 @@ async fn a_bundle_and_a_socket_travel_as_descriptors() {
         bundle_size: 6,
         code_mounted: false,
         answers_asks: false,
+        debugger: None,
     };
     let agent = async {
         let (frame, fd) = expect(&mut inbox, FrameKind::Init).await;

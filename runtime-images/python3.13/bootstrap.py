@@ -46,6 +46,8 @@ _FIXED = {"AWS_EXECUTION_ENV": "AWS_Lambda_python3.13", "AWS_LAMBDA_INITIALIZATI
           "LAMBDA_TASK_ROOT": TASK_ROOT, "LAMBDA_RUNTIME_DIR": "/var/runtime"}
 _USUAL = {"TZ": ":UTC", "LANG": "C.UTF-8", "AWS_REGION": _REGION, "AWS_DEFAULT_REGION": _REGION,
           "AWS_XRAY_CONTEXT_MISSING": "LOG_ERROR"}
+# Where the image has debugpy: beside the interpreter's own path, so that only a function to be debugged finds it.
+_DEBUGGER = "/opt/davit/debugger"
 # Where a bundle keeps its layers; the image shows them below /opt.
 _LAYERS = ".opt"
 # Preloaded modules by their first name, without those that always stay.
@@ -158,6 +160,42 @@ def forget_shadowed(root, own=True):
     for first in shadowed:
         for name in _preloaded.get(first, ()):
             sys.modules.pop(name, None)
+
+
+def open_debugger(debugger):
+    """Lets debugpy listen where the agent connects to it. What the function brings of it wins over the image's."""
+    # It warns of frozen modules, which no function has.
+    os.environ["PYDEVD_DISABLE_FILE_VALIDATION"] = "1"
+    sys.path.append(_DEBUGGER)
+    try:
+        import debugpy
+
+        # Programs that the function starts are none of it: they would wait for a second debugger.
+        debugpy.configure(subProcess=False)
+        debugpy.listen(("127.0.0.1", debugger["port"]))
+        return debugpy
+    except Exception as error:
+        # The function works without; whoever wants to attach one is told that nobody listens.
+        print(f"davit: the debugger cannot be opened: {type(error).__name__}: {error}", file=sys.stderr)
+        return None
+    finally:
+        sys.path.remove(_DEBUGGER)
+        del os.environ["PYDEVD_DISABLE_FILE_VALIDATION"]
+
+
+def held_up(debugpy, handler):
+    """The handler, whose first call waits until somebody debugs it."""
+
+    def held_up_handler(event, context):
+        nonlocal waits
+        if waits:
+            waits = False
+            print("davit: the call waits for a debugger", file=sys.stderr, flush=True)
+            debugpy.wait_for_client()
+        return handler(event, context)
+
+    waits = True
+    return held_up_handler
 
 
 def take_layers():
@@ -489,6 +527,8 @@ def main():
             sys.exit(1)
         function = json.loads(body)
         become(function)
+        debugger = function.get("debugger")
+        debugpy = open_debugger(debugger) if debugger else None
         try:
             handler = load_handler(function.get("handler", ""))
         except Exception as error:
@@ -499,6 +539,8 @@ def main():
         if (count := int(function.get("concurrency", 1))) > 1:
             client.close()
             fork_workers(count)
+        if debugpy and debugger["wait"]:
+            handler = held_up(debugpy, handler)
         while True:
             invoke_once(client, handler, function)
     except ConnectionLost:

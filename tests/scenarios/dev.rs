@@ -9,13 +9,13 @@ use std::time::Duration;
 use davit_e2e::{Davit, eventually, examples};
 
 /// A `davit dev` that runs, and what it has said.
-struct Dev {
+pub(crate) struct Dev {
     child: Child,
     said: Arc<Mutex<String>>,
 }
 
 impl Dev {
-    fn start(davit: &Davit, folder: &Path, options: &[&str]) -> Self {
+    pub(crate) fn start(davit: &Davit, folder: &Path, options: &[&str]) -> Self {
         let mut command = Command::new(davit.cli().binary());
         command
             .arg("dev")
@@ -41,7 +41,7 @@ impl Dev {
         Self { child, said }
     }
 
-    async fn says(&self, what: &str) {
+    pub(crate) async fn says(&self, what: &str) {
         eventually(&format!("davit dev to say {what:?}"), async || {
             let said = self.said.lock().unwrap().clone();
             if said.contains(what) { Ok(()) } else { Err(said) }
@@ -49,13 +49,26 @@ impl Dev {
         .await;
     }
 
-    fn port(&self) -> String {
+    pub(crate) fn port(&self) -> String {
         let said = self.said.lock().unwrap();
         let (_, rest) = said.split_once("listening on ").unwrap();
         rest.split(';').next().unwrap().to_owned()
     }
 
-    async fn end(mut self) {
+    /// Everything it has said so far.
+    pub(crate) fn said(&self) -> String {
+        self.said.lock().unwrap().clone()
+    }
+
+    /// Where a debugger of the function attaches.
+    pub(crate) async fn debugger(&self, function: &str) -> String {
+        let before = format!("{function}: attach a debugger at ");
+        self.says(&before).await;
+        let said = self.said();
+        said.split_once(&before).unwrap().1.lines().next().unwrap().to_owned()
+    }
+
+    pub(crate) async fn end(mut self) {
         let pid = rustix::process::Pid::from_child(&self.child);
         rustix::process::kill_process(pid, rustix::process::Signal::INT).unwrap();
         let ended = async {

@@ -8,6 +8,7 @@ mod apply;
 mod asynchronous;
 mod bad_input;
 mod calls;
+mod debugger;
 mod deploy;
 mod dev;
 mod elsewhere;

@@ -182,9 +182,7 @@ impl Deploy {
             };
         }
         let Some(zip) = &self.zip else {
-            let manifest = read_manifest(&self.folder)?;
-            own_image::must_have_dockerfile(&self.folder, &manifest)?;
-            return Ok(manifest);
+            return read_manifest(&self.folder);
         };
         let told = prebuilt::Told {
             name: self.name.as_ref(),
@@ -199,14 +197,12 @@ impl Deploy {
     }
 
     fn pack(&self, manifest: &Manifest) -> Result<(Progress, Packed)> {
-        if let Some(image) = &manifest.image {
-            let progress = Progress::start(&format!("deploying {image}"));
-            return Ok((progress, own_image::pack(&self.folder, manifest)?));
-        }
-        let what = self.zip.as_ref().unwrap_or(&self.folder);
-        let progress = Progress::start(&format!("packing {}", what.display()));
+        let progress = Progress::start(&match &manifest.image {
+            Some(image) => format!("deploying {image}"),
+            None => format!("packing {}", self.zip.as_ref().unwrap_or(&self.folder).display()),
+        });
         let packed = match &self.zip {
-            None => pack(&self.folder)?,
+            None => pack(&self.folder, manifest)?,
             Some(zip) => prebuilt::pack(zip, &self.layers, |left_out| progress.line(left_out))?,
         };
         Ok((progress, packed))

@@ -79,6 +79,9 @@ fn print(detail: &FunctionDetail, api: &Api) {
                 spec.keep_alive_seconds.map_or_else(|| "auto".to_owned(), |s| format!("{s} s"))
             ),
         );
+        if spec.debug.is_some() {
+            field("debugger", "this version is deployed for debugging; whoever may deploy can attach one");
+        }
         field("scales", &format!("from {} to {} instances", spec.min_instances, spec.max_instances));
         let names: Vec<&str> = spec.env.keys().chain(spec.secrets.keys()).map(|n| n.as_str()).collect();
         field("environment", &if names.is_empty() { "-".to_owned() } else { names.join(" ") });

@@ -1,12 +1,13 @@
 //! `davit dev`: a folder's functions in a davit that runs, deployed again whenever a file changes, with their logs and a local port.
 
 mod address;
+mod debug;
 mod port;
 pub(crate) mod session;
 mod trial;
 mod watch;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::{Arc, PoisonError, RwLock};
@@ -14,8 +15,8 @@ use std::time::Duration;
 
 use clap::Args;
 use davit_api::{FunctionName, NamespaceName, QualifiedFunction};
-use tokio::signal::unix::{SignalKind, signal};
-use tokio::task::JoinSet;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::task::{AbortHandle, JoinSet};
 
 use super::apply::load::{Folder, Given};
 use super::invoke::given_json;
@@ -24,6 +25,7 @@ use crate::api::{Api, LogQuery};
 use crate::context::Globals;
 use crate::failure::{Failure, Result};
 use crate::output::{complain, note, raw};
+use debug::{DebugPort, Wanted};
 use port::Port;
 use session::{NAMESPACE, Outcome, Session};
 use watch::Watch;
@@ -35,6 +37,7 @@ Examples:
   davit dev                          the function in this folder, or all below it
   davit dev examples/shop --port 9000
   davit dev --event event.json       and calls it with this event after every change
+  davit dev --debug                  with a port for a debugger: 5678 (debugpy), or 9229 (node inspect)
   curl localhost:8000/               while it runs
   davit event s3 | curl -d @- localhost:8000/_davit/events/hello
   curl -X POST localhost:8000/_davit/schedules/hello/nightly
@@ -56,6 +59,15 @@ pub(crate) struct Dev {
     /// NAME=value lines: values of secrets and of variables that davit.toml names [default: .env, if there is one]
     #[arg(long, value_name = "FILE")]
     env_file: Option<PathBuf>,
+    /// Let a debugger attach, at this port of this machine [default: 5678 for Python, 9229 for Node]
+    #[arg(long, value_name = "PORT", num_args = 0..=1, require_equals = true)]
+    debug: Option<Option<u16>>,
+    /// Which function, where there are several
+    #[arg(long, value_name = "FUNCTION", requires = "debug")]
+    debug_function: Option<FunctionName>,
+    /// Hold up the first call after each change until a debugger is attached
+    #[arg(long, requires = "debug")]
+    debug_wait: bool,
     /// Leave the functions there at the end
     #[arg(long)]
     keep: bool,
@@ -69,9 +81,16 @@ impl Dev {
             Some(name) => name.clone(),
             None => NAMESPACE.parse::<NamespaceName>().map_err(|e| Failure::Failed(e.to_string()))?,
         };
+        let wanted = self
+            .debug
+            .map(|port| Wanted::of(&given, &namespace, self.debug_function.as_ref(), port, self.debug_wait));
+        let wanted = wanted.transpose()?;
         let mut watch = Watch::start(&given.root);
         let mut session =
             Session::start(globals, namespace.clone(), self.env_file.as_deref(), &given, true).await?;
+        if let Some(wanted) = &wanted {
+            session.debug(wanted.function.clone(), wanted.settings);
+        }
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, self.port));
         let listener = Port::listen(address).await?;
         let address = listener.local_addr().map_err(|e| Failure::while_doing("port", e))?;
@@ -84,14 +103,36 @@ impl Dev {
         });
         let mut tasks = JoinSet::new();
         tasks.spawn(port.clone().serve(listener));
-        let mut work = Work { dev: &self, events, port, tasks, followed: BTreeSet::new() };
-        let ended = work.go_on(&mut session, given, &mut watch, address).await;
+        let debug = match wanted {
+            Some(wanted) => {
+                let (port, listener) = DebugPort::listen(wanted, session.api.clone()).await?;
+                let address = listener.local_addr().map_err(|e| Failure::while_doing("port", e))?;
+                tasks.spawn(port.clone().serve(listener));
+                note(format!("{}: attach a debugger at {address}", port.function()));
+                Some(port)
+            }
+            None => None,
+        };
+        let (followed, calls) = Default::default();
+        let mut work = Work { dev: &self, events, port, debug, tasks, followed, calls };
+        let mut end = End::listen()?;
+        let ended = tokio::select! {
+            ended = work.go_on(&mut session, given, &mut watch, address) => ended,
+            () = end.wanted() => Ok(()),
+        };
         work.tasks.abort_all();
         if self.keep {
             return ended;
         }
         note("removing what was made for it");
-        ended.and(session.end().await)
+        let namespace = session.api.namespace().clone();
+        tokio::select! {
+            removed = session.end() => ended.and(removed),
+            // Whoever asks twice does not want to wait for a davit that does not answer.
+            () = end.wanted() => Err(Failure::Failed(format!(
+                "not everything was removed; davit list -n {namespace} shows what is there"
+            ))),
+        }
     }
 
     /// What is called after each change.
@@ -134,17 +175,40 @@ fn authority(base: &str) -> Result<String> {
     Ok(if has_port { plain.to_owned() } else { format!("{plain}:80") })
 }
 
+/// The user's wish that it ends: Ctrl-C, or a polite kill.
+struct End {
+    asked: Signal,
+    told: Signal,
+}
+
+impl End {
+    fn listen() -> Result<Self> {
+        let of = |kind| signal(kind).map_err(|e| Failure::while_doing("signals", e));
+        Ok(Self { asked: of(SignalKind::interrupt())?, told: of(SignalKind::terminate())? })
+    }
+
+    async fn wanted(&mut self) {
+        tokio::select! {
+            _ = self.asked.recv() => {}
+            _ = self.told.recv() => {}
+        }
+    }
+}
+
 struct Work<'a> {
     dev: &'a Dev,
     events: Vec<(FunctionName, Vec<u8>)>,
     port: Arc<Port>,
+    debug: Option<Arc<DebugPort>>,
     tasks: JoinSet<()>,
     /// Functions whose logs are shown.
     followed: BTreeSet<FunctionName>,
+    /// Calls with the events of a function, which its next change ends.
+    calls: BTreeMap<FunctionName, AbortHandle>,
 }
 
 impl Work<'_> {
-    /// Deploys, and deploys again, until somebody ends it.
+    /// Deploys, and deploys again, for as long as it is polled.
     async fn go_on(
         &mut self,
         session: &mut Session,
@@ -152,26 +216,21 @@ impl Work<'_> {
         watch: &mut Watch,
         address: SocketAddr,
     ) -> Result<()> {
-        let failed = |e| Failure::while_doing("signals", e);
-        let mut asked = signal(SignalKind::interrupt()).map_err(failed)?;
-        let mut told = signal(SignalKind::terminate()).map_err(failed)?;
-        let work = async {
-            session.set_secrets(&given).await?;
-            self.look(session, &given).await;
-            self.explain(&given, address);
-            loop {
-                watch.changed().await;
-                match Given::read(&self.dev.folder) {
-                    Ok(given) => self.look(session, &given).await,
-                    // What ran goes on until it is mended.
-                    Err(failure) => complain(&failure),
+        session.set_secrets(&given).await?;
+        self.look(session, &given).await;
+        self.explain(&given, address);
+        loop {
+            watch.changed().await;
+            match Given::read(&self.dev.folder) {
+                Ok(given) => {
+                    if let Err(failure) = session.set_secrets(&given).await {
+                        complain(&failure);
+                    }
+                    self.look(session, &given).await;
                 }
+                // What ran goes on until it is mended.
+                Err(failure) => complain(&failure),
             }
-        };
-        tokio::select! {
-            done = work => done,
-            _ = asked.recv() => Ok(()),
-            _ = told.recv() => Ok(()),
         }
     }
 
@@ -203,21 +262,44 @@ impl Work<'_> {
         let since = if self.followed.contains(name) { None } else { last_line(&session.api, name).await? };
         let Outcome::Deployed(version, took) = session.look_at(folder).await? else { return Ok(()) };
         note(format!("✓ {name}: version {} in {} ms", version.number, took.as_millis()));
+        if let Some(debug) = &self.debug {
+            debug.replaced(name);
+        }
         if self.followed.insert(name.clone()) {
             let about = if several { format!("{name} ") } else { String::new() };
             self.tasks.spawn(follow(session.api.clone(), name.clone(), since.unwrap_or(0), about));
         }
-        for (_, event) in self.events.iter().filter(|(whose, _)| whose == name) {
-            let which = QualifiedFunction { function: name.clone(), qualifier: None };
-            match session.api.invoke(&which, event.clone()).await {
-                Ok((_, mut answer)) => {
-                    answer.push(b'\n');
-                    raw(&answer);
-                }
-                Err((_, failure)) => complain(&failure),
-            }
-        }
+        self.call(&session.api, name);
         Ok(())
+    }
+
+    /// Calls a function with its events, beside everything else: one that hangs, or stands at a breakpoint, must not hold up the next
+    /// change, which ends it.
+    fn call(&mut self, api: &Api, name: &FunctionName) {
+        if let Some(before) = self.calls.remove(name) {
+            before.abort();
+        }
+        // What has ended is taken out, so that there are never more than one a function.
+        while self.tasks.try_join_next().is_some() {}
+        let events = self.events.iter().filter(|(whose, _)| whose == name);
+        let events: Vec<Vec<u8>> = events.map(|(_, event)| event.clone()).collect();
+        if events.is_empty() {
+            return;
+        }
+        let api = api.clone();
+        let which = QualifiedFunction { function: name.clone(), qualifier: None };
+        let calls = self.tasks.spawn(async move {
+            for event in events {
+                match api.invoke(&which, event).await {
+                    Ok((_, mut answer)) => {
+                        answer.push(b'\n');
+                        raw(&answer);
+                    }
+                    Err((_, failure)) => complain(&failure),
+                }
+            }
+        });
+        self.calls.insert(name.clone(), calls);
     }
 
     fn explain(&self, given: &Given, address: SocketAddr) {

@@ -103,6 +103,7 @@ fn request(job: &BuildJob, prepare: &Prepare, stream: String) -> io::Result<(Ini
         bundle_size: bundle.len() as u64,
         code_mounted: false,
         answers_asks: false,
+        debugger: None,
     };
     Ok((request, file))
 }

@@ -123,5 +123,7 @@ fn request(job: &BuildJob, first: &First, instance: InstanceId) -> InitRequest {
         bundle_size: first.bundle.size,
         code_mounted: false,
         answers_asks: true,
+        // It is only tried: nobody will come to debug it.
+        debugger: None,
     }
 }

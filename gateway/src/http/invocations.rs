@@ -1,9 +1,10 @@
-//! The gateway's own API: call a function with an event, now or later, look at what became of it, publish to a topic.
+//! The gateway's own API: call a function with an event, now or later, look at what became of it, publish to a topic; debug it.
 //!
 //! ```text
 //! POST /v1/namespaces/{namespace}/functions/{function}/invocations
 //! POST /v1/namespaces/{namespace}/functions/{function}/invocations/batch
 //! GET  /v1/namespaces/{namespace}/functions/{function}/live
+//! GET  /v1/namespaces/{namespace}/functions/{function}/debugger
 //! GET  /v1/namespaces/{namespace}/invocations/{id}
 //! POST /v1/namespaces/{namespace}/topics/{topic}/messages
 //! ```
@@ -54,6 +55,10 @@ impl Public {
             (&Method::GET, ["v1", "namespaces", namespace, "functions", function, "live"]) => {
                 self.live(&arrived, &namespace.parse()?, function)
             }
+            (&Method::GET, ["v1", "namespaces", namespace, "functions", function, "debugger"]) => {
+                let namespace: NamespaceName = namespace.parse()?;
+                self.debugger(arrived, &namespace, function).await
+            }
             (&Method::POST, ["v1", "namespaces", namespace, "sources", source, "hook"]) => {
                 self.hook(arrived, namespace, source).await
             }
@@ -64,7 +69,7 @@ impl Public {
             | (_, ["v1", "namespaces", _, "sources", _, "hook"])
             | (_, ["v1", "namespaces", _, "functions", _, "invocations"])
             | (_, ["v1", "namespaces", _, "functions", _, "invocations", "batch"]) => Ok(only("POST")),
-            (_, ["v1", "namespaces", _, "functions", _, "live"]) => Ok(only("GET")),
+            (_, ["v1", "namespaces", _, "functions", _, "live" | "debugger"]) => Ok(only("GET")),
             (_, ["v1", "namespaces", _, "invocations", _]) => Ok(only("GET")),
             _ => Err(ApiError::new(
                 ErrorCode::NotFound,

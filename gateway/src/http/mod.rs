@@ -7,6 +7,7 @@ mod auth;
 mod body;
 mod check;
 mod choose;
+mod debugger;
 mod error;
 mod express;
 mod fitting;

@@ -64,8 +64,13 @@ impl Fleet {
         self.version.spec.concurrency as usize
     }
 
-    /// A slot in an instance, by `deadline`.
+    /// A slot in an instance, for a call that has to be done by `deadline`.
     pub async fn acquire(self: &Arc<Self>, deadline: Instant) -> Result<Slot, CallError> {
+        self.slot_by(admit::latest(Instant::now(), deadline, self.version.spec.timeout())).await
+    }
+
+    /// A slot in an instance, at `latest`.
+    pub(super) async fn slot_by(self: &Arc<Self>, latest: Instant) -> Result<Slot, CallError> {
         let (number, receive) = {
             let now = Instant::now();
             let mut state = self.state.lock();
@@ -89,7 +94,6 @@ impl Fleet {
             (number, receive)
         };
         let mut place = Place { fleet: self, number, receive };
-        let latest = admit::latest(Instant::now(), deadline, self.version.spec.timeout());
         match tokio::time::timeout_at(latest.into(), &mut place.receive).await {
             Ok(Ok(granted)) => granted,
             Ok(Err(_)) => {

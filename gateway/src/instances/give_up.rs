@@ -57,7 +57,7 @@ impl Fleet {
             cold: state.learnt.usual(),
             memory_mb: spec.memory_mb,
         };
-        let mut idle: Vec<_> = state.members.iter().filter(|m| m.in_use == 0).collect();
+        let mut idle: Vec<_> = state.members.iter().filter(|m| m.is_idle()).collect();
         // Those that would get a call first are those that are kept.
         idle.sort_by_key(|m| m.place());
         let spare = state.members.len().saturating_sub(spec.min_instances as usize);
@@ -69,7 +69,7 @@ impl Fleet {
     fn let_go(&self, id: InstanceId) -> bool {
         let gone = {
             let mut state = self.state.lock();
-            let at = state.position(id).filter(|at| state.members[*at].in_use == 0);
+            let at = state.position(id).filter(|at| state.members[*at].is_idle());
             at.map(|at| state.take_out(at))
         };
         let went = gone.is_some();

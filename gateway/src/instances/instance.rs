@@ -9,6 +9,7 @@ use chrono::{DateTime, TimeZone as _, Utc};
 use davit_api::{InstanceId, InvocationId, LogStream, PoolKey};
 use davit_link::{Link, LogEntry, Stream};
 use parking_lot::Mutex;
+use tokio_util::sync::CancellationToken;
 
 use crate::facts::{LogFact, Recorder};
 use crate::instances::fleet::Fleet;
@@ -34,6 +35,8 @@ pub struct Instance {
     pub ice: Arc<tokio::sync::Mutex<()>>,
     /// Which calls it has.
     pub ledger: Ledger,
+    /// Rings when this gateway is done with it.
+    pub ended: CancellationToken,
     owner: OnceLock<Owner>,
     taps: Mutex<HashMap<String, Arc<LogTail>>>,
 }
@@ -55,6 +58,7 @@ impl Instance {
             upstreams: Upstreams::default(),
             ice: Arc::default(),
             ledger: Ledger::default(),
+            ended: CancellationToken::new(),
             owner: OnceLock::new(),
             taps: Mutex::default(),
         }

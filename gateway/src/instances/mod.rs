@@ -3,6 +3,7 @@
 //! Everything here goes on working while the registry is away (invariant 4): instances are held by their links,
 //! not by their rows.
 
+mod attach;
 mod bundles;
 mod fleet;
 mod give_up;
@@ -38,6 +39,7 @@ use crate::instances::state::Learnt;
 use crate::metrics::Metrics;
 use crate::version::{FleetKey, LiveVersion};
 
+pub use attach::Attached;
 pub use bundles::{Bundles, Source};
 pub use fleet::{Counts, Fleet};
 pub use instance::{Instance, LogTail, Tap};

@@ -65,7 +65,7 @@ impl Fleet {
     /// Judges the idle members that are due, in the order in which they would get a call. Returns those that go;
     /// they are members no longer.
     pub(super) fn judge_idle(&self, state: &mut State, now: Instant) -> Vec<Member> {
-        let due = |m: &Member| m.in_use == 0 && m.judge_at <= now;
+        let due = |m: &Member| m.is_idle() && m.judge_at <= now;
         if !state.members.iter().any(due) {
             return Vec::new();
         }

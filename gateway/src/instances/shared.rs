@@ -112,6 +112,7 @@ impl Shared {
     /// Records that this gateway is done with an instance. The link closes when the last user lets go of it.
     pub(super) fn released(&self, instance: &Instance, reason: &str) {
         instance.upstreams.clear();
+        instance.ended.cancel();
         let version = instance.version();
         self.recorder.instance(InstanceFact {
             instance: instance.id,

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use chrono::Utc;
-use davit_api::{ApiError, ColdPhases, ErrorCode, FunctionKind, InstanceState};
-use davit_link::{InitDone, InitRequest, Kind, LinkError};
+use davit_api::{ApiError, ColdPhases, ErrorCode, FunctionKind, InstanceState, VersionSpec};
+use davit_link::{Debugger, InitDone, InitRequest, Kind, LinkError};
 
 use crate::instances::pool::Claim;
 use crate::instances::{Fleet, Instance};
@@ -181,6 +181,10 @@ fn phases(claim: Duration, answered: Duration, done: &InitDone) -> ColdPhases {
     ColdPhases { claim_ms: ms(claim), transfer_ms: ms(answered) - load_ms, load_ms, ..ColdPhases::default() }
 }
 
+fn debugger(spec: &VersionSpec) -> Option<Debugger> {
+    Some(Debugger { wait: spec.debug?.wait, port: spec.runtime.debugger_port()? })
+}
+
 fn request(fleet: &Fleet, instance: &Instance, init_timeout_ms: u64) -> InitRequest {
     let version = &fleet.version;
     InitRequest {
@@ -210,6 +214,7 @@ fn request(fleet: &Fleet, instance: &Instance, init_timeout_ms: u64) -> InitRequ
         bundle_size: version.bundle_size,
         code_mounted: false,
         answers_asks: true,
+        debugger: debugger(&version.spec),
     }
 }
 

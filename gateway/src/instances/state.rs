@@ -57,6 +57,8 @@ pub(super) struct Learnt {
 pub(super) struct Member {
     pub(super) instance: Arc<Instance>,
     pub(super) in_use: usize,
+    /// Connections to its debugger.
+    pub(super) debuggers: usize,
     pub(super) frozen: bool,
     pub(super) idle_since: Instant,
     /// A look at whether it may be frozen is already due.
@@ -111,6 +113,11 @@ impl Learnt {
 }
 
 impl Member {
+    /// Nobody needs it as it is now: no call, no debugger.
+    pub(super) fn is_idle(&self) -> bool {
+        self.in_use == 0 && self.debuggers == 0
+    }
+
     /// Its place among those that could take a call; the greatest gets it. A running instance goes before a
     /// frozen one, and the fullest among these, so that load gathers on few instances and the others can go.
     pub(super) fn place(&self) -> (bool, usize, Instant) {
@@ -164,8 +171,8 @@ impl State {
     /// A member without calls joins.
     pub(super) fn add(&mut self, instance: Arc<Instance>, judge_at: Instant, used_at: f64, now: Instant) {
         let idle_since = now;
-        let member =
-            Member { instance, in_use: 0, frozen: false, idle_since, watched: false, judge_at, used_at };
+        let (in_use, debuggers, frozen, watched) = (0, 0, false, false);
+        let member = Member { instance, in_use, debuggers, frozen, idle_since, watched, judge_at, used_at };
         self.members.push(member);
     }
 

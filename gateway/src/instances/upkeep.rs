@@ -14,7 +14,7 @@ impl Fleet {
         let frozen = {
             let mut state = self.state.lock();
             let member = state.members.iter_mut().find(|m| m.instance.id == id)?;
-            if member.in_use > 0 || member.frozen {
+            if !member.is_idle() || member.frozen {
                 member.watched = false;
                 return None;
             }

@@ -73,7 +73,7 @@ fn failure(kind: FailureKind, message: &str) -> Failure {
     Failure { kind, message: message.into(), error: Some(error), exit_code: None, signal: None }
 }
 
-/// Serves one connection. `server` is where `Open` connects to.
+/// Serves one connection. `server` is where `Open` and `OpenDebugger` connect to.
 async fn serve(stream: UnixStream, seen: Arc<Seen>, server: Option<std::net::SocketAddr>) {
     let (outbox, mut inbox) = socket::split(stream);
     tokio::spawn(outbox.clone().drive());
@@ -85,6 +85,7 @@ async fn serve(stream: UnixStream, seen: Arc<Seen>, server: Option<std::net::Soc
             runtime: "fake".into(),
             takes_mounted_code: true,
             takes_secret_files: true,
+            takes_debugger: true,
         },
     )]);
     let mut frozen = false;
@@ -162,7 +163,7 @@ async fn serve(stream: UnixStream, seen: Arc<Seen>, server: Option<std::net::Soc
                 let task = tokio::spawn(run(outbox.clone(), seen.clone(), stream, head, event, asks.clone()));
                 running.insert(stream, task.abort_handle());
             }
-            FrameKind::Open => match server {
+            FrameKind::Open | FrameKind::OpenDebugger => match server {
                 Some(address) => {
                     let connected = std::net::TcpStream::connect(address).unwrap();
                     outbox.send_with_descriptor(Frame::empty(FrameKind::Opened, stream), connected.into());

@@ -160,6 +160,7 @@ pub(crate) mod tests {
             bundle_size: 0,
             code_mounted: false,
             answers_asks: true,
+            debugger: None,
         }
     }
 

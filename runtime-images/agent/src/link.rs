@@ -16,6 +16,7 @@ use tokio::net::{UnixListener, UnixStream};
 
 use crate::agent::Agent;
 use crate::calls::Call;
+use crate::server::Inside;
 use crate::{LINK_SOCKET, environment, failure, secrets, server, start};
 
 /// Without a gateway by then, the instance is nobody's.
@@ -45,7 +46,13 @@ pub(crate) async fn accept(agent: &Rc<Agent>) -> Result<Inbox, String> {
     tokio::task::spawn_local(outbox.clone().drive());
     let _ = agent.outbox.set(outbox);
     let runtime = std::env::var("AWS_EXECUTION_ENV").unwrap_or_default();
-    let hello = Hello { protocol: PROTOCOL, runtime, takes_mounted_code: true, takes_secret_files: true };
+    let hello = Hello {
+        protocol: PROTOCOL,
+        runtime,
+        takes_mounted_code: true,
+        takes_secret_files: true,
+        takes_debugger: true,
+    };
     agent.send(agent.json_frame(FrameKind::Hello, 0, &hello));
     Ok(inbox)
 }
@@ -138,7 +145,11 @@ async fn take(
         }
         FrameKind::Open => {
             agent.thaw();
-            tokio::task::spawn_local(server::open(agent.clone(), stream));
+            tokio::task::spawn_local(server::open(agent.clone(), stream, Inside::Server));
+        }
+        FrameKind::OpenDebugger => {
+            agent.thaw();
+            tokio::task::spawn_local(server::open(agent.clone(), stream, Inside::Debugger));
         }
         FrameKind::Freeze => {
             agent.freeze();

@@ -1,4 +1,5 @@
-//! Functions that are servers: waiting until one listens, and handing connections to it over to the gateway.
+//! What listens inside the container, a function that is a server or a runtime's debugger: waiting until the server does, and handing
+//! connections over to the gateway.
 
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::OwnedFd;
@@ -33,9 +34,18 @@ pub(crate) async fn listening() -> SocketAddr {
     }
 }
 
-/// Connects to the server and hands the socket over.
-pub(crate) async fn open(agent: Rc<Agent>, stream: u32) {
-    match connect(&agent).await {
+/// What a connection is made to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Inside {
+    /// The function itself.
+    Server,
+    /// The debugger of its runtime.
+    Debugger,
+}
+
+/// Connects to what is inside and hands the socket over.
+pub(crate) async fn open(agent: Rc<Agent>, stream: u32, to: Inside) {
+    match connect(&agent, to).await {
         Ok(socket) => {
             if let Some(outbox) = agent.outbox.get() {
                 outbox.send_with_descriptor(Frame::empty(FrameKind::Opened, stream), socket);
@@ -48,10 +58,18 @@ pub(crate) async fn open(agent: Rc<Agent>, stream: u32) {
     }
 }
 
-async fn connect(agent: &Agent) -> Result<OwnedFd, String> {
-    let place = agent.server.get().ok_or("this function is no server")?;
+async fn connect(agent: &Agent, to: Inside) -> Result<OwnedFd, String> {
+    let (name, place) = match to {
+        Inside::Server => ("server", agent.server.get().ok_or("this function is no server")?),
+        Inside::Debugger => {
+            // Only what the init asked for is opened: a version that is not deployed for debugging has no such door.
+            let debugger = agent.function.get().and_then(|function| function.debugger);
+            let debugger = debugger.ok_or("this version is not deployed for debugging")?;
+            ("debugger", SocketAddr::from((Ipv4Addr::LOCALHOST, debugger.port)))
+        }
+    };
     let failed =
-        |e: std::io::Error| format!("the server does not accept connections on port {SERVER_PORT}: {e}");
+        |e: std::io::Error| format!("the {name} does not accept connections on port {}: {e}", place.port());
     let stream = TcpStream::connect(place).await.map_err(failed)?;
     stream.set_nodelay(true).map_err(failed)?;
     Ok(stream.into_std().map_err(failed)?.into())

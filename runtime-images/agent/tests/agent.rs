@@ -7,7 +7,7 @@ use std::io::{Read, Write};
 use std::time::{Duration, Instant};
 
 use common::{Instance, bundle, head, request, soon};
-use davit_link::{FailureKind, InitRequest, Kind, LinkError};
+use davit_link::{Debugger, FailureKind, InitRequest, Kind, LinkError};
 
 const SECONDS: fn(u64) -> Duration = Duration::from_secs;
 
@@ -72,6 +72,53 @@ fn failure<T: std::fmt::Debug>(result: Result<T, LinkError>) -> davit_link::Fail
     match result {
         Err(LinkError::Failure(failure)) => failure,
         other => panic!("no failure: {other:?}"),
+    }
+}
+
+/// As [`RUNTIME`] on the outside; inside it has something that listens where a debugger would, and answers in capitals.
+const DEBUGGED: &str = r#"#!/usr/bin/env python3
+import http.client, os, socket, threading
+def answer(listener):
+    while True:
+        other, _ = listener.accept()
+        other.sendall(other.recv(99).upper())
+listener = socket.create_server(("127.0.0.1", 5678))
+threading.Thread(target=answer, args=(listener,), daemon=True).start()
+c = http.client.HTTPConnection(os.environ["AWS_LAMBDA_RUNTIME_API"])
+c.request("GET", "/2018-06-01/runtime/invocation/next")
+c.getresponse()
+"#;
+
+#[tokio::test]
+async fn a_debugger_is_reached_where_the_init_names_one_and_nowhere_else() {
+    for debugger in
+        [None, Some(Debugger { port: 5678, wait: false }), Some(Debugger { port: 5679, wait: false })]
+    {
+        let instance = Instance::start(None).await;
+        assert!(instance.link().takes_debugger());
+        let early = failure(instance.link().open_debugger(soon()).await);
+        assert_eq!(early.message, "this version is not deployed for debugging", "there is no version yet");
+        let request = InitRequest { debugger, ..request(Kind::Handler) };
+        instance.init(request, &[("bootstrap", DEBUGGED)]).await.unwrap();
+        let opened = instance.link().open_debugger(soon()).await;
+        match debugger.map(|debugger| debugger.port) {
+            Some(5678) => {
+                let mut opened = opened.unwrap();
+                opened.set_nonblocking(false).unwrap();
+                opened.write_all(b"stopped").unwrap();
+                let mut answer = [0; 7];
+                opened.read_exact(&mut answer).unwrap();
+                assert_eq!(&answer, b"STOPPED");
+            }
+            Some(port) => {
+                let said = failure(opened).message;
+                let begin = format!("the debugger does not accept connections on port {port}");
+                assert!(said.starts_with(&begin), "{said}");
+            }
+            None => assert_eq!(failure(opened).message, "this version is not deployed for debugging"),
+        }
+        // It was a question, not the end.
+        instance.link().ping(soon()).await.unwrap();
     }
 }
 

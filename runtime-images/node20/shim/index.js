@@ -5,6 +5,7 @@
 'use strict';
 
 const http = require('node:http');
+const inspector = require('node:inspector');
 const Module = require('node:module');
 const { RuntimeClient, HttpResponseStream } = require('./client');
 const { describe } = require('./errors');
@@ -72,6 +73,7 @@ function reportUncaught(client) {
   process.on('unhandledRejection', report('Runtime.UnhandledPromiseRejection'));
 }
 let latestRequest = '';
+let debuggerAwaited = false;
 
 // Loads a handler and serves a few events that nobody sent, over a connection to ourselves: code that has run is compiled.
 async function rehearse() {
@@ -94,6 +96,18 @@ async function rehearse() {
   }
 }
 
+// Node's inspector, where the agent connects to it. The function works without it, should it not open.
+function openDebugger(debugged) {
+  try {
+    inspector.open(debugged.port, '127.0.0.1');
+  } catch (error) {
+    process.stderr.write(`davit: the debugger cannot be opened: ${error.message}\n`);
+    return false;
+  }
+  // A port that is taken is only written about.
+  return debugged.wait && inspector.url() !== undefined;
+}
+
 async function serve(client, handler, fn, alone) {
   for (;;) {
     let next;
@@ -104,6 +118,11 @@ async function serve(client, handler, fn, alone) {
     }
     if (!next.headers['lambda-runtime-aws-request-id']) process.exit(1);
     latestRequest = next.headers['lambda-runtime-aws-request-id'];
+    if (debuggerAwaited) {
+      debuggerAwaited = false;
+      process.stderr.write('davit: the call waits for a debugger\n');
+      inspector.waitForDebugger();
+    }
     await invokeOnce(client, handler, fn, next, alone);
   }
 }
@@ -122,6 +141,7 @@ async function main() {
   if (answer.status !== 200) process.exit(1);
   const fn = JSON.parse(answer.body.toString('utf8'));
   become(fn);
+  if (fn.debugger) debuggerAwaited = openDebugger(fn.debugger);
   let handler;
   try {
     handler = await loadHandler(TASK_ROOT, fn.handler || '');

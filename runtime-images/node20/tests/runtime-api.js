@@ -27,7 +27,7 @@ class Channel {
   }
 }
 
-async function start(files, { handler = 'index.handler', concurrency = 1, env = {}, slowly = false } = {}) {
+async function start(files, { handler = 'index.handler', concurrency = 1, env = {}, slowly = false, debugger: debugged } = {}) {
   const folder = fs.mkdtempSync(path.join(os.tmpdir(), 'davit-node-'));
   for (const [name, text] of Object.entries(files)) {
     fs.mkdirSync(path.dirname(path.join(folder, name)), { recursive: true });
@@ -36,6 +36,7 @@ async function start(files, { handler = 'index.handler', concurrency = 1, env = 
   const init = {
     function_name: 'tested', version: 7, namespace: 'default', kind: 'handler', handler, env, memory_mb: 256, timeout_seconds: 30,
     concurrency, arn: 'arn:davit:lambda:local:default:function:tested', log_group: '/davit/default/tested', log_stream: 's',
+    debugger: debugged,
   };
   const events = new Channel();
   const answers = new Channel();

@@ -2,6 +2,7 @@
 'use strict';
 
 const assert = require('node:assert/strict');
+const net = require('node:net');
 const { test } = require('node:test');
 const { start, ID } = require('./runtime-api');
 
@@ -33,6 +34,27 @@ test('an async handler answers, and the same process serves the next event', asy
   const second = await shim.call({});
   assert.deepEqual([second.json.calls, second.json.pid], [2, first.json.pid]);
   assert.equal((await shim.finish()).code, 0, 'the agent hanging up is a normal end');
+});
+
+test('the inspector listens where it is asked for, and a function works without it', async () => {
+  const code = "exports.handler = async () => require('node:inspector').url() ?? null;";
+  const free = await new Promise((resolve) => {
+    const server = net.createServer().listen(0, '127.0.0.1', () => {
+      const { port } = server.address();
+      server.close(() => resolve(port));
+    });
+  });
+  await withShim(index(code), { debugger: { port: free, wait: false } }, async (shim) => {
+    const url = (await shim.call({})).json;
+    assert.ok(url.startsWith(`ws://127.0.0.1:${free}/`), url);
+    const [target] = await (await fetch(`http://127.0.0.1:${free}/json/list`)).json();
+    assert.equal(target.webSocketDebuggerUrl, url);
+  });
+  const taken = await new Promise((resolve) => { const server = net.createServer().listen(0, '127.0.0.1', () => resolve(server)); });
+  const port = taken.address().port;
+  await withShim(index(code), { debugger: { port, wait: true } }, async (shim) => assert.equal((await shim.call({})).json, null));
+  taken.close();
+  await withShim(index(code), {}, async (shim) => assert.equal((await shim.call({})).json, null));
 });
 
 test('ES modules by extension and by package.json, nested exports, folders', async () => {

@@ -30,7 +30,7 @@ class Answer:
 class Shim:
     """The shim as a process with the given files as its function."""
 
-    def __init__(self, files, handler="app.handler", concurrency=1, env=None, response_status=202, compiled=False):
+    def __init__(self, files, handler="app.handler", concurrency=1, env=None, response_status=202, compiled=False, debugger=None):
         self.events, self.answers, self.parts = queue.Queue(), queue.Queue(), queue.Queue()
         self.folder = tempfile.TemporaryDirectory()
         for name, text in files.items():
@@ -45,6 +45,8 @@ class Shim:
             "env": env or {}, "memory_mb": 256, "timeout_seconds": 30, "concurrency": concurrency,
             "arn": "arn:davit:lambda:local:default:function:tested", "log_group": "/davit/default/tested", "log_stream": "s",
         }
+        if debugger:
+            self.init["debugger"] = debugger
         self.polling = threading.Semaphore(0)
         shim = self
 

@@ -17,6 +17,45 @@ def app(text):
     return {"app.py": text}
 
 
+class Debugging(unittest.TestCase):
+    # Stands for a debugpy among the function's requirements, which wins over the image's.
+    DEBUGPY = """
+        calls = []
+        def configure(**settings):
+            calls.append(settings)
+        def listen(address):
+            if address[1] == 1:
+                raise RuntimeError("in use")
+            calls.append(address)
+        def wait_for_client():
+            calls.append("waited")
+    """
+    CODE = """
+        def handler(event, context):
+            import debugpy
+            return debugpy.calls
+    """
+
+    def shim(self, **debugger):
+        return Shim({"app.py": self.CODE, "debugpy.py": self.DEBUGPY}, debugger=debugger)
+
+    def test_it_is_opened_where_it_is_asked_for_and_the_first_call_waits_if_it_should(self):
+        opened = [{"subProcess": False}, ["127.0.0.1", 5678]]
+        with self.shim(port=5678, wait=False) as shim:
+            self.assertEqual(shim.call({}).json, opened)
+        with self.shim(port=5678, wait=True) as shim:
+            self.assertEqual(shim.call({}).json, [*opened, "waited"])
+            self.assertEqual(shim.call({}).json, [*opened, "waited"], "only the first one")
+
+    def test_a_function_works_without_the_debugger_that_cannot_be_opened(self):
+        with self.shim(port=1, wait=True) as shim:
+            self.assertEqual(shim.call({}).json, [{"subProcess": False}])
+
+    def test_nobody_else_has_one(self):
+        with Shim({"app.py": self.CODE, "debugpy.py": self.DEBUGPY}) as shim:
+            self.assertEqual(shim.call({}).json, [])
+
+
 class Answers(unittest.TestCase):
     def test_a_result_is_posted_as_json_and_the_next_event_is_served_by_the_same_process(self):
         code = """

@@ -165,7 +165,12 @@ impl Work<'_> {
         let mut first = Ok(());
         while let Some(done) = running.join_next().await {
             let done = done.map_err(|e| Failure::while_doing("going live", e))?;
-            first = first.and(done);
+            match (&first, done) {
+                // The last word is the first failure's; none is swallowed.
+                (Err(_), Err(failure)) => output::complain(&failure),
+                (Ok(()), done) => first = done,
+                (Err(_), Ok(())) => {}
+            }
         }
         first
     }

@@ -48,8 +48,7 @@ impl Known {
     }
 
     fn webhook(&self, hook: &Webhook, given: &Given) -> Result<(), (String, String)> {
-        let secret = hook.secret.iter();
-        secret.into_iter().try_for_each(|name| self.secret(name, given).map_err(|e| (name.to_string(), e)))
+        hook.secret.iter().try_for_each(|name| self.secret(name, given).map_err(|e| (name.to_string(), e)))
     }
 
     fn folder(&self, folder: &Folder, given: &Given) -> Result<(), (String, String)> {

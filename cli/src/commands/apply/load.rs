@@ -44,7 +44,7 @@ impl Folder {
 
     /// Its archive; what is wrong with a file is said with the folder.
     pub(crate) fn pack(&self) -> Result<Packed> {
-        pack(&self.path).map_err(|failure| failure.at(self.path.display()))
+        pack(&self.path, &self.manifest).map_err(|failure| failure.at(self.path.display()))
     }
 
     /// The place in its `davit.toml` that says this name.

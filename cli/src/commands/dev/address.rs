@@ -1,6 +1,6 @@
 //! Where a request to the local port goes, and how its head is written there. Pure: bytes in, bytes out.
 
-use davit_api::{Access, MethodMatch, NamespaceName, PathPattern};
+use davit_api::{Access, FunctionName, MethodMatch, NamespaceName, PathPattern, RouteSpec, VersionSpec};
 
 use super::trial::host;
 
@@ -14,7 +14,27 @@ const HEADERS: usize = 128;
 pub(super) struct Local {
     pub(super) name: String,
     pub(super) access: Access,
-    pub(super) routes: Vec<(MethodMatch, PathPattern)>,
+    pub(super) routes: Vec<LocalRoute>,
+}
+
+/// One of its routes, which may have an access of its own.
+#[derive(Debug, Clone)]
+pub(super) struct LocalRoute {
+    method: MethodMatch,
+    path: PathPattern,
+    access: Access,
+}
+
+impl Local {
+    /// A function as it is deployed.
+    pub(super) fn of(name: &FunctionName, spec: &VersionSpec) -> Self {
+        let route = |route: &RouteSpec| LocalRoute {
+            method: route.method,
+            path: route.path.clone(),
+            access: route.access.unwrap_or(spec.access),
+        };
+        Self { name: name.to_string(), access: spec.access, routes: spec.routes.iter().map(route).collect() }
+    }
 }
 
 /// Which of davit's two addresses is asked.
@@ -123,19 +143,19 @@ impl Table<'_> {
         if let Some(rest) = path.strip_prefix(OWN) {
             return self.own(rest, target);
         }
-        let by_route = self.functions.iter().find(|function| {
-            function.routes.iter().any(|(of, pattern)| of.matches(method) && matches(pattern, path))
-        });
-        if let Some(function) = by_route {
+        let routes = self.functions.iter().flat_map(|f| f.routes.iter().map(move |route| (f, route)));
+        let mut fitting =
+            routes.filter(|(_, route)| route.method.matches(method) && matches(&route.path, path));
+        if let Some((function, route)) = fitting.next() {
             let host = Some(host(self.namespace, &function.name));
-            return Ok(Target::to(function, host, target.to_owned()));
+            return Ok(Target::to(route.access, host, target.to_owned()));
         }
         if let [only] = self.functions {
-            return Ok(Target::to(only, None, format!("/{}/{}{target}", self.namespace, only.name)));
+            return Ok(Target::to(only.access, None, format!("/{}/{}{target}", self.namespace, only.name)));
         }
         let first = path.trim_start_matches('/').split('/').next().unwrap_or_default();
         match self.functions.iter().find(|function| function.name == first) {
-            Some(function) => Ok(Target::to(function, None, format!("/{}{target}", self.namespace))),
+            Some(function) => Ok(Target::to(function.access, None, format!("/{}{target}", self.namespace))),
             None if self.functions.is_empty() => {
                 Err(Refused::Answer(503, "no function is built yet; the output of davit dev says why".into()))
             }
@@ -190,8 +210,8 @@ struct Target {
 }
 
 impl Target {
-    fn to(function: &Local, host: Option<String>, path: String) -> Self {
-        Self { upstream: Upstream::Gateway, host, path, token: function.access == Access::Token, own: false }
+    fn to(access: Access, host: Option<String>, path: String) -> Self {
+        Self { upstream: Upstream::Gateway, host, path, token: access == Access::Token, own: false }
     }
 }
 
@@ -228,8 +248,11 @@ mod tests {
     use super::*;
 
     fn local(name: &str, access: Access, routes: &[&str]) -> Local {
-        let routes = routes.iter().map(|path| (MethodMatch::Any, path.parse().unwrap())).collect();
-        Local { name: name.into(), access, routes }
+        let mut spec = VersionSpec::new("node20".parse().unwrap(), davit_api::FunctionKind::Handler);
+        spec.access = access;
+        let route = |path| serde_json::from_value(serde_json::json!({ "path": path })).unwrap();
+        spec.routes = routes.iter().map(route).collect();
+        Local::of(&name.parse().unwrap(), &spec)
     }
 
     fn forward(functions: &[Local], request: &str) -> Result<(Upstream, String), (u16, String)> {
@@ -272,6 +295,10 @@ mod tests {
         let (_, without) = forward(&[local("a", Access::Public, &[])], request).unwrap();
         assert!(without.contains("Authorization: mine\r\n") && !without.contains("t0"), "{without}");
         assert!(without.contains("connection: close") && !without.contains("keep-alive"));
+        let mut routed = local("a", Access::Public, &["/mine"]);
+        routed.routes[0].access = Access::Token;
+        let of = |path: &str| get(&[routed.clone()], path).unwrap().contains("Bearer t0");
+        assert!(of("/mine") && !of("/other"), "a route has an access of its own");
         let upgrade =
             "GET / HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n";
         let (_, head) = forward(&[local("a", Access::Public, &[])], upgrade).unwrap();

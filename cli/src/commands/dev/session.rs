@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use davit_api::{
-    Digest, ErrorCode, FunctionName, NamespaceName, NewVersion, RetentionPolicy, SecretName, TopicName,
-    VersionView,
+    DebugSettings, Digest, ErrorCode, FunctionName, NamespaceName, NewVersion, RetentionPolicy, SecretName,
+    TopicName, TopicView, VersionView,
 };
 
 use super::address::Local;
@@ -17,6 +17,7 @@ use crate::commands::apply::load::{Folder, Given};
 use crate::commands::deploy::{follow, served};
 use crate::context::Globals;
 use crate::failure::{Failure, Result};
+use crate::output::note;
 use crate::progress::Progress;
 
 /// What versions made here are described as. A function without such a version is somebody else's and is left alone.
@@ -31,12 +32,18 @@ pub(crate) struct Session {
     env_file: (PathBuf, bool),
     /// What each function was last deployed from.
     deployed: BTreeMap<FunctionName, Deployed>,
+    /// What a build of it failed with: the same again would fail again.
+    failed: BTreeMap<FunctionName, (Digest, Trial)>,
     /// Functions that were not there before, secrets and topics likewise.
     made: BTreeSet<FunctionName>,
     made_secrets: BTreeSet<SecretName>,
+    /// The project's secrets as they were set last.
+    given_secrets: BTreeMap<SecretName, String>,
     topics_before: BTreeSet<TopicName>,
     /// Whether functions that an earlier run has left behind are removed at the end as well.
     adopts: bool,
+    /// The function that is deployed to be debugged.
+    debugged: Option<(FunctionName, DebugSettings)>,
 }
 
 struct Deployed {
@@ -74,8 +81,26 @@ impl Session {
             None => (given.root.join(".env"), false),
         };
         read_variables(&env_file)?;
-        let (deployed, made, made_secrets) = Default::default();
-        Ok(Self { api, env_file, deployed, made, made_secrets, topics_before, adopts })
+        let (deployed, made, made_secrets, given_secrets) = Default::default();
+        let debugged = None;
+        let failed = BTreeMap::new();
+        Ok(Self {
+            api,
+            env_file,
+            deployed,
+            failed,
+            made,
+            made_secrets,
+            given_secrets,
+            topics_before,
+            adopts,
+            debugged,
+        })
+    }
+
+    /// Deploys that function to be debugged, from the next time on.
+    pub(super) fn debug(&mut self, function: FunctionName, settings: DebugSettings) {
+        self.debugged = Some((function, settings));
     }
 
     /// The functions that are deployed now.
@@ -83,15 +108,22 @@ impl Session {
         self.deployed.values().map(|one| one.local.clone()).collect()
     }
 
-    /// Secrets of a project whose values are given at hand.
+    /// Secrets of a project whose values are given at hand, and are not what they were the last time. What somebody has set otherwise
+    /// stays.
     pub(crate) async fn set_secrets(&mut self, given: &Given) -> Result<()> {
+        if given.secrets == self.given_secrets {
+            return Ok(());
+        }
         let known: BTreeSet<SecretName> = self.api.secrets().await?.into_iter().map(|s| s.name).collect();
         for (name, value) in &given.secrets {
             if !known.contains(name) {
-                self.api.set_secret(name, value).await?;
                 self.made_secrets.insert(name.clone());
             }
+            if self.made_secrets.contains(name) {
+                self.api.set_secret(name, value).await?;
+            }
         }
+        self.given_secrets.clone_from(&given.secrets);
         Ok(())
     }
 
@@ -101,9 +133,15 @@ impl Session {
         let name = &folder.manifest.name;
         let packed = folder.pack()?;
         let variables = read_variables(&self.env_file)?;
-        let trial = Trial::of(&folder.manifest, self.api.namespace(), &variables).map_err(Failure::Usage)?;
+        let debugged = self.debugged.as_ref().filter(|(which, _)| which == name);
+        let debug = debugged.map(|(_, settings)| *settings);
+        let trial = Trial::of(&folder.manifest, self.api.namespace(), &variables, debug);
+        let trial = trial.map_err(Failure::Usage)?;
         let before = self.deployed.get(name);
-        if before.is_some_and(|before| before.source == packed.digest && before.trial == trial) {
+        let is_this = |source: &Digest, of: &Trial| *source == packed.digest && *of == trial;
+        if before.is_some_and(|before| is_this(&before.source, &before.trial))
+            || self.failed.get(name).is_some_and(|(source, of)| is_this(source, of))
+        {
             return Ok(Outcome::Same);
         }
         if before.is_none() {
@@ -122,12 +160,20 @@ impl Session {
         let accepted = self.api.create_version(name, &new).await.map_err(|failure| failure.at(name))?;
         let mut version = accepted.version;
         if !accepted.unchanged {
-            version = self.build(name, version, &progress).await?;
+            match self.build(name, version, &progress).await {
+                Ok(built) => version = built,
+                Err(failure) => {
+                    if let Failure::Failed(_) = &failure {
+                        self.failed.insert(name.clone(), (packed.digest, trial));
+                    }
+                    return Err(failure);
+                }
+            }
         }
+        self.failed.remove(name);
         served(&self.api, name, version.number).await;
         let first = !self.deployed.contains_key(name);
-        let routes = new.spec.routes.iter().map(|route| (route.method, route.path.clone())).collect();
-        let local = Local { name: name.to_string(), access: new.spec.access, routes };
+        let local = Local::of(name, &new.spec);
         let deployed = Deployed { source: packed.digest, trial, local };
         self.deployed.insert(name.clone(), deployed);
         if first {
@@ -167,6 +213,9 @@ impl Session {
                 // One whose first build failed has no live version; nobody calls it.
                 if versions.all(|version| version.description.as_deref() == Some(MARK)) {
                     if self.adopts {
+                        note(format!(
+                            "{name} is there from another davit dev: this one goes on with it, and removes it at its end"
+                        ));
                         self.made.insert(name.clone());
                     }
                     return Ok(());
@@ -209,6 +258,7 @@ impl Session {
     /// Removes a function whose folder is gone.
     pub(crate) async fn forget(&mut self, gone: &FunctionName) -> Result<()> {
         self.deployed.remove(gone);
+        self.failed.remove(gone);
         if self.made.remove(gone) {
             self.api.delete_function(gone).await?;
         }
@@ -220,23 +270,32 @@ impl Session {
         self.deployed.keys().filter(|name| !there.contains_key(*name)).cloned().collect()
     }
 
-    /// Removes what this run has made.
+    /// Removes what this run has made. What cannot be removed keeps nothing else from it; the first failure is told.
     pub(crate) async fn end(self) -> Result<()> {
+        let mut ended = Ok(());
+        let mut count = |removed: Result<()>| match removed {
+            Err(Failure::Refused(body)) if body.code == ErrorCode::NotFound => {}
+            Err(failure) if ended.is_ok() => ended = Err(failure),
+            _ => {}
+        };
         for name in &self.made {
-            match self.api.delete_function(name).await {
-                Err(Failure::Refused(body)) if body.code == ErrorCode::NotFound => {}
-                done => done?,
-            }
+            count(self.api.delete_function(name).await);
         }
         for name in &self.made_secrets {
-            self.api.remove_secret(name).await?;
+            count(self.api.remove_secret(name).await);
         }
-        for topic in self.api.topics().await? {
-            if !self.topics_before.contains(&topic.name) && topic.subscriptions == 0 {
-                self.api.delete_topic(&topic.name).await?;
+        match self.api.topics().await {
+            Ok(topics) => {
+                let ours = |topic: &&TopicView| {
+                    !self.topics_before.contains(&topic.name) && topic.subscriptions == 0
+                };
+                for topic in topics.iter().filter(ours) {
+                    count(self.api.delete_topic(&topic.name).await);
+                }
             }
+            Err(failure) => count(Err(failure)),
         }
-        Ok(())
+        ended
     }
 }
 

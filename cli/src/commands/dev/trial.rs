@@ -3,9 +3,14 @@
 use std::collections::{BTreeMap, HashSet};
 
 use davit_api::{
-    Access, EnvName, HostPattern, Manifest, NamespaceName, ScheduleName, ScheduleSpec, SecretName,
-    VersionSpec,
+    Access, DebugSettings, EnvName, HostPattern, Manifest, NamespaceName, ScheduleName, ScheduleSpec,
+    SecretName, VersionSpec, limits,
 };
+
+/// How long an instance that is debugged is kept without a call.
+const KEEP_ALIVE_SECONDS: u32 = 3_600;
+/// What an instance that is debugged has at least: a debugger takes some 40 MiB, and davit.toml's default has a standing pool.
+const DEBUG_MEMORY_MB: u32 = 256;
 
 /// What a function needs of secrets, and what of them is given here.
 #[derive(Debug, Default, PartialEq)]
@@ -41,8 +46,12 @@ impl Trial {
         manifest: &Manifest,
         namespace: &NamespaceName,
         variables: &BTreeMap<String, String>,
+        debug: Option<DebugSettings>,
     ) -> Result<Self, String> {
         let mut spec = manifest.version_spec();
+        if let Some(debug) = debug {
+            to_be_debugged(&mut spec, debug);
+        }
         if spec.access == Access::Private {
             spec.access = Access::Token;
         }
@@ -74,6 +83,22 @@ impl Trial {
         let schedules =
             schedules.map(|(name, spec)| (name, ScheduleSpec { enabled: false, ..spec })).collect();
         Ok(Self { spec, schedules, values })
+    }
+}
+
+/// Time for somebody who thinks: calls may take as long as any may, and the one instance stays.
+fn to_be_debugged(spec: &mut VersionSpec, debug: DebugSettings) {
+    spec.debug = Some(debug);
+    spec.timeout_seconds = *limits::TIMEOUT_SECONDS.end();
+    spec.keep_alive_seconds = Some(KEEP_ALIVE_SECONDS);
+    spec.memory_mb = spec.memory_mb.max(DEBUG_MEMORY_MB);
+    (spec.max_instances, spec.concurrency) = (1, 1);
+    if spec.access == Access::Public {
+        spec.access = Access::Token;
+    }
+    for route in &mut spec.routes {
+        route.timeout_seconds = None;
+        route.access = route.access.map(|_| Access::Token);
     }
 }
 
@@ -139,7 +164,7 @@ cron = "0 2 * * *"
     fn it_takes_nothing_from_the_real_one() {
         let manifest = Manifest::parse(TOML).unwrap();
         let given = variables("KEY='secret'\nSTAGE=dev\nOTHER=1\nTLS_KEY=pem").unwrap();
-        let trial = Trial::of(&manifest, &"dev".parse().unwrap(), &given).unwrap();
+        let trial = Trial::of(&manifest, &"dev".parse().unwrap(), &given, None).unwrap();
         assert_eq!((trial.spec.access, trial.spec.min_instances), (Access::Token, 0));
         assert_eq!(trial.spec.env.values().collect::<Vec<_>>(), ["dev"], "no others' variables");
         let routes: Vec<_> = trial
@@ -158,6 +183,28 @@ cron = "0 2 * * *"
         let wanted: Vec<_> = trial.values.wanted.iter().map(|(name, by)| format!("{name} by {by}")).collect();
         assert_eq!(wanted, ["db by DB", "other-file by OTHER_FILE"]);
         assert!(trial.spec.check().is_ok());
+    }
+
+    #[test]
+    fn one_to_be_debugged_has_one_instance_and_all_the_time_there_is() {
+        let toml = format!(
+            "access = \"public\"\nmax_instances = 20\ntimeout_seconds = 3\n{}",
+            TOML.replace("[env]", "concurrency = 4\n[env]")
+        );
+        let manifest = Manifest::parse(&toml.replace(
+            "path = \"/orders/{id}\"",
+            "path = \"/orders/{id}\"\naccess = \"public\"\ntimeout_seconds = 2",
+        ))
+        .unwrap();
+        let of = |debug| Trial::of(&manifest, &"dev".parse().unwrap(), &BTreeMap::new(), debug).unwrap().spec;
+        let plain = of(None);
+        assert_eq!((plain.debug, plain.access, plain.timeout_seconds), (None, Access::Public, 3));
+        let spec = of(Some(DebugSettings { wait: true }));
+        assert_eq!(spec.debug, Some(DebugSettings { wait: true }));
+        assert_eq!((spec.max_instances, spec.concurrency, spec.timeout_seconds), (1, 1, 900));
+        assert_eq!(spec.access, Access::Token, "nobody else's breakpoint");
+        assert_eq!((spec.routes[0].access, spec.routes[0].timeout_seconds), (Some(Access::Token), None));
+        assert!(spec.check().is_ok());
     }
 
     #[test]

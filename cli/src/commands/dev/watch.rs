@@ -7,6 +7,8 @@ use std::time::{Duration, Instant, SystemTime};
 
 use ignore::WalkBuilder;
 
+use crate::output::note;
+
 /// Between two looks, while these are quick.
 const PAUSE: Duration = Duration::from_millis(80);
 /// Looks take at most this part of the time.
@@ -27,7 +29,14 @@ pub(super) struct Watch {
 
 impl Watch {
     pub(super) fn start(root: &Path) -> Self {
-        Self { root: root.to_owned(), seen: look(root) }
+        let seen = look(root);
+        if seen.len() >= FILES {
+            let folder = root.display();
+            note(format!(
+                "{folder} has {FILES} files and more: changes of some are not seen; name a folder with fewer"
+            ));
+        }
+        Self { root: root.to_owned(), seen }
     }
 
     /// Returns when something has changed since the last time and nothing has for a moment: editors write a file in several steps.

@@ -176,6 +176,7 @@ pub fn request(kind: Kind) -> InitRequest {
         bundle_size: 0,
         code_mounted: false,
         answers_asks: true,
+        debugger: None,
     }
 }
 

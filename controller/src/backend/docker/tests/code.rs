@@ -84,6 +84,7 @@ fn init_request(bundle_size: u64, code_mounted: bool) -> InitRequest {
         bundle_size,
         code_mounted,
         answers_asks: false,
+        debugger: None,
     }
 }
 
