@@ -13,6 +13,10 @@ use crate::output::{Table, json};
 
 /// Check OpenAPI documents, and export what is deployed as one
 #[derive(Args)]
+#[command(after_help = "\
+Examples:
+  davit openapi check                    which routes this folder's document becomes
+  davit openapi export > openapi.json    what is deployed in the namespace")]
 pub(crate) struct OpenApi {
     #[command(subcommand)]
     what: What,
