@@ -63,7 +63,7 @@ const IMAGE: &str = "select image_digest from versions where spec ->> 'runtime' 
 
 fn deploy(platform: &Platform, bench: &Bench) -> crate::Result<()> {
     let folder = tempfile::tempdir()?;
-    let toml = "name = \"own\"\nkind = \"server\"\naccess = \"public\"\nkeep_alive_seconds = 1\n";
+    let toml = "name = \"own\"\nkind = \"server\"\naccess = \"public\"\nkeep_alive_seconds = 1\nnetwork = \"none\"\n";
     std::fs::write(folder.path().join("davit.toml"), toml)?;
     std::fs::write(folder.path().join("Dockerfile"), DOCKERFILE)?;
     std::fs::copy(&bench.native, folder.path().join("native"))?;
