@@ -189,6 +189,8 @@ async fn two_gateways_share_the_work_of_one_and_the_second_takes_over() {
     let (first, second) = if holder == a.id { (a, b) } else { (b, a) };
     story.user.run("insert into orders values (1, '')").await;
     story.until(1).await;
+    // It is counted after the commit, at which the row can be seen.
+    eventually(async || Some(()).filter(|()| first.metrics.sources.delivered.get() > 0)).await;
     assert_eq!((first.metrics.sources.delivered.get(), second.metrics.sources.delivered.get()), (1, 0));
     first.stop.cancel();
     story.world.registry().drop_gateway(first.id).await.unwrap();
