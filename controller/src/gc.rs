@@ -90,8 +90,8 @@ async fn audit(world: &World) {
     }
 }
 
-/// Images that no version runs in any more: functions' own ones go, and earlier ones of a runtime. The names are read first: what is kept after that is not
-/// among them. While something is built its image may have a name already, and no version on record yet.
+/// Images that no version runs in any more: functions' own ones go, and earlier ones of a runtime. The names are read
+/// first: what is kept after that is not among them. While something is built its image may have a name already, and no version on record yet.
 async fn images(world: &World) -> Result<(), String> {
     let kept = world.backend.kept_images().await.map_err(|e| e.to_string())?;
     if kept.is_empty() || world.spares.building() {

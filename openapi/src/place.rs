@@ -1,7 +1,9 @@
 //! Places in a document: JSON pointers (RFC 6901), references, and problems that name both place and operation.
 
+use std::borrow::Cow;
 use std::fmt;
 
+use percent_encoding::percent_decode_str;
 use serde_json::Value;
 
 /// References that lead to references, so far.
@@ -52,25 +54,7 @@ pub(crate) fn below(pointer: &str, step: &str) -> String {
 /// The place that a reference names, as a pointer; none when it is not within the document.
 pub(crate) fn pointer_of(reference: &str) -> Option<String> {
     let fragment = reference.strip_prefix('#')?;
-    if !fragment.contains('%') {
-        return Some(fragment.to_owned());
-    }
-    let bytes = fragment.as_bytes();
-    let (mut out, mut at) = (Vec::with_capacity(bytes.len()), 0);
-    while at < bytes.len() {
-        let hex = || u8::from_str_radix(fragment.get(at + 1..at + 3)?, 16).ok();
-        match (bytes[at], if bytes[at] == b'%' { hex() } else { None }) {
-            (b'%', Some(byte)) => {
-                out.push(byte);
-                at += 3;
-            }
-            (byte, _) => {
-                out.push(byte);
-                at += 1;
-            }
-        }
-    }
-    String::from_utf8(out).ok()
+    percent_decode_str(fragment).decode_utf8().ok().map(Cow::into_owned)
 }
 
 /// The component that a pointer leads to or into: its section and its name.

@@ -23,17 +23,17 @@ impl Environment {
     pub(crate) fn of(spec: &VersionSpec, mut open: impl FnMut(&SecretName) -> Option<String>) -> Self {
         let plain = spec.env.iter().map(|(name, value)| (name.as_str().to_owned(), value.clone()));
         let mut environment = Self { variables: plain.collect(), ..Self::default() };
-        for (field, name, secret) in spec.wanted_secrets() {
-            let into = match field {
-                "secret_files" => &mut environment.files,
-                _ => &mut environment.variables,
-            };
-            match open(secret) {
-                Some(value) => drop(into.insert(name.to_owned(), value)),
-                None if environment.missing.contains(secret) => {}
-                None => environment.missing.push(secret.clone()),
+        let Self { variables, files, missing } = &mut environment;
+        let mut opened = |secret: &SecretName| {
+            let value = open(secret);
+            if value.is_none() && !missing.contains(secret) {
+                missing.push(secret.clone());
             }
-        }
+            value
+        };
+        let of = |name: &str, value| (name.to_owned(), value);
+        variables.extend(spec.secrets.iter().filter_map(|(name, s)| Some(of(name.as_str(), opened(s)?))));
+        files.extend(spec.secret_files.iter().filter_map(|(name, s)| Some(of(name.as_str(), opened(s)?))));
         environment
     }
 }

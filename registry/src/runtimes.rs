@@ -7,15 +7,21 @@ use davit_api::{
 use sqlx::Row;
 
 use crate::aliases::locked;
-use crate::rows::{count32, json_opt, parsed, to_json};
-use crate::versions::{named, view_by_id};
+use crate::rows::{count32, json_opt, parsed};
+use crate::versions::{Content, Reuse, accept, named, view_by_id};
 use crate::{Audited, Registry, RegistryError, Result};
 
-/// The live versions of a namespace's functions that have a runtime, with the image that it has now.
-const LIVE: &str = "from namespaces n join functions f on f.namespace_id = n.id and f.deleted_at is null
-    join aliases a on a.function_id = f.id and a.name = 'live' join versions v on v.id = a.version_id
-    join runtime_images r on r.runtime = v.spec ->> 'runtime'
-    where n.name = $1 and v.image_digest is not null";
+/// The live versions of a namespace's functions that have a runtime: `live`, for a statement that goes on with it.
+const LIVE: &str = "with live as (
+        select f.name, v.number, v.spec ->> 'runtime' as runtime, v.image_digest
+        from namespaces n join functions f on f.namespace_id = n.id and f.deleted_at is null
+        join aliases a on a.function_id = f.id and a.name = 'live' join versions v on v.id = a.version_id
+        where n.name = $1 and v.spec ->> 'runtime' <> 'image')";
+
+fn of_live(rest: &str) -> sqlx::AssertSqlSafe<String> {
+    // Two literals of this file, never a caller's text.
+    sqlx::AssertSqlSafe(format!("{LIVE} {rest}"))
+}
 
 impl Registry {
     /// Notes the images that runtimes have on this host now, all of them. Says how many have changed.
@@ -39,17 +45,16 @@ impl Registry {
     /// The runtimes on this host and those that the namespace's live versions have, by name. Reads every function of the
     /// namespace: for people, not for every moment.
     pub async fn runtimes(&self, namespace: &NamespaceName) -> Result<Vec<RuntimeView>> {
-        let sql = "with live as (
-                select v.spec ->> 'runtime' as runtime, v.image_digest
-                from namespaces n join functions f on f.namespace_id = n.id and f.deleted_at is null
-                join aliases a on a.function_id = f.id and a.name = 'live' join versions v on v.id = a.version_id
-                where n.name = $1 and v.spec ->> 'runtime' <> 'image')
-            select coalesce(r.runtime, l.runtime) as runtime, r.image_id, r.since,
+        let rows = sqlx::query(of_live(
+            "select coalesce(r.runtime, l.runtime) as runtime, r.image_id, r.since,
                 (count(*) filter (where l.image_digest = r.image_id))::int as current,
                 (count(*) filter (where l.image_digest <> r.image_id))::int as behind
             from runtime_images r full join live l on l.runtime = r.runtime
-            group by 1, 2, 3 order by 1";
-        let rows = sqlx::query(sql).bind(namespace.as_str()).fetch_all(&self.pool).await?;
+            group by 1, 2, 3 order by 1",
+        ))
+        .bind(namespace.as_str())
+        .fetch_all(&self.pool)
+        .await?;
         rows.iter()
             .map(|row| {
                 Ok(RuntimeView {
@@ -71,19 +76,17 @@ impl Registry {
         after: Option<&FunctionName>,
         limit: u32,
     ) -> Result<Page<FunctionBehind>> {
-        // A literal of this file.
-        let sql = sqlx::AssertSqlSafe(format!(
-            "select f.name, v.number, r.runtime, v.image_digest {LIVE} and v.image_digest <> r.image_id
-                and ($2::text is null or r.runtime = $2) and ($3::text is null or f.name > $3)
-             order by f.name limit $4"
-        ));
-        let rows = sqlx::query(sql)
-            .bind(namespace.as_str())
-            .bind(runtime.map(RuntimeName::as_str))
-            .bind(after.map(FunctionName::as_str))
-            .bind(i64::from(limit) + 1)
-            .fetch_all(&self.pool)
-            .await?;
+        let rows = sqlx::query(of_live(
+            "select l.* from live l join runtime_images r on r.runtime = l.runtime and r.image_id <> l.image_digest
+             where ($2::text is null or l.runtime = $2) and ($3::text is null or l.name > $3)
+             order by l.name limit $4",
+        ))
+        .bind(namespace.as_str())
+        .bind(runtime.map(RuntimeName::as_str))
+        .bind(after.map(FunctionName::as_str))
+        .bind(i64::from(limit) + 1)
+        .fetch_all(&self.pool)
+        .await?;
         let found = rows.iter().map(|row| {
             Ok(FunctionBehind {
                 name: parsed(row, "name")?,
@@ -128,7 +131,8 @@ impl Audited {
             Box::pin(async move {
                 let function = locked(conn, &namespace, &name).await?;
                 let live = sqlx::query(
-                    "select v.id, v.rollout, v.spec ->> 'runtime' as runtime, v.image_digest, r.image_id
+                    "select v.id, v.rollout, v.spec ->> 'runtime' as runtime, v.image_digest, r.image_id,
+                        v.spec, v.schedules, v.source, v.git_commit, v.description
                      from aliases a join versions v on v.id = a.version_id
                      left join runtime_images r on r.runtime = v.spec ->> 'runtime'
                      where a.function_id = $1 and a.name = 'live'",
@@ -148,55 +152,31 @@ impl Audited {
                 }
                 let now: Option<String> = live.try_get("image_id")?;
                 let now = now.ok_or_else(|| {
-                    RegistryError::Refused(ApiError::new(ErrorCode::Unprocessable, format!(
+                    RegistryError::Refused(ApiError::new(
+                        ErrorCode::Unprocessable,
+                        format!(
                             "there is no image of {runtime} on the host that davit looks after; make it with \
                              `scripts/images.sh {runtime}` or load it with `davit images load`"
-                        )))
+                        ),
+                    ))
                 })?;
-                let from = VersionId(live.try_get("id")?);
                 if live.try_get::<Option<String>, _>("image_digest")?.as_deref() == Some(now.as_str()) {
-                    return named(&name, true, view_by_id(conn, from).await?);
+                    return named(&name, true, view_by_id(conn, VersionId(live.try_get("id")?)).await?);
                 }
                 let rollout = match (rollout, json_opt(&live, "rollout")?) {
                     (Some(asked), _) => asked,
                     (None, Some(Rollout::Canary(spec))) => Rollout::Canary(spec),
                     (None, _) => Rollout::Live,
                 };
-                if let Rollout::Canary(_) = rollout {
-                    crate::canaries::refuse_second(conn, function).await?;
-                }
-                let same = sqlx::query_scalar(
-                    "select v.id from versions v join versions l on l.id = $1
-                     where v.function_id = l.function_id and v.state = 'ready' and v.image_digest = $2
-                        and v.source = l.source and v.spec = l.spec and v.schedules = l.schedules
-                     order by v.number desc limit 1",
-                )
-                .bind(from.0)
-                .bind(&now)
-                .fetch_optional(&mut *conn)
-                .await?;
-                if let Some(id) = same {
-                    let id = VersionId(id);
-                    crate::aliases::roll_out(conn, function, id, rollout).await?;
-                    return named(&name, true, view_by_id(conn, id).await?);
-                }
-                let id = VersionId::new();
-                let rollout = if rollout == Rollout::Live { None } else { Some(to_json(&rollout)?) };
-                sqlx::query(
-                    "with f as (update functions set last_number = last_number + 1 where id = $2 returning last_number)
-                     insert into versions
-                        (id, function_id, number, spec, schedules, source, git_commit, description, rollout)
-                     select $1, $2, f.last_number, l.spec, l.schedules, l.source, l.git_commit, l.description, $4
-                     from f, versions l where l.id = $3",
-                )
-                .bind(id.0)
-                .bind(function.0)
-                .bind(from.0)
-                .bind(rollout)
-                .execute(&mut *conn)
-                .await?;
-                crate::builds::event(conn, id, "queued", "accepted: the runtime's image is a newer one").await?;
-                named(&name, false, view_by_id(conn, id).await?)
+                let content = Content {
+                    spec: live.try_get("spec")?,
+                    schedules: live.try_get("schedules")?,
+                    source: live.try_get("source")?,
+                    git_commit: live.try_get("git_commit")?,
+                    description: live.try_get("description")?,
+                };
+                let why = "accepted: the runtime's image is a newer one";
+                accept(conn, (function, &name), content, rollout, Reuse::Of(now), why).await
             })
         })
         .await

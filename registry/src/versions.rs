@@ -4,6 +4,7 @@ use davit_api::{
     FunctionId, FunctionName, NamespaceName, NewVersion, Page, PoolKey, Rollout, ScheduleName, ScheduleSpec,
     VersionAccepted, VersionId, VersionSpec, VersionView,
 };
+use serde_json::Value;
 use sqlx::Row;
 use sqlx::postgres::{PgConnection, PgRow};
 
@@ -73,57 +74,101 @@ impl Audited {
         self.change_named(move |conn| {
             Box::pin(async move {
                 let schedules: Vec<(&ScheduleName, &ScheduleSpec)> = new.schedules.iter().collect();
-                let (spec, schedules) = (to_json(&new.spec)?, to_json(&schedules)?);
                 let function = ensure_function(conn, &namespace, &name).await?;
-                if let Rollout::Canary(_) = new.rollout {
-                    crate::canaries::refuse_second(conn, function).await?;
-                }
                 sqlx::query("update artifacts set touched_at = clock_timestamp() where digest = $1")
                     .bind(new.source.as_bytes().as_slice())
                     .execute(&mut *conn)
                     .await?;
-                // What a tag leads to may be another image by now. Of two that differ by their runtime's image, the live one.
-                let same = sqlx::query_scalar(
-                    "select id from versions where function_id = $1 and state = 'ready' and source = $2
-                     and spec = $3 and schedules = $4 and $5::boolean
-                     order by exists (select from aliases a where a.version_id = versions.id and a.name = 'live') desc,
-                        number desc limit 1",
-                )
-                .bind(function.0)
-                .bind(new.source.as_bytes().as_slice())
-                .bind(&spec)
-                .bind(&schedules)
-                .bind(new.spec.is_fixed())
-                .fetch_optional(&mut *conn)
-                .await?;
-                if let Some(id) = same {
-                    let id = VersionId(id);
-                    crate::aliases::roll_out(conn, function, id, new.rollout).await?;
-                    return named(&name, true, view_by_id(conn, id).await?);
-                }
-                let id = VersionId::new();
-                let rollout = if new.rollout == Rollout::Live { None } else { Some(to_json(&new.rollout)?) };
-                sqlx::query(
-                    "with f as (update functions set last_number = last_number + 1 where id = $2 returning last_number)
-                     insert into versions (id, function_id, number, spec, schedules, source, git_commit, description, rollout)
-                     select $1, $2, f.last_number, $3, $4, $5, $6, $7, $8 from f",
-                )
-                .bind(id.0)
-                .bind(function.0)
-                .bind(spec)
-                .bind(schedules)
-                .bind(new.source.as_bytes().as_slice())
-                .bind(new.git_commit)
-                .bind(new.description)
-                .bind(rollout)
-                .execute(&mut *conn)
-                .await?;
-                crate::builds::event(conn, id, "queued", "accepted").await?;
-                named(&name, false, view_by_id(conn, id).await?)
+                // What a tag leads to may be another image by now.
+                let reuse = if new.spec.is_fixed() { Reuse::OfAnyImage } else { Reuse::Never };
+                let content = Content {
+                    spec: to_json(&new.spec)?,
+                    schedules: to_json(&schedules)?,
+                    source: new.source.as_bytes().to_vec(),
+                    git_commit: new.git_commit,
+                    description: new.description,
+                };
+                accept(conn, (function, &name), content, new.rollout, reuse, "accepted").await
             })
         })
         .await
     }
+}
+
+/// What a version is made from, and what is said about it.
+pub(crate) struct Content {
+    pub(crate) spec: Value,
+    pub(crate) schedules: Value,
+    /// Digest of the source archive.
+    pub(crate) source: Vec<u8>,
+    pub(crate) git_commit: Option<String>,
+    pub(crate) description: Option<String>,
+}
+
+/// When a ready version with the same source, settings and schedules is taken instead of a new one.
+pub(crate) enum Reuse {
+    Never,
+    OfAnyImage,
+    /// Only one that runs in the image with this id.
+    Of(String),
+}
+
+/// Queues a version of a function whose row is locked; or rolls out one that is ready and the same. `why` stands in the build's log.
+pub(crate) async fn accept(
+    conn: &mut PgConnection,
+    (function, name): (FunctionId, &FunctionName),
+    content: Content,
+    rollout: Rollout,
+    reuse: Reuse,
+    why: &str,
+) -> Result<(VersionAccepted, String)> {
+    if let Rollout::Canary(_) = rollout {
+        crate::canaries::refuse_second(conn, function).await?;
+    }
+    let (reuses, image) = match reuse {
+        Reuse::Never => (false, None),
+        Reuse::OfAnyImage => (true, None),
+        Reuse::Of(image) => (true, Some(image)),
+    };
+    // Of two that differ by their runtime's image, the live one.
+    let same = sqlx::query_scalar(
+        "select id from versions where function_id = $1 and state = 'ready' and source = $2
+         and spec = $3 and schedules = $4 and $5::boolean and ($6::text is null or image_digest = $6)
+         order by exists (select from aliases a where a.version_id = versions.id and a.name = 'live') desc,
+            number desc limit 1",
+    )
+    .bind(function.0)
+    .bind(&content.source)
+    .bind(&content.spec)
+    .bind(&content.schedules)
+    .bind(reuses)
+    .bind(image)
+    .fetch_optional(&mut *conn)
+    .await?;
+    if let Some(id) = same {
+        let id = VersionId(id);
+        crate::aliases::roll_out(conn, function, id, rollout).await?;
+        return named(name, true, view_by_id(conn, id).await?);
+    }
+    let id = VersionId::new();
+    let rollout = if rollout == Rollout::Live { None } else { Some(to_json(&rollout)?) };
+    sqlx::query(
+        "with f as (update functions set last_number = last_number + 1 where id = $2 returning last_number)
+         insert into versions (id, function_id, number, spec, schedules, source, git_commit, description, rollout)
+         select $1, $2, f.last_number, $3, $4, $5, $6, $7, $8 from f",
+    )
+    .bind(id.0)
+    .bind(function.0)
+    .bind(content.spec)
+    .bind(content.schedules)
+    .bind(content.source)
+    .bind(content.git_commit)
+    .bind(content.description)
+    .bind(rollout)
+    .execute(&mut *conn)
+    .await?;
+    crate::builds::event(conn, id, "queued", why).await?;
+    named(name, false, view_by_id(conn, id).await?)
 }
 
 /// A version with what the audit log calls it.

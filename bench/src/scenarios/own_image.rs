@@ -30,36 +30,40 @@ pub(super) const SCENARIO: Scenario = Scenario {
 const DOCKERFILE: &str =
     "FROM davit/runtime-provided\nCOPY native /native\nENTRYPOINT [\"/native\"]\nCMD [\"serve\"]\n";
 const ANSWER: &[u8] = b"HTTP/1.1 200 OK\r\ncontent-type: text/plain\r\ncontent-length: 6\r\n\r\nhello\n";
+const IMAGE: &str = "select image_digest from versions where spec ->> 'runtime' = 'image' limit 1";
 
 async fn run(bench: &mut Bench) -> crate::Result<()> {
     let platform = bench.platform(Setup { pool_base: Some(0), ..Setup::default() }).await?;
     deploy(&platform, bench)?;
     platform.copy_apart("own", bench.repeats).await?;
-    let mut pairs = Vec::new();
-    for n in 1..=bench.repeats {
-        platform.rested("provided", 0).await?;
-        let davit = cold::first(&platform, &format!("own-{n}")).await?;
-        platform.rested("provided", 0).await?;
-        pairs.push((davit, control(bench, &platform).await?));
-    }
-    bench.report.pairs(&ON_DEMAND, &pairs);
+    pairs(bench, &platform, 0, &ON_DEMAND).await?;
 
     let platform = bench.platform(Setup::default()).await?;
     deploy(&platform, bench)?;
     platform.copy("own", bench.repeats).await?;
-    let image = platform.sql.run(IMAGE)?;
-    let mut pairs = Vec::new();
-    for n in 1..=bench.repeats {
-        platform.rested_with(&image, 1).await?;
-        let davit = cold::first(&platform, &format!("own-{n}")).await?;
-        platform.rested_with(&image, 1).await?;
-        pairs.push((davit, control(bench, &platform).await?));
-    }
-    bench.report.pairs(&WAITING, &pairs);
-    Ok(())
+    pairs(bench, &platform, 1, &WAITING).await
 }
 
-const IMAGE: &str = "select image_digest from versions where spec ->> 'runtime' = 'image' limit 1";
+/// First calls of the copies while so many instances wait, each followed by a container.
+async fn pairs(
+    bench: &mut Bench,
+    platform: &Platform,
+    waiting: u64,
+    figure: &'static Figure,
+) -> crate::Result<()> {
+    let image = platform.sql.run(IMAGE)?;
+    let control =
+        Control { image: &image, command: &["/native", "answer", "/s/answer"], ..Control::default() };
+    let mut pairs = Vec::new();
+    for n in 1..=bench.repeats {
+        platform.rested_with(&image, waiting).await?;
+        let davit = cold::first(platform, &format!("own-{n}")).await?;
+        platform.rested_with(&image, waiting).await?;
+        pairs.push((davit, cold::in_a_container(&bench.docker, &control, ANSWER).await?));
+    }
+    bench.report.pairs(figure, &pairs);
+    Ok(())
+}
 
 fn deploy(platform: &Platform, bench: &Bench) -> crate::Result<()> {
     let folder = tempfile::tempdir()?;
@@ -68,11 +72,4 @@ fn deploy(platform: &Platform, bench: &Bench) -> crate::Result<()> {
     std::fs::write(folder.path().join("Dockerfile"), DOCKERFILE)?;
     std::fs::copy(&bench.native, folder.path().join("native"))?;
     platform.deploy_folder(folder.path())
-}
-
-async fn control(bench: &Bench, platform: &Platform) -> crate::Result<f64> {
-    let image = platform.sql.run(IMAGE)?;
-    let control =
-        Control { image: &image, command: &["/native", "answer", "/s/answer"], ..Control::default() };
-    cold::in_a_container(&bench.docker, &control, ANSWER).await
 }

@@ -2,13 +2,14 @@
 
 mod address;
 mod debug;
+mod listen;
 mod port;
 pub(crate) mod session;
 mod trial;
 mod watch;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
@@ -91,8 +92,7 @@ impl Dev {
         if let Some(wanted) = &wanted {
             session.debug(wanted.function.clone(), wanted.settings);
         }
-        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, self.port));
-        let listener = Port::listen(address).await?;
+        let listener = listen::bind(self.port, "--port").await?;
         let address = listener.local_addr().map_err(|e| Failure::while_doing("port", e))?;
         let port = Arc::new(Port {
             namespace,

@@ -6,6 +6,7 @@ use clap::{Args, Subcommand};
 use davit_api::{FunctionName, HostPattern, OpenApiFile, PathPrefix, PayloadFormat, RouteSpec};
 
 use super::deploy::read_manifest;
+use super::list::access_word;
 use crate::context::Globals;
 use crate::failure::{Failure, Result};
 use crate::openapi::import;
@@ -90,11 +91,7 @@ impl Check {
                 &route.method,
                 &route.path,
                 &route.host.as_ref().map_or("any", HostPattern::as_str),
-                &route.access.map_or("as the function", |access| match access {
-                    davit_api::Access::Private => "private",
-                    davit_api::Access::Token => "token",
-                    davit_api::Access::Public => "public",
-                }),
+                &route.access.map_or("as the function", access_word),
                 &operation,
                 &if checked { "checked" } else { "pass" },
             ]);

@@ -184,13 +184,6 @@ pub enum BackendError {
 
 /// What is missing, and how it comes here.
 fn no_image(image: &str) -> String {
-    if let Some((current, id)) = RuntimeName::split_pinned(image) {
-        let name = current.trim_end_matches(":latest");
-        return format!(
-            "the image {id} that was called {name} is not on this host any more; `davit runtimes upgrade` moves functions \
-             to the one that is"
-        );
-    }
     let name = image.strip_suffix(":latest").unwrap_or(image);
     let runtime = ["davit/runtime-", "davit/build-"].iter().find_map(|prefix| name.strip_prefix(prefix));
     match runtime {

@@ -76,14 +76,13 @@ pub(super) async fn create(
     }
     let known: HashSet<_> =
         state.registry.list_secrets(&namespace).await?.into_iter().map(|s| s.name).collect();
-    let mut wanted = new.spec.wanted_secrets();
-    if let Some((field, name, secret)) = wanted.find(|(_, _, secret)| !known.contains(*secret)) {
+    let unknown = new.spec.wanted_secrets().find(|(_, _, secret)| !known.contains(*secret));
+    if let Some((field, name, secret)) = unknown {
         return Err(Failure::new(
             ErrorCode::Unprocessable,
             format!("{field}: {name} wants the secret {secret}, which is not set: davit secret set {secret}"),
         ));
     }
-    drop(wanted);
     if let Some(secret) = new.spec.image_secret.as_ref().filter(|secret| !known.contains(*secret)) {
         return Err(Failure::new(
             ErrorCode::Unprocessable,

@@ -36,8 +36,6 @@ pub(super) struct Reader {
     /// When gateways were asked for memory.
     asked: HashMap<GatewayId, Instant>,
     images: HashMap<String, ImageId>,
-    /// Those of them that are gone, for which the one that has the runtime's name stands in.
-    stood_in: HashSet<String>,
     standing: Vec<String>,
     /// Runtime images that versions with an alias run in.
     in_use: Vec<String>,
@@ -61,7 +59,6 @@ impl Reader {
             turns: Turns::default(),
             asked: HashMap::new(),
             images: HashMap::new(),
-            stood_in: HashSet::new(),
             standing: Vec::new(),
             in_use: Vec::new(),
             noted: None,
@@ -177,28 +174,28 @@ impl Reader {
             .chain(self.own.iter().map(|key| key.image.as_str()))
             .chain(demand.iter().map(|d| d.key.image.as_str()))
             .collect();
-        let (mut images, mut stood_in) = (HashMap::new(), HashSet::new());
+        let mut images = HashMap::new();
         for name in names {
             match self.world.backend.resolve(name).await {
                 Ok(image) => drop(images.insert(name.to_owned(), image)),
                 Err(BackendError::NoImage(_)) => {
                     let now = RuntimeName::split_pinned(name).and_then(|(now, _)| current.get(&now));
                     let Some(now) = now else { continue };
-                    if !self.stood_in.contains(name) {
+                    // Once, and again when another one stands in.
+                    if self.images.get(name) != Some(now) {
                         tracing::warn!(
                             image = name,
                             instead = %now.0,
                             "an image that versions run in is gone; they run in the one that has the runtime's name now"
                         );
                     }
-                    stood_in.insert(name.to_owned());
                     images.insert(name.to_owned(), now.clone());
                 }
                 Err(error) => return Err(error),
             }
         }
         self.standing.retain(|name| images.contains_key(name));
-        (self.images, self.stood_in) = (images, stood_in);
+        self.images = images;
         self.images_at = Some(Instant::now());
         Ok(())
     }

@@ -4,6 +4,10 @@
 //! those bytes as another path, so every spelling that some decoder would turn into a separator, a dot segment
 //! or a terminator is refused before routing.
 
+use std::borrow::Cow;
+
+use percent_encoding::percent_decode_str;
+
 /// Why a path was refused; the text is fit for a client.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("path: {0}")]
@@ -65,22 +69,7 @@ fn is_dot_segment(segment: &str) -> bool {
 
 /// Percent-decodes a path or a parameter; `None` when the result is not UTF-8.
 pub fn decode(text: &str) -> Option<String> {
-    let bytes = text.as_bytes();
-    let mut out = Vec::with_capacity(bytes.len());
-    let mut at = 0;
-    while at < bytes.len() {
-        match (bytes[at], escaped(bytes, at)) {
-            (b'%', Some(byte)) => {
-                out.push(byte);
-                at += 3;
-            }
-            (byte, _) => {
-                out.push(byte);
-                at += 1;
-            }
-        }
-    }
-    String::from_utf8(out).ok()
+    percent_decode_str(text).decode_utf8().ok().map(Cow::into_owned)
 }
 
 #[cfg(test)]

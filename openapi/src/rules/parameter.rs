@@ -84,15 +84,12 @@ impl Parameter {
                 Ok(value) => self.fits(&[value], &told, refusal),
                 Err(_) => refusal.add(&told, "must be JSON"),
             },
-            Form::Text(types) => self.fits(&read(first, *types), &told, refusal),
+            Form::Text(types) => match read(first, *types) {
+                ways if ways.is_empty() => refusal.add(&told, &wanted(*types)),
+                ways => self.fits(&ways, &told, refusal),
+            },
             // Objects come by `deep`.
             Form::Deep(_) => {}
-        }
-        if let Form::Text(types) = &self.form
-            && given.len() == 1
-            && read(first, *types).is_empty()
-        {
-            refusal.add(&told, &wanted(*types));
         }
     }
 

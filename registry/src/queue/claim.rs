@@ -57,8 +57,8 @@ impl ClaimFrom {
     }
 }
 
-/// $1 gateway, $2 how many, $3 from when, $4 for how long. A stable function of time decides what is due, not `clock_timestamp()`: only then is the
-/// index asked for what is due alone, and what is put off until later costs nothing. Rows are locked one by one, in order: a join
+/// $1 gateway, $2 how many, $3 from when, $4 for how long. A stable function of time decides what is due, not
+/// `clock_timestamp()`: only then is the index asked for what is due alone, and what is put off until later costs nothing. Rows are locked one by one, in order: a join
 /// would be planned as a look at the whole table, because the planner cannot know how few there are.
 const CLAIM: &str = "with due as (
     select c.id, c.run_at, c.namespace_id,

@@ -1,15 +1,15 @@
 //! The debugger's port: whatever connects to it on this machine is joined, by way of the gateway, to the debugger of the function's
 //! runtime. What passes is not looked at.
 
-use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
 use davit_api::{DebugSettings, FunctionName, NamespaceName};
 use tokio::io::{AsyncWriteExt as _, copy_bidirectional};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::watch;
 
+use super::listen;
 use super::trial::Trial;
 use crate::api::Api;
 use crate::commands::apply::load::Given;
@@ -75,10 +75,7 @@ pub(super) struct DebugPort {
 impl DebugPort {
     /// Binds it.
     pub(super) async fn listen(wanted: Wanted, api: Api) -> Result<(Arc<Self>, TcpListener)> {
-        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, wanted.port));
-        let listener = TcpListener::bind(address)
-            .await
-            .map_err(|e| Failure::Usage(format!("{address}: {e}; --debug=PORT chooses another one")))?;
+        let listener = listen::bind(wanted.port, "--debug=PORT").await?;
         let deployed = watch::Sender::new(0);
         Ok((Arc::new(Self { wanted, api, deployed }), listener))
     }
@@ -98,25 +95,14 @@ impl DebugPort {
 
     /// Serves for as long as it is polled.
     pub(super) async fn serve(self: Arc<Self>, listener: TcpListener) {
-        let places = Arc::new(Semaphore::new(CONNECTIONS));
-        loop {
-            let Ok(place) = places.clone().acquire_owned().await else { return };
-            match listener.accept().await {
-                Ok((client, _)) => {
-                    let port = self.clone();
-                    tokio::spawn(async move {
-                        port.carry(client).await;
-                        drop(place);
-                    });
-                }
-                // Too many open files, such as: it passes.
-                Err(_) => tokio::time::sleep(Duration::from_millis(100)).await,
-            }
-        }
+        let carry = |client| {
+            let port = self.clone();
+            async move { port.carry(client).await }
+        };
+        listen::serve(listener, CONNECTIONS, carry).await;
     }
 
     async fn carry(&self, mut client: TcpStream) {
-        let _ = client.set_nodelay(true);
         let name = &self.wanted.function;
         let mut replaced = self.deployed.subscribe();
         let built = async { replaced.wait_for(|times| *times > 0).await.is_ok() };

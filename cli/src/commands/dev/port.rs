@@ -1,18 +1,16 @@
 //! The local port: takes a request, writes its head anew, and passes bytes on in both directions. What it carries, be it a stream
 //! or a WebSocket, it does not look at.
 
-use std::net::SocketAddr;
 use std::sync::{Arc, RwLock};
 use std::time::{Duration, Instant};
 
 use davit_api::NamespaceName;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, copy};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
 
 use super::address::{Forward, Local, Refused, Table, Upstream};
+use super::listen;
 use crate::escape::visible;
-use crate::failure::{Failure, Result};
 use crate::output::note;
 
 /// Longest head of a request.
@@ -34,34 +32,17 @@ pub(super) struct Port {
 }
 
 impl Port {
-    /// Binds it.
-    pub(super) async fn listen(address: SocketAddr) -> Result<TcpListener> {
-        TcpListener::bind(address)
-            .await
-            .map_err(|e| Failure::Usage(format!("{address}: {e}; --port chooses another one")))
-    }
-
     /// Serves for as long as it is polled.
     pub(super) async fn serve(self: Arc<Self>, listener: TcpListener) {
-        let places = Arc::new(Semaphore::new(CONNECTIONS));
-        loop {
-            let Ok(place) = places.clone().acquire_owned().await else { return };
-            match listener.accept().await {
-                Ok((client, _)) => {
-                    let port = self.clone();
-                    tokio::spawn(async move {
-                        let _ = port.carry(client).await;
-                        drop(place);
-                    });
-                }
-                // Too many open files, such as: it passes.
-                Err(_) => tokio::time::sleep(Duration::from_millis(100)).await,
-            }
-        }
+        let carry = |client| {
+            let port = self.clone();
+            // How it ended matters to nobody.
+            async move { drop(port.carry(client).await) }
+        };
+        listen::serve(listener, CONNECTIONS, carry).await;
     }
 
     async fn carry(&self, mut client: TcpStream) -> std::io::Result<()> {
-        let _ = client.set_nodelay(true);
         let mut bytes = Vec::with_capacity(4096);
         let forward = loop {
             let read = tokio::time::timeout(HEAD, client.read_buf(&mut bytes))

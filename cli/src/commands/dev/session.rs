@@ -81,20 +81,17 @@ impl Session {
             None => (given.root.join(".env"), false),
         };
         read_variables(&env_file)?;
-        let (deployed, made, made_secrets, given_secrets) = Default::default();
-        let debugged = None;
-        let failed = BTreeMap::new();
         Ok(Self {
             api,
             env_file,
-            deployed,
-            failed,
-            made,
-            made_secrets,
-            given_secrets,
+            deployed: BTreeMap::new(),
+            failed: BTreeMap::new(),
+            made: BTreeSet::new(),
+            made_secrets: BTreeSet::new(),
+            given_secrets: BTreeMap::new(),
             topics_before,
             adopts,
-            debugged,
+            debugged: None,
         })
     }
 

@@ -63,8 +63,9 @@ impl Trial {
             route.host = Some(own.clone());
         }
         let mut values = Values::default();
-        for (field, name, secret) in spec.wanted_secrets() {
-            let variable = if field == "secret_files" { variable_of(secret) } else { name.to_owned() };
+        let variables_of = spec.secrets.iter().map(|(name, secret)| (secret, name.to_string()));
+        let files = spec.secret_files.values().map(|secret| (secret, variable_of(secret)));
+        for (secret, variable) in variables_of.chain(files) {
             match variables.get(&variable) {
                 Some(value) => drop(values.given.insert(secret.clone(), value.clone())),
                 None => drop(values.wanted.insert(secret.clone(), variable)),

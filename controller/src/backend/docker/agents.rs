@@ -16,7 +16,7 @@ use bollard::query_parameters::{
 use davit_api::{InstallationId, RuntimeName};
 use parking_lot::Mutex;
 
-use super::{ANSWER, BackendError, Failed, StartRequest, short, spec, tarball, within};
+use super::{ANSWER, BackendError, Failed, StartRequest, image_id, short, spec, tarball, within};
 
 /// Larger ones are something else.
 const MOST_BYTES: u64 = 64 * 1024 * 1024;
@@ -88,9 +88,9 @@ impl Agents {
         let filters = HashMap::from([("label", vec!["davit.runtime"])]);
         let options = ListImagesOptionsBuilder::default().filters(&filters).build();
         let listed = within(ANSWER, "listing images", self.docker.list_images(Some(options))).await?;
-        let named = listed.into_iter().filter(|image| {
-            image.repo_tags.iter().any(|tag| tag.starts_with("davit/runtime-") && tag.ends_with(":latest"))
-        });
+        let named = listed
+            .into_iter()
+            .filter(|image| image.repo_tags.iter().any(|tag| RuntimeName::of_image(tag).is_some()));
         named.map(|image| image.id).min().ok_or_else(|| {
             BackendError::BadImage(
                 "an image of your own needs davit's agent, which comes from a runtime image, and there is none on this \
@@ -107,11 +107,7 @@ impl Agents {
         {
             return Ok(id.clone());
         }
-        let id = match within(ANSWER, "looking at an image", self.docker.inspect_image(name)).await {
-            Ok(found) => found.id,
-            Err(Failed::Gone(_)) => None,
-            Err(failed) => return Err(failed.into()),
-        };
+        let id = image_id(&self.docker, name).await?;
         self.named.lock().insert(name.to_owned(), (id.clone(), Instant::now()));
         Ok(id)
     }

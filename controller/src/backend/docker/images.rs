@@ -82,8 +82,8 @@ impl RuntimeImages {
 }
 
 fn runtime_of(tag: &str) -> Option<RuntimeName> {
-    let name = ["davit/runtime-", "davit/build-"].iter().find_map(|prefix| tag.strip_prefix(prefix))?;
-    name.strip_suffix(":latest")?.parse().ok()
+    let builds = || tag.strip_prefix("davit/build-")?.strip_suffix(":latest")?.parse().ok();
+    RuntimeName::of_image(tag).or_else(builds)
 }
 
 /// Which runtimes an archive of images holds, read from its `manifest.json`; plain or gzip-compressed. An error says

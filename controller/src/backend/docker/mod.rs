@@ -204,11 +204,8 @@ impl DockerBackend {
     async fn resolve_inner(&self, image: &str) -> Result<ImageId, BackendError> {
         // What the engine knows as `name@digest` is something else: a registry's name for an image.
         let reference = RuntimeName::split_pinned(image).map_or(image, |(_, id)| id);
-        match within(ANSWER, "looking at an image", self.docker.inspect_image(reference)).await {
-            Ok(found) => found.id.map(ImageId).ok_or_else(|| BackendError::NoImage(image.to_owned())),
-            Err(Failed::Gone(_)) => Err(BackendError::NoImage(image.to_owned())),
-            Err(failed) => Err(failed.into()),
-        }
+        let found = image_id(&self.docker, reference).await?;
+        found.map(ImageId).ok_or_else(|| BackendError::NoImage(image.to_owned()))
     }
 
     async fn image_label_inner(&self, image: &ImageId, label: &str) -> Result<Option<String>, BackendError> {
@@ -326,6 +323,15 @@ impl Backend for DockerBackend {
     }
     fn share_code(&self, instance: InstanceId, digest: Digest, bundle: std::fs::File) -> Reply<'_, bool> {
         self.sharing.share(instance, digest, bundle).map(Ok).boxed()
+    }
+}
+
+/// The id of the image of that name or id, if it is here.
+async fn image_id(docker: &Docker, reference: &str) -> Result<Option<String>, BackendError> {
+    match within(ANSWER, "looking at an image", docker.inspect_image(reference)).await {
+        Ok(found) => Ok(found.id),
+        Err(Failed::Gone(_)) => Ok(None),
+        Err(failed) => Err(failed.into()),
     }
 }
 
