@@ -279,6 +279,23 @@ fn spawn(binary: &Path, state: &Path, setup: Setup) -> crate::Result<Child> {
 
 impl Drop for Platform {
     fn drop(&mut self) {
+        let installation = self.sql.run("select id from installation");
         self.end();
+        // Nobody else would: its state goes with this, and the names that it gave to images would stay for ever.
+        if let Ok(installation) = installation {
+            forget_images(&installation);
+        }
+    }
+}
+
+/// Takes away the names under which an installation keeps the images that its versions run in.
+fn forget_images(installation: &str) {
+    let hex: String = installation.chars().filter(|c| *c != '-').collect();
+    let Some(short) = hex.len().checked_sub(8).and_then(|at| hex.get(at..)) else { return };
+    let names = format!("reference=davit/image:{short}-*");
+    let listed = ["images", "--format", "{{.Repository}}:{{.Tag}}", "--filter", &names];
+    let Ok(listed) = Command::new("docker").args(listed).output() else { return };
+    for name in String::from_utf8_lossy(&listed.stdout).lines() {
+        let _ = Command::new("docker").args(["image", "rm", name]).output();
     }
 }

@@ -108,16 +108,14 @@ async fn images(world: &World) -> Result<(), String> {
 
 async fn directories(world: &World) -> Result<(), crate::backend::BackendError> {
     // Directories first: one that is made after this line is not in the list.
-    let dirs = world.backend.leftover_dirs()?;
+    let dirs = world.backend.leftover_dirs(DIR_AGE)?;
     let seen = world.backend.observe().await?;
     let mut wanted: HashSet<_> = seen.into_iter().filter_map(|c| c.instance).collect();
     wanted.extend(world.starting.now());
     wanted.extend(world.errands.now());
     for dir in dirs.into_iter().filter(|id| !wanted.contains(id)) {
-        if older(&world.backend.instance_dir(dir), DIR_AGE) {
-            tracing::debug!(instance = %dir, "removing a directory without a container");
-            world.backend.remove_dir(dir)?;
-        }
+        tracing::debug!(instance = %dir, "removing a directory without a container");
+        world.backend.remove_dir(dir)?;
     }
     Ok(())
 }

@@ -1,18 +1,17 @@
-//! Waits for one starting instance: its agent makes its socket only when the runtime is warm, so the socket's
-//! name in the shared directory is the sign. Looking at a directory costs microseconds; asking the engine
-//! costs milliseconds and is done seldom.
+//! Waits for one starting instance until its agent takes its gateway, or it is clear that it never will.
 
 use std::time::Duration;
 
 use davit_api::InstanceId;
+use davit_link::Place;
 use tokio::time::Instant;
 
-use crate::backend::{Backend, ContainerId};
+use crate::backend::{Backend, ContainerId, Life};
 
-/// Name of the agent's socket.
-pub(crate) const SOCKET: &str = "agent.sock";
-/// How long a runtime may take to get warm.
-pub(crate) const LIMIT: Duration = Duration::from_secs(30);
+/// How long a runtime may take to get warm once its container runs.
+const LIMIT: Duration = Duration::from_secs(30);
+/// How long a container may wait for a machine with room, or for its image.
+const PATIENCE: Duration = Duration::from_secs(300);
 const LOOK: Duration = Duration::from_millis(5);
 const ASK: Duration = Duration::from_millis(500);
 
@@ -22,32 +21,46 @@ pub(crate) enum NotReady {
     /// Its process ended; what it printed last.
     #[error("it ended at start: {0}")]
     Ended(String),
-    /// It runs, but made no socket.
+    /// It runs, but its runtime is not warm.
     #[error("it was not ready within 30 s: {0}")]
     Late(String),
+    /// It was never started.
+    #[error("it cannot be started: {0}")]
+    NotStarted(String),
     /// Something about it cannot be set.
     #[error("{0}")]
     Host(String),
 }
 
-/// Returns when the instance is ready, after closing its directory to what will run inside.
+/// Returns when the instance is ready, with where its agent is reached.
 pub(crate) async fn wait_ready(
     backend: &dyn Backend,
     instance: InstanceId,
     container: &ContainerId,
-) -> Result<(), NotReady> {
-    let socket = backend.instance_dir(instance).join(SOCKET);
-    let begun = Instant::now();
+) -> Result<Place, NotReady> {
+    let waiting_since = Instant::now();
+    let mut begun = waiting_since;
     let mut asked = begun;
     loop {
-        if std::fs::symlink_metadata(&socket).is_ok() {
-            return backend.seal(instance).map_err(|e| NotReady::Host(e.to_string()));
+        match backend.ready(instance, container).await {
+            Ok(Some(place)) => return Ok(place),
+            Ok(None) => {}
+            Err(error) => return Err(NotReady::Host(error.to_string())),
         }
         if asked.elapsed() >= ASK {
             asked = Instant::now();
-            // An engine that does not answer says nothing about the instance.
-            if matches!(backend.running(container).await, Ok(None | Some(false))) {
-                return Err(NotReady::Ended(last_words(backend, container).await));
+            match backend.life(container).await {
+                Ok(Life::Gone | Life::Ended) => {
+                    return Err(NotReady::Ended(last_words(backend, container).await));
+                }
+                Ok(Life::Hopeless(why)) => return Err(NotReady::NotStarted(why)),
+                Ok(Life::Waiting(why)) if waiting_since.elapsed() >= PATIENCE => {
+                    return Err(NotReady::NotStarted(why));
+                }
+                // Its own time has not begun.
+                Ok(Life::Waiting(_)) => begun = Instant::now(),
+                // An engine that does not answer says nothing about the instance.
+                Ok(Life::Running) | Err(_) => {}
             }
         }
         if begun.elapsed() >= LIMIT {
@@ -86,13 +99,10 @@ mod tests {
         let request = request();
         let instance = request.instance;
         let container = backend.start(request).await.unwrap();
-        let dir = backend.instance_dir(instance);
         let (waited, ()) = tokio::join!(wait_ready(&backend, instance, &container), async {
-            std::fs::create_dir_all(&dir).unwrap();
-            std::fs::write(dir.join(SOCKET), "").unwrap();
+            backend.warm_up(instance);
         });
-        assert_eq!(waited, Ok(()));
-        std::fs::remove_dir_all(dir).unwrap();
+        assert!(matches!(waited, Ok(Place::Socket(_))));
     }
 
     #[tokio::test]

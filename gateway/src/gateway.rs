@@ -123,6 +123,7 @@ impl Gateway {
         let corridor = Corridor::new(instances.clone(), exchange.clone());
         let wake = Arc::new(Notify::new());
         let Deps { registry, changes, key } = self.deps;
+        let agents_key = key.clone();
         let acceptor = Acceptor::spawn(registry.clone(), wake.clone());
         let refresh = Refresh::new(routes.clone(), registry.clone(), key.clone());
         let pins = refresh.pins();
@@ -181,7 +182,8 @@ impl Gateway {
             )),
         ];
         let state_dir = self.config.state_dir.clone();
-        let watch = Watch::new(registry.clone(), self.id, state_dir, instances.clone(), self.lanes.clone());
+        let (key, lanes) = (agents_key, self.lanes.clone());
+        let watch = Watch::new(registry.clone(), self.id, state_dir, key, instances.clone(), lanes);
         let refresh = routes::run(
             refresh,
             changes.clone(),

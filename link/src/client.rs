@@ -1,26 +1,28 @@
 //! The gateway's end of the link.
 
 use std::os::fd::OwnedFd;
-use std::path::Path;
+use std::os::unix::fs::FileExt as _;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
 use serde::Serialize;
-use tokio::net::UnixStream;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::frame::{FIRST_ASK, Frame, FrameKind, MAX_BODY_BYTES, body_frames};
 use crate::message::{
     Failure, FailureKind, Hello, InitDone, InitRequest, InvokeHead, LogEntry, PROTOCOL, RESULT_WINDOW,
 };
+use crate::place::Place;
+use crate::proof::Purpose;
 use crate::secret_file;
-use crate::socket::{self, Outbox};
+use crate::socket::{self, Outbox, Wire};
 
 mod answers;
 mod asks;
 mod handover;
+mod reach;
 mod stream;
 
 use answers::{Answer, Answers, Waiter};
@@ -30,8 +32,8 @@ pub use stream::{Reply, ResultStream};
 /// Batches of log lines that may wait for their reader; more are dropped and counted.
 const EVENTS_WAITING: usize = 1024;
 const CONTROL_TIMEOUT: Duration = Duration::from_secs(5);
-const CONNECT_PAUSE: Duration = Duration::from_millis(2);
-const CONNECT_PAUSE_MAX: Duration = Duration::from_millis(50);
+/// Bytes of a bundle that may wait for the agent.
+const BUNDLE_AHEAD: usize = 1024 * 1024;
 
 /// A connection to the agent of one instance. Cheap to clone; dropping the last clone closes it, and the
 /// agent then ends the instance.
@@ -48,6 +50,7 @@ struct Shared {
     takes_mounted_code: bool,
     takes_secret_files: bool,
     takes_debugger: bool,
+    place: Place,
 }
 
 impl Shared {
@@ -102,24 +105,16 @@ pub enum LinkError {
 }
 
 impl Link {
-    /// Connects to an agent's socket, waiting for the socket to appear until the deadline.
+    /// Connects to an agent, waiting for somebody to listen there until the deadline.
     pub async fn connect(
-        path: &Path,
+        place: &Place,
         deadline: Instant,
     ) -> Result<(Self, mpsc::Receiver<LinkEvent>), LinkError> {
-        within(deadline, async {
-            let stream = connect_when_there(path).await?;
-            let linked = Self::greet(stream).await?;
-            // The agent takes no second connection and unlinks its socket, unless the folder is closed to it
-            // by now; from this side it can always be removed, so that a function sees nothing to try.
-            let _ = std::fs::remove_file(path);
-            Ok(linked)
-        })
-        .await
+        within(deadline, async { Self::greet(reach::link(place).await?, place).await }).await
     }
 
-    async fn greet(stream: UnixStream) -> Result<(Self, mpsc::Receiver<LinkEvent>), LinkError> {
-        let (outbox, mut inbox) = socket::split(stream);
+    async fn greet(wire: Wire, place: &Place) -> Result<(Self, mpsc::Receiver<LinkEvent>), LinkError> {
+        let (outbox, mut inbox) = socket::split(wire);
         let first = inbox.next().await.map_err(|e| LinkError::Protocol(e.to_string()))?;
         let (frame, _) = first.ok_or(LinkError::Closed)?;
         if frame.kind != FrameKind::Hello {
@@ -142,6 +137,7 @@ impl Link {
             takes_mounted_code: hello.takes_mounted_code,
             takes_secret_files: hello.takes_secret_files,
             takes_debugger: hello.takes_debugger,
+            place: place.clone(),
         };
         Ok((Self { shared: Arc::new(shared) }, receiver))
     }
@@ -196,9 +192,18 @@ impl Link {
     ) -> Result<InitDone, LinkError> {
         let body = json_body(&request)?;
         let (waiting, answer) = self.register(true);
-        let frame = Frame { kind: FrameKind::Init, stream: waiting.stream, body };
-        if !self.shared.outbox.send_with_descriptor(frame, OwnedFd::from(bundle)) {
-            return Err(self.closed());
+        let stream = waiting.stream;
+        let frame = Frame { kind: FrameKind::Init, stream, body };
+        let outbox = &self.shared.outbox;
+        if outbox.carries_descriptors() {
+            if !outbox.send_with_descriptor(frame, OwnedFd::from(bundle)) {
+                return Err(self.closed());
+            }
+        } else {
+            if !outbox.send([frame]) {
+                return Err(self.closed());
+            }
+            tokio::spawn(follow(outbox.clone(), stream, bundle));
         }
         match within(deadline, answer_of(answer)).await? {
             Answer::InitDone(done) => waiting.done(done),
@@ -258,6 +263,10 @@ impl Link {
     }
 
     async fn opened(&self, kind: FrameKind, deadline: Instant) -> Result<std::net::TcpStream, LinkError> {
+        if let Place::Tcp { address, secret } = &self.shared.place {
+            let purpose = if kind == FrameKind::OpenDebugger { Purpose::Debugger } else { Purpose::Server };
+            return within(deadline, reach::inside(*address, secret, purpose)).await;
+        }
         match self.ask(kind, deadline).await? {
             Answer::Opened(descriptor) => handover::checked(descriptor),
             other => other.unexpected(),
@@ -317,6 +326,34 @@ impl Link {
     }
 }
 
+/// Sends a bundle behind its init, as fast as the agent unpacks it. Ends early with the link.
+async fn follow(outbox: Outbox, stream: u32, bundle: std::fs::File) {
+    let bundle = Arc::new(bundle);
+    let mut at = 0;
+    loop {
+        let file = bundle.clone();
+        let read = tokio::task::spawn_blocking(move || {
+            let mut part = vec![0; MAX_BODY_BYTES];
+            let read = file.read_at(&mut part, at)?;
+            part.truncate(read);
+            Ok::<_, std::io::Error>(part)
+        });
+        // What cannot be read on is as a connection that broke: the agent has no whole bundle.
+        let Ok(Ok(part)) = read.await else { return outbox.close() };
+        if part.is_empty() {
+            outbox.send([Frame::empty(FrameKind::End, stream)]);
+            return;
+        }
+        at += part.len() as u64;
+        if !outbox.send([Frame { kind: FrameKind::Data, stream, body: part.into() }]) {
+            return;
+        }
+        if outbox.pending_bytes() > BUNDLE_AHEAD {
+            outbox.flushed().await;
+        }
+    }
+}
+
 /// Takes the stream out of the table when the caller stops waiting, for whatever reason.
 struct Waiting {
     shared: Arc<Shared>,
@@ -371,23 +408,4 @@ async fn within<T>(
     work: impl Future<Output = Result<T, LinkError>>,
 ) -> Result<T, LinkError> {
     tokio::time::timeout_at(deadline.into(), work).await.unwrap_or(Err(LinkError::Deadline))
-}
-
-async fn connect_when_there(path: &Path) -> Result<UnixStream, LinkError> {
-    let mut pause = CONNECT_PAUSE;
-    loop {
-        match handover::connect(path).await {
-            Ok(stream) => return Ok(stream),
-            Err(error)
-                if matches!(
-                    error.kind(),
-                    std::io::ErrorKind::NotFound | std::io::ErrorKind::ConnectionRefused
-                ) =>
-            {
-                tokio::time::sleep(pause).await;
-                pause = (pause * 2).min(CONNECT_PAUSE_MAX);
-            }
-            Err(error) => return Err(LinkError::Protocol(format!("connect to {}: {error}", path.display()))),
-        }
-    }
 }

@@ -1,4 +1,4 @@
-//! Frames and descriptors over a connected Unix socket. Gateway and agent both use this.
+//! Frames over a connected socket, and descriptors where it is a Unix socket. Gateway and agent both use this.
 //!
 //! Sending never waits: frames go into an [`Outbox`], which writes what the kernel takes at once and leaves
 //! the rest to its task. So a caller that is dropped half way cannot cut a frame in two.
@@ -6,16 +6,17 @@
 use std::collections::VecDeque;
 use std::io::{self, IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use bytes::{Buf, Bytes};
 use rustix::net::{
     RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage,
-    SendFlags, Shutdown,
+    SendFlags, Shutdown, sockopt,
 };
 use tokio::io::Interest;
-use tokio::net::UnixStream;
+use tokio::net::{TcpStream, UnixStream};
 use tokio::sync::Notify;
 
 use crate::frame::{Decoder, Frame, FrameError};
@@ -39,9 +40,75 @@ pub enum SocketError {
     Protocol(&'static str),
 }
 
+/// A connected socket.
+pub enum Wire {
+    /// On one machine: carries descriptors.
+    Unix(UnixStream),
+    /// Between machines: what would be a descriptor follows as data frames, or has a connection of its own.
+    Tcp(TcpStream),
+}
+
+impl Wire {
+    /// Whether descriptors can be sent over it.
+    pub fn carries_descriptors(&self) -> bool {
+        matches!(self, Self::Unix(_))
+    }
+    async fn writable(&self) -> io::Result<()> {
+        match self {
+            Self::Unix(stream) => stream.writable().await,
+            Self::Tcp(stream) => stream.writable().await,
+        }
+    }
+    fn try_io<R>(&self, interest: Interest, work: impl FnOnce() -> io::Result<R>) -> io::Result<R> {
+        match self {
+            Self::Unix(stream) => stream.try_io(interest, work),
+            Self::Tcp(stream) => stream.try_io(interest, work),
+        }
+    }
+    async fn async_io<R>(&self, interest: Interest, work: impl FnMut() -> io::Result<R>) -> io::Result<R> {
+        match self {
+            Self::Unix(stream) => stream.async_io(interest, work).await,
+            Self::Tcp(stream) => stream.async_io(interest, work).await,
+        }
+    }
+}
+
+impl AsFd for Wire {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        match self {
+            Self::Unix(stream) => stream.as_fd(),
+            Self::Tcp(stream) => stream.as_fd(),
+        }
+    }
+}
+
+/// For connections between machines: small frames leave at once, and a peer whose machine is gone is noticed within half a minute.
+pub fn mind(stream: &TcpStream) -> io::Result<()> {
+    const IDLE: Duration = Duration::from_secs(10);
+    const INTERVAL: Duration = Duration::from_secs(5);
+    const PROBES: u32 = 3;
+    stream.set_nodelay(true)?;
+    sockopt::set_socket_keepalive(stream, true)?;
+    sockopt::set_tcp_keepidle(stream, IDLE)?;
+    sockopt::set_tcp_keepintvl(stream, INTERVAL)?;
+    sockopt::set_tcp_keepcnt(stream, PROBES)?;
+    // The same for what was sent and is not acknowledged, which keep-alives do not watch.
+    sockopt::set_tcp_user_timeout(stream, (IDLE + INTERVAL * PROBES).as_millis() as u32)?;
+    Ok(())
+}
+
+/// Bytes that nobody can guess.
+pub fn fill_random(bytes: &mut [u8]) -> io::Result<()> {
+    let mut filled = 0;
+    while filled < bytes.len() {
+        filled += rustix::rand::getrandom(&mut bytes[filled..], rustix::rand::GetRandomFlags::empty())?;
+    }
+    Ok(())
+}
+
 /// Splits a connected socket into its two ends.
-pub fn split(stream: UnixStream) -> (Outbox, Inbox) {
-    let stream = Arc::new(stream);
+pub fn split(wire: Wire) -> (Outbox, Inbox) {
+    let stream = Arc::new(wire);
     let outbox = Outbox {
         inner: Arc::new(OutboxInner { stream: stream.clone(), queue: Mutex::default(), wake: Notify::new() }),
     };
@@ -61,7 +128,7 @@ pub struct Outbox {
 }
 
 struct OutboxInner {
-    stream: Arc<UnixStream>,
+    stream: Arc<Wire>,
     queue: Mutex<Queue>,
     wake: Notify,
 }
@@ -117,6 +184,11 @@ impl Outbox {
             }
         }
         true
+    }
+
+    /// Whether descriptors can be sent.
+    pub fn carries_descriptors(&self) -> bool {
+        self.inner.stream.carries_descriptors()
     }
 
     /// Bytes that wait for the peer to read.
@@ -205,7 +277,7 @@ impl Queue {
     }
 }
 
-fn write_some(stream: &UnixStream, chunks: &VecDeque<Chunk>) -> io::Result<usize> {
+fn write_some(stream: &Wire, chunks: &VecDeque<Chunk>) -> io::Result<usize> {
     // A descriptor belongs to the first byte of a write, so a chunk with one starts a write of its own.
     let run = chunks.iter().enumerate().take_while(|(i, chunk)| *i == 0 || chunk.descriptor.is_none());
     let slices: Vec<IoSlice<'_>> =
@@ -224,18 +296,18 @@ fn write_some(stream: &UnixStream, chunks: &VecDeque<Chunk>) -> io::Result<usize
 
 /// Where frames come in.
 pub struct Inbox {
-    stream: Arc<UnixStream>,
+    stream: Arc<Wire>,
     decoder: Decoder,
     descriptors: VecDeque<OwnedFd>,
     scratch: Box<[u8]>,
 }
 
 impl Inbox {
-    /// The next frame, with its descriptor if the kind carries one; `None` at the end of the connection.
+    /// The next frame, with its descriptor if the kind and the socket carry one; `None` at the end of the connection.
     pub async fn next(&mut self) -> Result<Option<(Frame, Option<OwnedFd>)>, SocketError> {
         loop {
             if let Some(frame) = self.decoder.next_frame()? {
-                if !frame.kind.carries_descriptor() {
+                if !frame.kind.carries_descriptor() || !self.stream.carries_descriptors() {
                     return Ok(Some((frame, None)));
                 }
                 let descriptor = self.descriptors.pop_front();
@@ -260,11 +332,7 @@ impl Inbox {
     }
 }
 
-fn read_some(
-    stream: &UnixStream,
-    scratch: &mut [u8],
-    descriptors: &mut VecDeque<OwnedFd>,
-) -> io::Result<usize> {
+fn read_some(stream: &Wire, scratch: &mut [u8], descriptors: &mut VecDeque<OwnedFd>) -> io::Result<usize> {
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(4))];
     let mut control = RecvAncillaryBuffer::new(&mut space);
     let flags = RecvFlags::CMSG_CLOEXEC | RecvFlags::DONTWAIT;

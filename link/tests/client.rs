@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use davit_link::frame::{FIRST_ASK, Frame, FrameKind, HEADER_BYTES, body_frames};
-use davit_link::socket::{self, Inbox, Outbox};
-use davit_link::{InitRequest, InvokeHead, Kind, Link, LinkError, LinkEvent, RESULT_WINDOW, Reply};
+use davit_link::socket::{self, Inbox, Outbox, Wire};
+use davit_link::{InitRequest, InvokeHead, Kind, Link, LinkError, LinkEvent, Place, RESULT_WINDOW, Reply};
 use tokio::net::UnixListener;
 use tokio::sync::mpsc;
 
@@ -42,14 +42,14 @@ async fn pair() -> (Link, mpsc::Receiver<LinkEvent>, Outbox, Inbox) {
     let path = deep.join("agent.sock");
     let connecting = tokio::spawn({
         let path = path.clone();
-        async move { Link::connect(&path, soon()).await }
+        async move { Link::connect(&Place::Socket(path), soon()).await }
     });
     tokio::time::sleep(Duration::from_millis(10)).await;
     // Bound under a short name, then moved to where it is looked for.
     let short = folder.path().join("s");
     let listener = UnixListener::bind(&short).unwrap();
     std::fs::rename(&short, &path).unwrap();
-    let (outbox, inbox) = socket::split(listener.accept().await.unwrap().0);
+    let (outbox, inbox) = socket::split(Wire::Unix(listener.accept().await.unwrap().0));
     tokio::spawn(outbox.clone().drive());
     outbox.send([json(FrameKind::Hello, 0, r#"{"protocol":1,"runtime":"test"}"#)]);
     let (link, events) = connecting.await.unwrap().unwrap();
@@ -203,9 +203,9 @@ async fn silence_ends_at_the_deadline_and_nonsense_at_once() {
     expect(&mut inbox, FrameKind::Ping).await;
     outbox.send([json(FrameKind::Invoke, 1, "{}")]);
     assert!(matches!(link.ping(soon()).await, Err(LinkError::Protocol(_))));
-    let nowhere = std::path::Path::new("/nonexistent/agent.sock");
+    let nowhere = Place::Socket("/nonexistent/agent.sock".into());
     assert!(matches!(
-        Link::connect(nowhere, Instant::now() + Duration::from_millis(20)).await,
+        Link::connect(&nowhere, Instant::now() + Duration::from_millis(20)).await,
         Err(LinkError::Deadline)
     ));
 }

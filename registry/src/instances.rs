@@ -1,5 +1,7 @@
 //! Instances: one row a container, from the decision to start it until it is gone. Written in batches.
 
+use std::net::SocketAddr;
+
 use chrono::{DateTime, Utc};
 use davit_api::{Digest, GatewayId, InstanceId, InstanceState, PoolKey, VersionId};
 use sqlx::Row;
@@ -21,6 +23,8 @@ pub struct InstanceRow {
     pub image_digest: String,
     /// Where it is in its life.
     pub state: InstanceState,
+    /// Where its agent is reached, if not through a socket on the machine of its gateway.
+    pub address: Option<SocketAddr>,
     /// The version that it serves, once it has one.
     pub version_id: Option<VersionId>,
     /// Digest of the configuration that it was given.
@@ -59,6 +63,10 @@ fn read(row: &PgRow) -> Result<InstanceRow> {
         key: pool_key(row)?,
         image_digest: row.try_get("image_digest")?,
         state: parsed(row, "state")?,
+        address: row
+            .try_get::<Option<String>, _>("address")?
+            .map(|text| text.parse().map_err(|_| RegistryError::damaged("instance", "address")))
+            .transpose()?,
         version_id: row.try_get::<Option<_>, _>("version_id")?.map(VersionId),
         config_digest: digest_opt(row, "config_digest")?,
         calls: count64(row, "calls")?,
@@ -95,12 +103,14 @@ impl Registry {
         Ok(())
     }
 
-    /// Its agent is warm: the gateway may take it. `false` when it is past that already.
-    pub async fn set_pooled(&self, id: InstanceId) -> Result<bool> {
+    /// Its agent is warm: the gateway may take it, at that address if it has one. `false` when it is past that already.
+    pub async fn set_pooled(&self, id: InstanceId, address: Option<SocketAddr>) -> Result<bool> {
         let done = sqlx::query(
-            "update instances set state = 'pooled', changed_at = clock_timestamp() where id = $1 and state = 'starting'",
+            "update instances set state = 'pooled', address = $2, changed_at = clock_timestamp()
+             where id = $1 and state = 'starting'",
         )
         .bind(id.0)
+        .bind(address.map(|address| address.to_string()))
         .execute(&self.pool)
         .await?;
         Ok(done.rows_affected() == 1)

@@ -1,18 +1,18 @@
 //! An engine that is a map: for unit tests of what drives an engine. Behaves like one that works, or like one
 //! that refuses everything, as the test says.
 
-use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::SystemTime;
 
 use davit_api::{InstanceId, RuntimeName};
+use davit_link::Place;
 use futures_util::FutureExt as _;
 use parking_lot::Mutex;
 use tokio::sync::mpsc;
 
 use super::{
-    Backend, BackendError, BuildOutcome, BuildRequest, ContainerId, ImageId, Observed, Reply, RuntimeImage,
-    StartRequest,
+    Backend, BackendError, BuildOutcome, BuildRequest, ContainerId, ImageId, Life, Observed, Reply,
+    RuntimeImage, StartRequest,
 };
 
 /// See the module.
@@ -21,15 +21,15 @@ pub struct FakeBackend {
     containers: Mutex<BTreeMap<String, Observed>>,
     refuse: Mutex<Option<BackendError>>,
     images: Vec<String>,
-    /// Where instances that become ready make their sign; without it none does.
-    warm_in: Option<tempfile::TempDir>,
+    /// Instances are ready at once.
+    warm: bool,
+    ready: Mutex<BTreeSet<InstanceId>>,
 }
 
 impl FakeBackend {
     /// As [`Self::with_images`], and every instance is ready at once.
     pub fn warm(images: &[&str]) -> Self {
-        let dir = tempfile::tempdir().expect("a temporary directory");
-        Self { warm_in: Some(dir), ..Self::with_images(images) }
+        Self { warm: true, ..Self::with_images(images) }
     }
     /// An engine that has these images and no container.
     pub fn with_images(images: &[&str]) -> Self {
@@ -45,6 +45,10 @@ impl FakeBackend {
             found.running = false;
             found.status = "Exited (137) just now".into();
         }
+    }
+    /// The runtime of an instance is warm from now on.
+    pub fn warm_up(&self, instance: InstanceId) {
+        self.ready.lock().insert(instance);
     }
     fn id(&self, name: &str) -> ImageId {
         ImageId(format!("sha256:{name}"))
@@ -89,11 +93,8 @@ impl Backend for FakeBackend {
                 status: "Up".into(),
                 created: SystemTime::now(),
             };
-            if s.warm_in.is_some() {
-                let dir = s.instance_dir(request.instance);
-                std::fs::create_dir_all(&dir)
-                    .and_then(|()| std::fs::write(dir.join(crate::probe::SOCKET), ""))
-                    .map_err(|e| BackendError::Host(e.to_string()))?;
+            if s.warm {
+                s.warm_up(request.instance);
             }
             s.containers.lock().insert(container.0.clone(), observed);
             Ok(container)
@@ -105,26 +106,22 @@ impl Backend for FakeBackend {
             Ok(())
         })
     }
-    fn running(&self, container: &ContainerId) -> Reply<'_, Option<bool>> {
-        self.answer(|s| Ok(s.containers.lock().get(&container.0).map(|c| c.running)))
+    fn life(&self, container: &ContainerId) -> Reply<'_, Life> {
+        self.answer(|s| {
+            let of = |found: &Observed| if found.running { Life::Running } else { Life::Ended };
+            Ok(s.containers.lock().get(&container.0).map_or(Life::Gone, of))
+        })
+    }
+    fn ready(&self, instance: InstanceId, _: &ContainerId) -> Reply<'_, Option<Place>> {
+        self.answer(|s| {
+            let ready = s.ready.lock().contains(&instance);
+            Ok(ready.then(|| Place::Socket(format!("/nowhere/{instance}").into())))
+        })
     }
     fn last_words(&self, _: &ContainerId) -> Reply<'_, Vec<String>> {
         self.answer(|_| Ok(Vec::new()))
     }
     fn build(&self, _: BuildRequest, _: mpsc::Sender<String>) -> Reply<'_, BuildOutcome> {
         self.answer(|_| Ok(BuildOutcome { exit_code: 0, out_of_memory: false, deps_written: false }))
-    }
-    fn instance_dir(&self, instance: InstanceId) -> PathBuf {
-        let parent = self.warm_in.as_ref().map_or_else(std::env::temp_dir, |dir| dir.path().to_owned());
-        parent.join(instance.to_string())
-    }
-    fn seal(&self, _: InstanceId) -> Result<(), BackendError> {
-        Ok(())
-    }
-    fn leftover_dirs(&self) -> Result<Vec<InstanceId>, BackendError> {
-        Ok(Vec::new())
-    }
-    fn remove_dir(&self, _: InstanceId) -> Result<(), BackendError> {
-        Ok(())
     }
 }

@@ -11,6 +11,7 @@ use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
 
 use davit_api::{Digest, InstallationId, InstanceId, NetworkClass, PoolKey, RuntimeName};
+use davit_link::Place;
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 use tokio::sync::mpsc;
@@ -90,6 +91,21 @@ pub struct Observed {
     pub status: String,
     /// When it was created.
     pub created: SystemTime,
+}
+
+/// How a container is doing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Life {
+    /// There is none.
+    Gone,
+    /// Its process has ended.
+    Ended,
+    /// Its process runs.
+    Running,
+    /// It has not started yet, for this reason: it waits for a machine with room, or for its image.
+    Waiting(String),
+    /// It cannot start, for this reason, and waiting will not help: its image cannot be had.
+    Hopeless(String),
 }
 
 /// A container to start from a runtime image.
@@ -226,8 +242,11 @@ pub trait Backend: Send + Sync + 'static {
     fn start(&self, request: StartRequest) -> Reply<'_, ContainerId>;
     /// Ends a container and removes all traces of it; one that is gone already is a success.
     fn stop(&self, container: &ContainerId, instance: Option<InstanceId>) -> Reply<'_, ()>;
-    /// Whether a container's process still runs; `None` when there is no such container.
-    fn running(&self, container: &ContainerId) -> Reply<'_, Option<bool>>;
+    /// How a container is doing.
+    fn life(&self, container: &ContainerId) -> Reply<'_, Life>;
+    /// Where a container's agent takes its one gateway; `None` until its runtime is warm. What will run inside may write to nothing
+    /// of this host's afterwards. Asked every few milliseconds, so it must cost little.
+    fn ready(&self, instance: InstanceId, container: &ContainerId) -> Reply<'_, Option<Place>>;
     /// The last lines that a container's first process printed.
     fn last_words(&self, container: &ContainerId) -> Reply<'_, Vec<String>>;
     /// Runs a build; its lines go to `log` as they come. Removes the builder in every case.
@@ -256,19 +275,19 @@ pub trait Backend: Send + Sync + 'static {
     fn drop_image(&self, _kept: KeptImage) -> Reply<'_, ()> {
         std::future::ready(Ok(())).boxed()
     }
-    /// The directory that `instance` shares with this host; holds `agent.sock` once it is warm.
-    fn instance_dir(&self, instance: InstanceId) -> PathBuf;
-    /// Takes away the container's right to write to the shared directory, before foreign code runs in it.
-    fn seal(&self, instance: InstanceId) -> Result<(), BackendError>;
     /// Shows a container that runs the bundle as its code, read-only, where code is shared on this host. False when
     /// the container has to unpack the bundle itself. The caller has checked that `digest` is the bundle's.
     fn share_code(&self, _instance: InstanceId, _digest: Digest, _bundle: std::fs::File) -> Reply<'_, bool> {
         std::future::ready(Ok(false)).boxed()
     }
-    /// Every instance that still has a directory here.
-    fn leftover_dirs(&self) -> Result<Vec<InstanceId>, BackendError>;
+    /// Every instance that has had a directory on this host for longer than `age`.
+    fn leftover_dirs(&self, _age: Duration) -> Result<Vec<InstanceId>, BackendError> {
+        Ok(Vec::new())
+    }
     /// Removes the directory of an instance that has no container.
-    fn remove_dir(&self, instance: InstanceId) -> Result<(), BackendError>;
+    fn remove_dir(&self, _instance: InstanceId) -> Result<(), BackendError> {
+        Ok(())
+    }
 }
 
 /// Eight hex digits that tell this installation's networks and names from another's. The tail of the id, since

@@ -11,7 +11,7 @@ use tokio::sync::mpsc;
 use super::Failed;
 use super::run::backend;
 use crate::backend::{Backend, ContainerId, ImageId, Role, StartRequest};
-use crate::probe::{self, SOCKET};
+use crate::probe;
 use crate::world::{BusyGuard, World};
 
 /// From the sign of being ready to the agent's first frame.
@@ -45,10 +45,9 @@ impl Warm {
             errand: Some(errand),
         };
         let ready = probe::wait_ready(&*world.backend, instance, &container).await;
-        ready.map_err(|error| Failed::Platform(format!("the runtime did not start: {error}")))?;
-        let socket = world.backend.instance_dir(instance).join(SOCKET);
+        let place = ready.map_err(|error| Failed::Platform(format!("the runtime did not start: {error}")))?;
         // Held open from here on: should this process end, so does the container.
-        let connected = Link::connect(&socket, Instant::now() + CONNECT).await;
+        let connected = Link::connect(&place, Instant::now() + CONNECT).await;
         let (link, events) = connected.map_err(Failed::platform)?;
         Ok(Self { instance, link, events: Some(events), _remove: remove })
     }

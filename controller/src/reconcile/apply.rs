@@ -172,11 +172,11 @@ impl Applier {
             () = stopping.cancelled() => return,
         };
         match ready {
-            Ok(()) => {
+            Ok(place) => {
                 if let Some(image) = image {
                     self.failing.lock().remove(image);
                 }
-                if let Err(error) = self.world.registry.set_pooled(instance).await {
+                if let Err(error) = self.world.registry.set_pooled(instance, place.address()).await {
                     // Still `starting`, with a container: the next look watches it again.
                     tracing::warn!(%error, "cannot say that an instance is ready");
                 }

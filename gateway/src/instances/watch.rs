@@ -11,8 +11,8 @@ use std::time::{Duration, Instant};
 
 use chrono::Utc;
 use davit_api::{Digest, GatewayId, InstanceId, InstanceState};
-use davit_link::Link;
-use davit_registry::{Changes, InstanceRow, Registry, Topic};
+use davit_link::{InstanceSecret, Link, Place};
+use davit_registry::{Changes, InstanceRow, MasterKey, Registry, Topic};
 use futures_util::future::BoxFuture;
 use parking_lot::Mutex;
 use tokio_util::sync::CancellationToken;
@@ -32,6 +32,7 @@ pub struct Watch {
     registry: Registry,
     gateway: GatewayId,
     state_dir: PathBuf,
+    key: Arc<MasterKey>,
     instances: Instances,
     lanes: Arc<Lanes>,
     /// Every instance seen, with failed connects. Kept until its row is gone, so that an instance that was
@@ -55,10 +56,11 @@ impl Watch {
         registry: Registry,
         gateway: GatewayId,
         state_dir: PathBuf,
+        key: Arc<MasterKey>,
         instances: Instances,
         lanes: Arc<Lanes>,
     ) -> Self {
-        Self { registry, gateway, state_dir, instances, lanes, seen: Arc::default() }
+        Self { registry, gateway, state_dir, key, instances, lanes, seen: Arc::default() }
     }
 
     /// Watches until told to stop.
@@ -128,11 +130,17 @@ impl Watch {
     }
 
     fn connect(&self, row: &InstanceRow) {
-        let socket = Config::agent_socket(&self.state_dir, row.id);
+        let place = match row.address {
+            None => Place::Socket(Config::agent_socket(&self.state_dir, row.id)),
+            Some(address) => {
+                let secret = InstanceSecret::from_bytes(self.key.instance_secret(row.id));
+                Place::Tcp { address, secret }
+            }
+        };
         let (id, key, instances, seen) = (row.id, row.key.clone(), self.instances.clone(), self.seen.clone());
         // On a lane, where most calls are: an answer from the agent often finds the call that waits for it there.
         self.lanes.carry(async move {
-            match Link::connect(&socket, Instant::now() + CONNECT).await {
+            match Link::connect(&place, Instant::now() + CONNECT).await {
                 Ok((link, events)) => {
                     tracing::debug!(instance = %id, "instance joined the pool");
                     seen.lock().insert(id, Seen::Held);

@@ -28,10 +28,10 @@ use davit_gateway::metrics::Metrics;
 use davit_gateway::policy::{Limiters, Policy, Route};
 use davit_gateway::version::LiveVersion;
 use davit_link::frame::{FIRST_ASK, Frame, FrameKind, body_frames};
-use davit_link::socket::{self, Outbox};
+use davit_link::socket::{self, Outbox, Wire};
 use davit_link::{
     ASK_AHEAD, AnswerHead, AskHead, Failure, FailureKind, Hello, InitDone, InitRequest, InvokeHead, Link,
-    LogEntry, PROTOCOL, ResultHead, Stream,
+    LogEntry, PROTOCOL, Place, ResultHead, Stream,
 };
 use futures_util::future::BoxFuture;
 use serde::Serialize;
@@ -75,7 +75,7 @@ fn failure(kind: FailureKind, message: &str) -> Failure {
 
 /// Serves one connection. `server` is where `Open` and `OpenDebugger` connect to.
 async fn serve(stream: UnixStream, seen: Arc<Seen>, server: Option<std::net::SocketAddr>) {
-    let (outbox, mut inbox) = socket::split(stream);
+    let (outbox, mut inbox) = socket::split(Wire::Unix(stream));
     tokio::spawn(outbox.clone().drive());
     outbox.send([frame(
         FrameKind::Hello,
@@ -439,7 +439,8 @@ pub async fn agent(listener: UnixListener, seen: Arc<Seen>, server: Option<std::
 
 /// Takes the container whose agent listens there into the pool.
 pub async fn take_in(instances: Instances, id: InstanceId, key: PoolKey, path: PathBuf) -> Arc<Instance> {
-    let (link, events) = Link::connect(&path, Instant::now() + Duration::from_secs(5)).await.unwrap();
+    let (link, events) =
+        Link::connect(&Place::Socket(path), Instant::now() + Duration::from_secs(5)).await.unwrap();
     let instance = Arc::new(Instance::new(id, key, link));
     instances.add(instance.clone(), events);
     instance

@@ -30,15 +30,20 @@ impl Read for FromStart {
     }
 }
 
-/// Unpacks a bundle of `size` bytes into the folder `root`, or says what is wrong with it; then `root` may hold
-/// a part of it. Files come out as 0644 or 0755, folders as 0755, links as they are if they stay inside.
+/// Unpacks a bundle of `size` bytes into the folder `root`, as [`unpack_stream`] does.
 pub fn unpack(bundle: File, size: u64, root: &Path) -> Result<(), String> {
     let actual = bundle.metadata().map_err(|e| format!("the bundle is unreadable: {e}"))?.len();
     if actual != size {
         return Err(format!("the bundle has {actual} bytes, {size} were announced"));
     }
+    unpack_stream(FromStart { file: bundle, at: 0 }, root)
+}
+
+/// Unpacks a bundle into the folder `root` as it comes in, or says what is wrong with it; then `root` may hold
+/// a part of it. Files come out as 0644 or 0755, folders as 0755, links as they are if they stay inside.
+pub fn unpack_stream(bundle: impl Read, root: &Path) -> Result<(), String> {
     let mut folders = Folders::at(root).map_err(|e| format!("{}: {e}", root.display()))?;
-    let reader = io::BufReader::with_capacity(256 * 1024, FromStart { file: bundle, at: 0 });
+    let reader = io::BufReader::with_capacity(256 * 1024, bundle);
     let mut archive = Archive::new(reader);
     let mut links = Vec::new();
     let mut bytes = 0;

@@ -168,7 +168,7 @@ async fn an_instance_serves_one_version_and_never_goes_back() {
 
     let id = InstanceId::new();
     registry.insert_instance(id, gateway, &key, IMAGE).await.unwrap();
-    assert!(registry.set_pooled(id).await.unwrap());
+    assert!(registry.set_pooled(id, None).await.unwrap());
     let mut news = InstanceUpdate {
         id,
         state: InstanceState::Active,
@@ -199,7 +199,7 @@ async fn an_instance_serves_one_version_and_never_goes_back() {
     registry.record_instances(gateway, std::slice::from_ref(&news)).await.unwrap();
     let row = registry.gateway_instances(gateway).await.unwrap().remove(0);
     assert_eq!((row.state, row.version_id, row.calls), (InstanceState::Frozen, Some(one.id), 5));
-    assert!(!registry.set_pooled(id).await.unwrap());
+    assert!(!registry.set_pooled(id, None).await.unwrap());
     registry.set_removed(id, "idle").await.unwrap();
     assert!(registry.live_instances().await.unwrap().is_empty());
     registry.drop_gateway(gateway).await.unwrap();

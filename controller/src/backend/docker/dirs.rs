@@ -4,10 +4,14 @@
 use std::io::ErrorKind;
 use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
 
 use davit_api::InstanceId;
 
 use super::BackendError;
+
+/// Name of the agent's socket.
+const SOCKET: &str = "agent.sock";
 
 pub(super) struct Dirs {
     parent: PathBuf,
@@ -35,9 +39,15 @@ impl Dirs {
         Ok(path)
     }
 
-    /// The agent has made its socket; from here on nothing inside may fill this host's disk.
-    pub(super) fn seal(&self, instance: InstanceId) -> Result<(), BackendError> {
-        self.set_mode(&self.path(instance), 0o755)
+    /// The agent's socket, once it is there: the agent makes it only when its runtime is warm. From then on nothing inside may fill
+    /// this host's disk.
+    pub(super) fn ready(&self, instance: InstanceId) -> Result<Option<PathBuf>, BackendError> {
+        let socket = self.path(instance).join(SOCKET);
+        if std::fs::symlink_metadata(&socket).is_err() {
+            return Ok(None);
+        }
+        self.set_mode(&self.path(instance), 0o755)?;
+        Ok(Some(socket))
     }
 
     pub(super) fn remove(&self, instance: InstanceId) -> Result<(), BackendError> {
@@ -49,9 +59,15 @@ impl Dirs {
         }
     }
 
-    pub(super) fn list(&self) -> Result<Vec<InstanceId>, BackendError> {
+    /// Those that are older than `age`.
+    pub(super) fn list(&self, age: Duration) -> Result<Vec<InstanceId>, BackendError> {
         let entries = std::fs::read_dir(&self.parent).map_err(|e| host(&self.parent, &e))?;
-        Ok(entries.filter_map(|e| e.ok()?.file_name().to_str()?.parse().ok()).collect())
+        let old = |entry: &std::fs::DirEntry| {
+            let modified = entry.metadata().and_then(|found| found.modified());
+            modified.is_ok_and(|at| SystemTime::now().duration_since(at).is_ok_and(|old| old >= age))
+        };
+        let entries = entries.flatten().filter(old);
+        Ok(entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect())
     }
 
     fn set_mode(&self, path: &Path, mode: u32) -> Result<(), BackendError> {

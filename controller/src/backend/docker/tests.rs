@@ -51,7 +51,7 @@ impl Stage {
     async fn leave_nothing(self) {
         self.backend.uninstall().await.unwrap();
         assert_eq!(self.backend.observe().await.unwrap(), []);
-        assert_eq!(self.backend.leftover_dirs().unwrap(), []);
+        assert_eq!(self.backend.leftover_dirs(Duration::ZERO).unwrap(), []);
         let network = self.backend.docker.inspect_network(self.backend.network.name(), None).await;
         assert!(network.is_err());
     }
@@ -62,22 +62,20 @@ async fn a_container_is_started_seen_and_removed() {
     let Some(stage) = stage(PROVIDED).await else { return };
     let request = stage.request(PROVIDED, NetworkClass::Egress).await;
     let id = stage.backend.start(request.clone()).await.unwrap();
-    let socket = stage.backend.instance_dir(request.instance).join("agent.sock");
     let seen = stage.backend.observe().await.unwrap();
     assert_eq!(seen.len(), 1);
     assert_eq!((seen[0].instance, seen[0].role), (Some(request.instance), Some(Role::Instance)));
     let deadline = tokio::time::Instant::now() + Duration::from_secs(20);
-    while !socket.exists() {
-        let running = stage.backend.running(&id).await.unwrap();
+    while stage.backend.ready(request.instance, &id).await.unwrap().is_none() {
+        let life = stage.backend.life(&id).await.unwrap();
         let words = stage.backend.last_words(&id).await.unwrap();
-        assert_eq!(running, Some(true), "the agent ended: {words:?}");
+        assert_eq!(life, Life::Running, "the agent ended: {words:?}");
         assert!(tokio::time::Instant::now() < deadline, "no socket: {words:?}");
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
-    stage.backend.seal(request.instance).unwrap();
     stage.backend.stop(&id, Some(request.instance)).await.unwrap();
     stage.backend.stop(&id, Some(request.instance)).await.unwrap();
-    assert_eq!(stage.backend.running(&id).await.unwrap(), None);
+    assert_eq!(stage.backend.life(&id).await.unwrap(), Life::Gone);
     stage.leave_nothing().await;
 }
 
@@ -88,9 +86,8 @@ async fn an_image_that_is_not_here_is_named() {
     assert_eq!(stage.backend.resolve(missing).await, Err(BackendError::NoImage(missing.into())));
     let mut request = stage.request(PROVIDED, NetworkClass::None).await;
     request.image = ImageId(format!("sha256:{}", "0".repeat(64)));
-    let instance = request.instance;
     assert!(matches!(stage.backend.start(request).await, Err(BackendError::NoImage(_))));
-    assert!(!stage.backend.instance_dir(instance).exists());
+    assert_eq!(stage.backend.leftover_dirs(Duration::ZERO), Ok(Vec::new()));
     stage.leave_nothing().await;
 }
 

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 use davit_link::{
-    Failure, InitDone, InitRequest, InvokeHead, InvokeResult, Kind, Link, LinkError, LinkEvent,
+    Failure, InitDone, InitRequest, InvokeHead, InvokeResult, Kind, Link, LinkError, LinkEvent, Place,
 };
 use tokio::sync::mpsc;
 
@@ -42,7 +42,7 @@ impl Instance {
     /// Starts an agent and connects to it.
     pub async fn start(runtime_command: Option<&[&str]>) -> Self {
         let mut instance = Self::start_unlinked(runtime_command);
-        let (link, events) = Link::connect(&instance.socket(), soon()).await.unwrap();
+        let (link, events) = Link::connect(&Place::Socket(instance.socket()), soon()).await.unwrap();
         instance.link = Some(link);
         instance.events = Some(events);
         instance
@@ -115,7 +115,7 @@ impl Instance {
         command.arg(format!("davit/runtime-{runtime}:latest")).stdin(Stdio::null());
         let process = command.spawn().expect("docker is needed for this test");
         let mut instance = Self { process, folder, link: None, events: None };
-        let (link, events) = Link::connect(&instance.socket(), soon()).await.unwrap();
+        let (link, events) = Link::connect(&Place::Socket(instance.socket()), soon()).await.unwrap();
         instance.link = Some(link);
         instance.events = Some(events);
         instance

@@ -8,6 +8,7 @@ use std::time::Instant;
 use davit_link::{InitDone, InitRequest, Kind, Link, LinkEvent};
 
 use super::*;
+use crate::probe;
 
 /// Prints what it finds, then serves nothing.
 const BOOTSTRAP: &str = r#"#!/bin/sh
@@ -94,8 +95,8 @@ async fn run(stage: &Stage, secret: &str) -> Ran {
     let instance = request.instance;
     let container = stage.backend.start(request).await.unwrap();
     let soon = Instant::now() + Duration::from_secs(30);
-    let socket = stage.backend.instance_dir(instance).join("agent.sock");
-    let (link, mut events) = Link::connect(&socket, soon).await.unwrap();
+    let place = probe::wait_ready(&stage.backend, instance, &container).await.unwrap();
+    let (link, mut events) = Link::connect(&place, soon).await.unwrap();
     let (file, size, digest) = bundle(secret);
     let shared = stage.backend.share_code(instance, digest, file.try_clone().unwrap()).await.unwrap();
     let done = link.init(init_request(size, shared), file, soon).await.unwrap();
