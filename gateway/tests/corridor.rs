@@ -69,6 +69,27 @@ async fn concurrency_shares_an_instance() {
 }
 
 #[tokio::test]
+async fn an_instance_whose_machine_wants_it_gone_ends_its_calls_while_another_takes_the_next() {
+    let world = World::new(|_| {});
+    let v = version(|s| s.max_instances = 1);
+    let seen = [world.container(&v).await, world.container(&v).await];
+    let leaving = world.call(&v, json!({"leave": true, "sleep": 400}));
+    let next = async {
+        until("it has begun", || seen[0].running.load(SeqCst) == 1).await;
+        until("another one is there", || seen[1].inits.load(SeqCst) == 1).await;
+        let answer = world.call(&v, json!({"n": 2})).await;
+        assert_eq!(seen[0].running.load(SeqCst), 1, "it did not wait for the first one");
+        answer
+    };
+    let (first, second) = tokio::join!(leaving, next);
+    assert!(first.is_ok());
+    assert_eq!(second.unwrap()["event"]["n"], 2);
+    until("the first is let go after its last call", || seen[0].closed.load(SeqCst)).await;
+    assert_eq!((seen[0].invokes.load(SeqCst), seen[1].invokes.load(SeqCst)), (1, 1));
+    assert!(!seen[1].closed.load(SeqCst));
+}
+
+#[tokio::test]
 async fn a_full_line_refuses_at_once_and_safely() {
     let world = World::new(|l| l.waiting = 2);
     let v = version(|s| s.max_instances = 1);

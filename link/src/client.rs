@@ -72,6 +72,8 @@ pub enum LinkEvent {
     Log(Vec<LogEntry>),
     /// The function asks for something. Dropping it refuses.
     Asked(Ask),
+    /// Its machine wants it gone: it should get no more calls.
+    Leaving,
     /// The instance is spent.
     Exited(Failure),
     /// The connection is gone. Always the last event.

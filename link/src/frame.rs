@@ -87,6 +87,9 @@ kinds! {
     /// From the agent: the function asks for something (AskHead); its bytes follow in data frames. Sent only where
     /// the init said that the gateway answers.
     Ask = 43,
+    /// From the agent: its machine wants it gone. It takes calls that were sent already, and leaves when the link closes.
+    /// Sent only over TCP, where every gateway knows it.
+    Leaving = 44,
 }
 
 impl FrameKind {

@@ -93,7 +93,7 @@ async fn print(mut events: mpsc::Receiver<LinkEvent>, log: BuildLog) {
                 }
             }
             // Whatever it asks for while it loads is refused, as it would be later.
-            LinkEvent::Asked(_) | LinkEvent::Exited(_) => {}
+            LinkEvent::Asked(_) | LinkEvent::Exited(_) | LinkEvent::Leaving => {}
             LinkEvent::Closed => return,
         }
     }

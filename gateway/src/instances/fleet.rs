@@ -5,6 +5,7 @@
 //! could take it again.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use davit_api::{ApiError, ErrorCode, InstanceId};
@@ -12,11 +13,11 @@ use parking_lot::Mutex;
 use tokio::sync::{Notify, oneshot};
 
 use crate::admit;
-use crate::instances::Instance;
 use crate::instances::shared::Shared;
 use crate::instances::slot::Slot;
 use crate::instances::start::{Reason, Started};
 use crate::instances::state::{Grant, Learnt, State, Waiter};
+use crate::instances::{Instance, leave};
 use crate::invoke::CallError;
 use crate::measure::Measure;
 use crate::usage::Usage;
@@ -119,6 +120,7 @@ impl Fleet {
         let spoiled = spoiled || instance.link.is_closed();
         let mut gone = None;
         let mut watch = false;
+        let superseded;
         let grants = {
             let mut state = self.state.lock();
             let Some(at) = state.position(instance.id) else { return };
@@ -126,7 +128,9 @@ impl Fleet {
             if let Some(granted) = granted {
                 state.learnt.pilot.served(now.saturating_duration_since(granted));
             }
-            if spoiled || (state.retired && state.members[at].in_use == 0 && state.line.is_empty()) {
+            superseded = state.retired && state.line.is_empty();
+            let member = &state.members[at];
+            if spoiled || (member.in_use == 0 && (member.leaving || superseded)) {
                 gone = Some(state.take_out(at));
             }
             let grants = self.hand_out(&mut state, now);
@@ -145,10 +149,12 @@ impl Fleet {
             self.shared.watch_idle(self, instance.id);
         }
         if let Some(member) = gone {
-            self.shared.released(
-                &member.instance,
-                if spoiled { "its last call did not end cleanly" } else { "superseded" },
-            );
+            let reason = match (spoiled, superseded) {
+                (true, _) => "its last call did not end cleanly",
+                (false, true) => "superseded",
+                (false, false) => leave::REASON,
+            };
+            self.shared.released(&member.instance, reason);
         }
     }
 
@@ -181,6 +187,7 @@ impl Fleet {
         let id = instance.id;
         let now = Instant::now();
         let mut watch = false;
+        let joining = instance.clone();
         if instance.link.is_closed() {
             // It ended between its last word and now; whoever follows its link found no member to take out.
             {
@@ -211,6 +218,10 @@ impl Fleet {
         self.deliver(grants);
         if watch {
             self.shared.watch_idle(self, id);
+        }
+        if joining.leaving.load(Ordering::Acquire) {
+            // Its machine said so while it started, when there was no member to take calls from.
+            self.leave(id);
         }
     }
 

@@ -1,7 +1,7 @@
 //! One container as its gateway holds it: the link to its agent, and what it may serve.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
 use std::time::Instant;
 
@@ -35,6 +35,8 @@ pub struct Instance {
     pub ice: Arc<tokio::sync::Mutex<()>>,
     /// Which calls it has.
     pub ledger: Ledger,
+    /// Its machine wants it gone.
+    pub leaving: AtomicBool,
     /// Rings when this gateway is done with it.
     pub ended: CancellationToken,
     owner: OnceLock<Owner>,
@@ -58,6 +60,7 @@ impl Instance {
             upstreams: Upstreams::default(),
             ice: Arc::default(),
             ledger: Ledger::default(),
+            leaving: AtomicBool::new(false),
             ended: CancellationToken::new(),
             owner: OnceLock::new(),
             taps: Mutex::default(),

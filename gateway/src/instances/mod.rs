@@ -8,6 +8,7 @@ mod bundles;
 mod fleet;
 mod give_up;
 mod instance;
+mod leave;
 mod ledger;
 mod pool;
 mod remember;
@@ -22,6 +23,7 @@ mod upstream;
 mod watch;
 
 use std::collections::{HashMap, HashSet};
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
@@ -210,6 +212,16 @@ async fn follow(
                 let answers = shared.answers.get().and_then(Weak::upgrade);
                 if let (Some(answers), Some(instance)) = (answers, instance.upgrade()) {
                     answers.answer(&instance, ask);
+                }
+            }
+            LinkEvent::Leaving => {
+                if let Some(instance) = shared.pools.remove(&key, id) {
+                    shared.released(&instance, leave::REASON);
+                } else if let Some(instance) = instance.upgrade() {
+                    instance.leaving.store(true, Ordering::Release);
+                    if let Some(fleet) = instance.fleet() {
+                        fleet.leave(id);
+                    }
                 }
             }
             LinkEvent::Exited(failure) => reason = failure.message,

@@ -23,7 +23,7 @@ impl Fleet {
             line: state.line.len(),
             running: in_use,
             concurrency: self.concurrency(),
-            instances: state.members.len(),
+            instances: state.staying(),
             starting: state.starting,
             most: self.version.spec.max_instances as usize,
         };
@@ -51,7 +51,7 @@ impl Fleet {
         });
     }
 
-    fn start(self: &Arc<Self>, state: &mut State, reason: Reason) {
+    pub(super) fn start(self: &Arc<Self>, state: &mut State, reason: Reason) {
         state.starting += 1;
         tokio::spawn(start::run(self.clone(), reason));
     }
@@ -128,7 +128,7 @@ impl Fleet {
             self.start(state, Reason::Ahead { until: back.until });
         }
         let minimum = self.version.spec.min_instances as usize;
-        for _ in state.members.len() + state.starting..minimum {
+        for _ in state.staying() + state.starting..minimum {
             self.start(state, Reason::Minimum);
         }
     }

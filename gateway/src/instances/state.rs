@@ -40,6 +40,8 @@ pub(super) struct State {
     busy: usize,
     /// Calls in members.
     in_use: usize,
+    /// Members that get no more calls.
+    leaving: usize,
     next_waiter: u64,
 }
 
@@ -60,6 +62,8 @@ pub(super) struct Member {
     /// Connections to its debugger.
     pub(super) debuggers: usize,
     pub(super) frozen: bool,
+    /// Its machine wants it gone: it gets no more calls.
+    pub(super) leaving: bool,
     pub(super) idle_since: Instant,
     /// A look at whether it may be frozen is already due.
     pub(super) watched: bool,
@@ -138,6 +142,7 @@ impl State {
             returning: None,
             busy: 0,
             in_use: 0,
+            leaving: 0,
             next_waiter: 0,
         }
     }
@@ -150,6 +155,16 @@ impl State {
     /// Calls in members.
     pub(super) fn in_use(&self) -> usize {
         self.in_use
+    }
+
+    /// Members that may get calls.
+    pub(super) fn staying(&self) -> usize {
+        self.members.len() - self.leaving
+    }
+
+    /// A member gets no more calls.
+    pub(super) fn set_leaving(&mut self, at: usize) {
+        self.leaving += usize::from(!std::mem::replace(&mut self.members[at].leaving, true));
     }
 
     /// Nothing is there or on its way.
@@ -171,9 +186,18 @@ impl State {
     /// A member without calls joins.
     pub(super) fn add(&mut self, instance: Arc<Instance>, judge_at: Instant, used_at: f64, now: Instant) {
         let idle_since = now;
-        let (in_use, debuggers, frozen, watched) = (0, 0, false, false);
-        let member = Member { instance, in_use, debuggers, frozen, idle_since, watched, judge_at, used_at };
-        self.members.push(member);
+        let (in_use, debuggers, frozen, leaving, watched) = (0, 0, false, false, false);
+        self.members.push(Member {
+            instance,
+            in_use,
+            debuggers,
+            frozen,
+            leaving,
+            idle_since,
+            watched,
+            judge_at,
+            used_at,
+        });
     }
 
     /// Takes a member out, with its calls if it has any.
@@ -181,6 +205,7 @@ impl State {
         let member = self.members.swap_remove(at);
         self.busy -= usize::from(member.in_use > 0);
         self.in_use -= member.in_use;
+        self.leaving -= usize::from(member.leaving);
         member
     }
 
@@ -189,7 +214,7 @@ impl State {
         let member = self
             .members
             .iter_mut()
-            .filter(|m| m.in_use < concurrency && !m.instance.link.is_closed())
+            .filter(|m| m.in_use < concurrency && !m.leaving && !m.instance.link.is_closed())
             .max_by_key(|m| m.place())?;
         self.busy += usize::from(member.in_use == 0);
         self.in_use += 1;

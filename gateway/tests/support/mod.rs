@@ -143,6 +143,9 @@ async fn serve(stream: UnixStream, seen: Arc<Seen>, server: Option<std::net::Soc
                 }
                 seen.invokes.fetch_add(1, Ordering::SeqCst);
                 let event: Value = serde_json::from_slice(&event).unwrap();
+                if event["leave"] == true {
+                    outbox.send([Frame::empty(FrameKind::Leaving, 0)]);
+                }
                 if event["exit"] == true {
                     outbox.send([frame(
                         FrameKind::Exited,

@@ -222,6 +222,9 @@ pub(super) async fn read_all(
                 Ok(lines) => forward(&events, lines, &mut dropped),
                 Err(error) => break error,
             },
+            FrameKind::Leaving => {
+                let _ = events.send(LinkEvent::Leaving).await;
+            }
             FrameKind::Exited => match parse::<Failure>(&frame) {
                 Ok(failure) => {
                     lock(&answers).close(LinkError::Failure(failure.clone()));

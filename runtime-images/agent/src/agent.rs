@@ -122,7 +122,7 @@ impl Agent {
                     _ = children.recv() => if let Some(ended) = agent.processes.reap() {
                         agent.main_ended(ended).await;
                     },
-                    _ = stop.recv() => agent.leave(0),
+                    _ = stop.recv() => agent.asked_to_leave(),
                 }
             }
         });
@@ -317,6 +317,15 @@ impl Agent {
             let _ = tokio::time::timeout(FAREWELL, outbox.flushed()).await;
         }
         self.leave(0);
+    }
+
+    /// The machine wants the instance gone. Where that is announced with time to spare, the gateway is told: it gives no more
+    /// calls, and hangs up after the last one. Where the engine stops a container, it means now.
+    fn asked_to_leave(&self) {
+        match self.outbox.get() {
+            Some(outbox) if !outbox.carries_descriptors() => self.send([Frame::empty(FrameKind::Leaving, 0)]),
+            _ => self.leave(0),
+        }
     }
 
     /// Whether the end has begun.

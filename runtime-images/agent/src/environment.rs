@@ -9,7 +9,7 @@ use std::path::Path;
 use davit_link::{InitRequest, Kind};
 
 use crate::image::{IMAGE, Image};
-use crate::{RUNTIME_API, SERVER_PORT, TASK_ROOT};
+use crate::{RUNTIME_API, SERVER_PORT, TASK_ROOT, door};
 
 /// The setting of a runtime's image: what to start before a function is known.
 pub(crate) const RUNTIME_COMMAND: &str = "DAVIT_RUNTIME_COMMAND";
@@ -18,7 +18,9 @@ pub(crate) const RUNTIME_COMMAND: &str = "DAVIT_RUNTIME_COMMAND";
 fn image() -> BTreeMap<String, String> {
     let mut env: BTreeMap<String, String> = std::env::vars_os()
         .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
-        .filter(|(name, _)| name != RUNTIME_COMMAND && name != IMAGE)
+        .filter(|(name, _)| ![RUNTIME_COMMAND, IMAGE, door::SECRET].contains(&name.as_str()))
+        // What a cluster tells every pod is of no use to a function, which reaches none of it.
+        .filter(|(name, _)| !name.starts_with("KUBERNETES_"))
         .collect();
     preset(&mut env, "PATH", "/var/lang/bin:/usr/local/bin:/usr/bin:/bin:/opt/bin");
     preset(&mut env, "LANG", "C.UTF-8");

@@ -1,48 +1,27 @@
 //! The agent's end of the link: one gateway, for life.
 
 use std::collections::HashMap;
-use std::fs::{self, File, Permissions};
+use std::fs::File;
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::PermissionsExt;
 use std::rc::Rc;
-use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use davit_link::frame::{FIRST_ASK, Frame, FrameKind};
 use davit_link::socket::{self, Inbox};
 use davit_link::{Hello, InitRequest, InvokeHead, PAYLOAD_BYTES, PROTOCOL};
 use serde::de::DeserializeOwned;
-use tokio::net::{UnixListener, UnixStream};
+use tokio::io::AsyncWriteExt as _;
+use tokio::net::unix::pipe;
 
 use crate::agent::Agent;
 use crate::calls::Call;
 use crate::server::Inside;
-use crate::{LINK_SOCKET, environment, failure, secrets, server, start};
+use crate::start::Bundle;
+use crate::{door, environment, failure, secrets, server, start};
 
-/// Without a gateway by then, the instance is nobody's.
-const GATEWAY_TIMEOUT: Duration = Duration::from_secs(120);
-
-/// Opens the socket, takes the one gateway, and closes the socket.
+/// Takes the one gateway and greets it.
 pub(crate) async fn accept(agent: &Rc<Agent>) -> Result<Inbox, String> {
-    let listener = UnixListener::bind(LINK_SOCKET).map_err(|e| format!("{LINK_SOCKET}: {e}"))?;
-    // Gateways need not be root. The folder around the socket decides who reaches it.
-    fs::set_permissions(LINK_SOCKET, Permissions::from_mode(0o666))
-        .map_err(|e| format!("{LINK_SOCKET}: {e}"))?;
-    let stream = tokio::time::timeout(GATEWAY_TIMEOUT, async {
-        loop {
-            match listener.accept().await {
-                Ok((stream, _)) if is_outside(&stream) => return stream,
-                // Somebody of this container, or gone again.
-                _ => tokio::time::sleep(Duration::from_millis(1)).await,
-            }
-        }
-    })
-    .await
-    .map_err(|_| "no gateway came".to_owned())?;
-    drop(listener);
-    // Nobody listens any more; the name goes too, where the host has not yet closed the folder to this user.
-    let _ = fs::remove_file(LINK_SOCKET);
-    let (outbox, inbox) = socket::split(stream);
+    let (outbox, inbox) = socket::split(door::open(agent).await?);
     tokio::task::spawn_local(outbox.clone().drive());
     let _ = agent.outbox.set(outbox);
     let runtime = std::env::var("AWS_EXECUTION_ENV").unwrap_or_default();
@@ -57,11 +36,6 @@ pub(crate) async fn accept(agent: &Rc<Agent>) -> Result<Inbox, String> {
     Ok(inbox)
 }
 
-/// A process outside our PID namespace has no number in it. Whoever has one is a neighbour in the container.
-fn is_outside(stream: &UnixStream) -> bool {
-    stream.peer_cred().is_ok_and(|peer| peer.pid() == Some(0))
-}
-
 /// A call whose event is still arriving.
 struct Arriving {
     head: InvokeHead,
@@ -69,13 +43,21 @@ struct Arriving {
     size: usize,
 }
 
+/// What the gateway has begun to send.
+#[derive(Default)]
+struct Arrivals {
+    calls: HashMap<u32, Arriving>,
+    /// The init's stream, and where its bundle goes; where no descriptor could come.
+    bundle: Option<(u32, pipe::Sender)>,
+}
+
 /// Does what the gateway says until it hangs up.
 pub(crate) async fn serve(agent: &Rc<Agent>, mut inbox: Inbox) {
-    let mut arriving = HashMap::new();
+    let mut arrivals = Arrivals::default();
     loop {
         match inbox.next().await {
             Ok(Some((frame, descriptor))) => {
-                if let Err(what) = take(agent, &mut arriving, frame, descriptor).await {
+                if let Err(what) = take(agent, &mut arrivals, frame, descriptor).await {
                     return agent.end(&|id| failure::ended_with_another(id, &what)).await;
                 }
             }
@@ -89,7 +71,7 @@ pub(crate) async fn serve(agent: &Rc<Agent>, mut inbox: Inbox) {
 
 async fn take(
     agent: &Rc<Agent>,
-    arriving: &mut HashMap<u32, Arriving>,
+    arrivals: &mut Arrivals,
     frame: Frame,
     descriptor: Option<OwnedFd>,
 ) -> Result<(), String> {
@@ -103,7 +85,14 @@ async fn take(
         FrameKind::Init => {
             let mut request: InitRequest = parse(&frame)?;
             environment::with_asks(&mut request);
-            let bundle = File::from(descriptor.ok_or("init came without a bundle")?);
+            let bundle = match descriptor {
+                Some(descriptor) => Bundle::Whole(File::from(descriptor)),
+                None => {
+                    let (send, receive) = pipe::pipe().map_err(|e| format!("no pipe: {e}"))?;
+                    arrivals.bundle = Some((stream, send));
+                    Bundle::Coming(receive)
+                }
+            };
             // Once means once: a second function in the same container would meet the first one's remains.
             agent.function.set(request).map_err(|_| "init came twice")?;
             tokio::task::spawn_local(start::start(agent.clone(), stream, bundle));
@@ -118,10 +107,13 @@ async fn take(
         }
         FrameKind::Invoke => {
             let head = parse(&frame)?;
-            arriving.insert(stream, Arriving { head, parts: Vec::new(), size: 0 });
+            arrivals.calls.insert(stream, Arriving { head, parts: Vec::new(), size: 0 });
         }
         FrameKind::Data => {
-            if let Some(call) = arriving.get_mut(&stream) {
+            if let Some((_, bundle)) = arrivals.bundle.as_mut().filter(|(init, _)| *init == stream) {
+                // Who unpacks may have had enough; then the rest only has to go by.
+                let _ = bundle.write_all(&frame.body).await;
+            } else if let Some(call) = arrivals.calls.get_mut(&stream) {
                 call.size += frame.body.len();
                 if call.size > PAYLOAD_BYTES {
                     return Err("an event is over the payload limit".into());
@@ -130,12 +122,14 @@ async fn take(
             }
         }
         FrameKind::End => {
-            if let Some(call) = arriving.remove(&stream) {
+            if arrivals.bundle.take_if(|(init, _)| *init == stream).is_some() {
+                // Closing the pipe is its end.
+            } else if let Some(call) = arrivals.calls.remove(&stream) {
                 agent.begin(Call { stream, head: call.head, event: join(call.parts) });
             }
         }
         FrameKind::Cancel => {
-            if arriving.remove(&stream).is_none() {
+            if arrivals.calls.remove(&stream).is_none() {
                 agent.abandon(stream).await;
             }
         }

@@ -2,12 +2,13 @@
 //!
 //! It takes the function's code and settings from a gateway, starts the language runtime, speaks the Lambda
 //! Runtime API to it, enforces deadlines, sends output home, freezes and thaws. It knows nothing else of
-//! davit, and it has two settings: `DAVIT_RUNTIME_COMMAND`, which a runtime's image sets, and `DAVIT_IMAGE`, which
-//! says what a user's own image starts.
+//! davit, and it has three settings: `DAVIT_RUNTIME_COMMAND`, which a runtime's image sets, `DAVIT_IMAGE`, which
+//! says what a user's own image starts, and `DAVIT_LINK_SECRET`, with which its gateway comes by TCP.
 
 mod agent;
 mod asks;
 mod calls;
+mod door;
 mod environment;
 mod failure;
 mod image;
@@ -30,7 +31,7 @@ const TASK_ROOT: &str = "/var/task";
 const RUNTIME_API: &str = "127.0.0.1:9001";
 /// Where server functions listen.
 const SERVER_PORT: u16 = 8080;
-/// The gateway's way in. It appears when the runtime is warm.
+/// The gateway's way in where it is on this machine. It appears when the runtime is warm.
 const LINK_SOCKET: &str = "/run/davit/agent.sock";
 
 fn main() -> ExitCode {

@@ -45,10 +45,11 @@ pub(crate) enum Inside {
 
 /// Connects to what is inside and hands the socket over.
 pub(crate) async fn open(agent: Rc<Agent>, stream: u32, to: Inside) {
-    match connect(&agent, to).await {
+    let connected = connect(&agent, to).await;
+    match connected.and_then(|stream| stream.into_std().map_err(|e| e.to_string())) {
         Ok(socket) => {
             if let Some(outbox) = agent.outbox.get() {
-                outbox.send_with_descriptor(Frame::empty(FrameKind::Opened, stream), socket);
+                outbox.send_with_descriptor(Frame::empty(FrameKind::Opened, stream), OwnedFd::from(socket));
             }
         }
         Err(what) => {
@@ -58,7 +59,8 @@ pub(crate) async fn open(agent: Rc<Agent>, stream: u32, to: Inside) {
     }
 }
 
-async fn connect(agent: &Agent, to: Inside) -> Result<OwnedFd, String> {
+/// A connection to what is inside, if the init asked for it.
+pub(crate) async fn connect(agent: &Agent, to: Inside) -> Result<TcpStream, String> {
     let (name, place) = match to {
         Inside::Server => ("server", agent.server.get().ok_or("this function is no server")?),
         Inside::Debugger => {
@@ -72,5 +74,5 @@ async fn connect(agent: &Agent, to: Inside) -> Result<OwnedFd, String> {
         |e: std::io::Error| format!("the {name} does not accept connections on port {}: {e}", place.port());
     let stream = TcpStream::connect(place).await.map_err(failed)?;
     stream.set_nodelay(true).map_err(failed)?;
-    Ok(stream.into_std().map_err(failed)?.into())
+    Ok(stream)
 }

@@ -5,19 +5,28 @@ use std::path::Path;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use davit_link::code::unpack;
+use davit_link::code::{unpack, unpack_stream};
 use davit_link::frame::FrameKind;
 use davit_link::{Failure, InitDone, InitRequest, Kind};
 use rustix::fs::StatVfsMountFlags;
 use rustix::process::Signal;
+use tokio::net::unix::pipe;
 use tokio::sync::mpsc;
 
 use crate::agent::{Agent, StartEvent};
 use crate::logs::Finish;
 use crate::{TASK_ROOT, environment, failure, process, server};
 
+/// A version's code on its way here.
+pub(crate) enum Bundle {
+    /// All of it, as a file.
+    Whole(File),
+    /// As the gateway sends it.
+    Coming(pipe::Receiver),
+}
+
 /// Starts the function and tells the gateway how it went. On failure the instance ends.
-pub(crate) async fn start(agent: Rc<Agent>, stream: u32, bundle: File) {
+pub(crate) async fn start(agent: Rc<Agent>, stream: u32, bundle: Bundle) {
     let Some(request) = agent.function.get() else { return };
     let limit = Duration::from_millis(request.init_timeout_ms);
     let (sender, events) = mpsc::unbounded_channel();
@@ -45,7 +54,7 @@ pub(crate) async fn start(agent: Rc<Agent>, stream: u32, bundle: File) {
 async fn become_function(
     agent: &Rc<Agent>,
     request: &InitRequest,
-    bundle: File,
+    bundle: Bundle,
     mut events: mpsc::UnboundedReceiver<StartEvent>,
 ) -> Result<InitDone, Failure> {
     let begun = Instant::now();
@@ -53,9 +62,17 @@ async fn become_function(
         return Err(failure::init("Runtime.SecretFile", format!("a secret could not become a file: {what}")));
     }
     let size = request.bundle_size;
+    let root = Path::new(TASK_ROOT);
     let code_mounted = request.code_mounted && is_mounted();
     if !code_mounted && agent.image.is_none() {
-        let unpacked = tokio::task::spawn_blocking(move || unpack(bundle, size, Path::new(TASK_ROOT))).await;
+        let unpacked = tokio::task::spawn_blocking(move || match bundle {
+            Bundle::Whole(file) => unpack(file, size, root),
+            Bundle::Coming(pipe) => {
+                let pipe = pipe.into_blocking_fd().map_err(|e| format!("the bundle is unreadable: {e}"))?;
+                unpack_stream(File::from(pipe), root)
+            }
+        })
+        .await;
         let unpacked = unpacked.unwrap_or_else(|e| Err(e.to_string()));
         unpacked.map_err(|what| failure::init("Runtime.InvalidBundle", what))?;
     }

@@ -129,7 +129,7 @@ impl Instance {
         loop {
             match tokio::time::timeout(Duration::from_secs(20), events.recv()).await.unwrap() {
                 Some(LinkEvent::Log(more)) => lines.extend(more),
-                Some(LinkEvent::Asked(_)) => {}
+                Some(LinkEvent::Asked(_) | LinkEvent::Leaving) => {}
                 Some(LinkEvent::Exited(why)) => failure = Some(why),
                 Some(LinkEvent::Closed) | None => return (lines, failure),
             }
