@@ -1,7 +1,6 @@
 //! The gateway's end of the link.
 
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::FileExt as _;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -17,23 +16,23 @@ use crate::message::{
 use crate::place::Place;
 use crate::proof::Purpose;
 use crate::secret_file;
-use crate::socket::{self, Outbox, Wire};
+use crate::socket::{self, Inbox, Outbox, Wire};
 
 mod answers;
 mod asks;
+mod builder;
 mod handover;
 mod reach;
 mod stream;
 
 use answers::{Answer, Answers, Waiter};
 pub use asks::{AnswerTo, Ask, AskBody};
+pub use builder::Builder;
 pub use stream::{Reply, ResultStream};
 
 /// Batches of log lines that may wait for their reader; more are dropped and counted.
 const EVENTS_WAITING: usize = 1024;
 const CONTROL_TIMEOUT: Duration = Duration::from_secs(5);
-/// Bytes of a bundle that may wait for the agent.
-const BUNDLE_AHEAD: usize = 1024 * 1024;
 
 /// A connection to the agent of one instance. Cheap to clone; dropping the last clone closes it, and the
 /// agent then ends the instance.
@@ -117,16 +116,7 @@ impl Link {
 
     async fn greet(wire: Wire, place: &Place) -> Result<(Self, mpsc::Receiver<LinkEvent>), LinkError> {
         let (outbox, mut inbox) = socket::split(wire);
-        let first = inbox.next().await.map_err(|e| LinkError::Protocol(e.to_string()))?;
-        let (frame, _) = first.ok_or(LinkError::Closed)?;
-        if frame.kind != FrameKind::Hello {
-            return Err(LinkError::Protocol(format!("the first frame is {:?}", frame.kind)));
-        }
-        let hello: Hello =
-            serde_json::from_slice(&frame.body).map_err(|e| LinkError::Protocol(format!("hello: {e}")))?;
-        if hello.protocol != PROTOCOL {
-            return Err(LinkError::Protocol(format!("the agent speaks protocol {}", hello.protocol)));
-        }
+        let hello = hello(&mut inbox).await?;
         let answers = Arc::new(Mutex::new(Answers::default()));
         let (events, receiver) = mpsc::channel(EVENTS_WAITING);
         tokio::spawn(outbox.clone().drive());
@@ -205,7 +195,9 @@ impl Link {
             if !outbox.send([frame]) {
                 return Err(self.closed());
             }
-            tokio::spawn(follow(outbox.clone(), stream, bundle));
+            // Ends early with the link.
+            let outbox = outbox.clone();
+            tokio::spawn(async move { outbox.send_file(stream, bundle).await });
         }
         match within(deadline, answer_of(answer)).await? {
             Answer::InitDone(done) => waiting.done(done),
@@ -328,32 +320,19 @@ impl Link {
     }
 }
 
-/// Sends a bundle behind its init, as fast as the agent unpacks it. Ends early with the link.
-async fn follow(outbox: Outbox, stream: u32, bundle: std::fs::File) {
-    let bundle = Arc::new(bundle);
-    let mut at = 0;
-    loop {
-        let file = bundle.clone();
-        let read = tokio::task::spawn_blocking(move || {
-            let mut part = vec![0; MAX_BODY_BYTES];
-            let read = file.read_at(&mut part, at)?;
-            part.truncate(read);
-            Ok::<_, std::io::Error>(part)
-        });
-        // What cannot be read on is as a connection that broke: the agent has no whole bundle.
-        let Ok(Ok(part)) = read.await else { return outbox.close() };
-        if part.is_empty() {
-            outbox.send([Frame::empty(FrameKind::End, stream)]);
-            return;
-        }
-        at += part.len() as u64;
-        if !outbox.send([Frame { kind: FrameKind::Data, stream, body: part.into() }]) {
-            return;
-        }
-        if outbox.pending_bytes() > BUNDLE_AHEAD {
-            outbox.flushed().await;
-        }
+/// An agent's first frame.
+async fn hello(inbox: &mut Inbox) -> Result<Hello, LinkError> {
+    let first = inbox.next().await.map_err(|e| LinkError::Protocol(e.to_string()))?;
+    let (frame, _) = first.ok_or(LinkError::Closed)?;
+    if frame.kind != FrameKind::Hello {
+        return Err(LinkError::Protocol(format!("the first frame is {:?}", frame.kind)));
     }
+    let hello: Hello =
+        serde_json::from_slice(&frame.body).map_err(|e| LinkError::Protocol(format!("hello: {e}")))?;
+    if hello.protocol != PROTOCOL {
+        return Err(LinkError::Protocol(format!("the agent speaks protocol {}", hello.protocol)));
+    }
+    Ok(hello)
 }
 
 /// Takes the stream out of the table when the caller stops waiting, for whatever reason.

@@ -62,6 +62,12 @@ kinds! {
     /// To the agent: connect to the debugger and hand the socket over, as for a server. Sent only to agents whose hello
     /// says that they know it.
     OpenDebugger = 13,
+    /// To a builder's agent: a file comes under this name, into its folder; its bytes follow in data frames.
+    Put = 14,
+    /// To a builder's agent: run the build program (BuildOrder).
+    Build = 15,
+    /// To a builder's agent: send the file of this name; its bytes come in data frames, or it is said why not.
+    Get = 16,
     /// From the agent: its first frame (Hello).
     Hello = 32,
     /// From the agent: ready for calls (InitDone).
@@ -90,6 +96,8 @@ kinds! {
     /// From the agent: its machine wants it gone. It takes calls that were sent already, and leaves when the link closes.
     /// Sent only over TCP, where every gateway knows it.
     Leaving = 44,
+    /// From a builder's agent: the build program has ended (Built).
+    Built = 45,
 }
 
 impl FrameKind {

@@ -17,10 +17,12 @@ pub mod secret_file;
 pub mod socket;
 
 #[cfg(feature = "client")]
-pub use client::{AnswerTo, Ask, AskBody, InvokeResult, Link, LinkError, LinkEvent, Reply, ResultStream};
+pub use client::{
+    AnswerTo, Ask, AskBody, Builder, InvokeResult, Link, LinkError, LinkEvent, Reply, ResultStream,
+};
 pub use message::{
-    ASK_AHEAD, ASKS, AnswerHead, AskHead, Debugger, Failure, FailureKind, Hello, InitDone, InitRequest,
-    InvokeHead, Kind, LogBatch, LogEntry, PAYLOAD_BYTES, PROTOCOL, RESULT_WINDOW, ResultHead, STREAM_BYTES,
-    Stream,
+    ASK_AHEAD, ASKS, AnswerHead, AskHead, BuildOrder, Built, Debugger, Failure, FailureKind, Hello, InitDone,
+    InitRequest, InvokeHead, Kind, LogBatch, LogEntry, PAYLOAD_BYTES, PROTOCOL, RESULT_WINDOW, ResultHead,
+    STREAM_BYTES, Stream,
 };
 pub use place::{InstanceSecret, Place};

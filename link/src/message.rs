@@ -235,6 +235,22 @@ impl std::fmt::Display for Failure {
     }
 }
 
+/// What a build program is to be run with.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BuildOrder {
+    /// Its environment, over the image's. May hold secrets of the operator's.
+    pub env: BTreeMap<String, String>,
+}
+
+/// How a build program ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Built {
+    /// Its exit code; of one that a signal ended, 128 and the signal's number.
+    pub exit_code: i32,
+    /// Whether the kernel ended something for using too much memory.
+    pub out_of_memory: bool,
+}
+
 /// Where a line came from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

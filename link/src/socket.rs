@@ -7,6 +7,7 @@ use std::collections::VecDeque;
 use std::io::{self, IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::fs::FileExt as _;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -19,9 +20,11 @@ use tokio::io::Interest;
 use tokio::net::{TcpStream, UnixStream};
 use tokio::sync::Notify;
 
-use crate::frame::{Decoder, Frame, FrameError};
+use crate::frame::{Decoder, Frame, FrameError, FrameKind, MAX_BODY_BYTES};
 
 const READ_BYTES: usize = 64 * 1024;
+/// Bytes of a file that may wait for the peer.
+const FILE_AHEAD: usize = 1024 * 1024;
 const CHUNKS_PER_WRITE: usize = 32;
 /// Descriptors that have arrived before their frames; more is a fault of the peer.
 const DESCRIPTORS_WAITING: usize = 8;
@@ -216,6 +219,36 @@ impl Outbox {
         while self.pending_bytes() > 0 && !self.is_closed() {
             let _ = self.inner.stream.writable().await;
             tokio::task::yield_now().await;
+        }
+    }
+
+    /// Sends a file's bytes as data frames and the end frame, from its beginning and as fast as the peer takes them. False
+    /// when the connection is closed, which it also is when the file cannot be read on: the peer has no whole one then.
+    pub async fn send_file(&self, stream: u32, file: std::fs::File) -> bool {
+        let file = Arc::new(file);
+        let mut at = 0;
+        loop {
+            let from = file.clone();
+            let read = tokio::task::spawn_blocking(move || {
+                let mut part = vec![0; MAX_BODY_BYTES];
+                let read = from.read_at(&mut part, at)?;
+                part.truncate(read);
+                Ok::<_, io::Error>(part)
+            });
+            let Ok(Ok(part)) = read.await else {
+                self.close();
+                return false;
+            };
+            if part.is_empty() {
+                return self.send([Frame::empty(FrameKind::End, stream)]);
+            }
+            at += part.len() as u64;
+            if !self.send([Frame { kind: FrameKind::Data, stream, body: part.into() }]) {
+                return false;
+            }
+            if self.pending_bytes() > FILE_AHEAD {
+                self.flushed().await;
+            }
         }
     }
 

@@ -23,7 +23,7 @@ use crate::failure;
 use crate::image::Image;
 use crate::logs::{Finish, Logs, Look, Pipe, readable};
 use crate::process::{Ended, Processes, hide, signal_all};
-use crate::{environment, link, runtime_api, say};
+use crate::{builder, environment, link, runtime_api, say};
 
 /// A runtime that is not warm by then never will be.
 const WARM_TIMEOUT: Duration = Duration::from_secs(60);
@@ -88,6 +88,11 @@ pub(crate) async fn run() -> Result<(), String> {
         frozen: Cell::new(false),
         ending: Cell::new(false),
     });
+    if std::env::var_os(builder::SETTING).is_some() {
+        agent.watch_signals().map_err(|e| format!("no signals: {e}"))?;
+        builder::run(&agent).await?;
+        agent.leave(0);
+    }
     runtime_api::listen(&agent).await.map_err(|e| format!("the Runtime API cannot listen: {e}"))?;
     agent.watch_signals().map_err(|e| format!("no signals: {e}"))?;
     if let Some(command) = runtime_command()? {

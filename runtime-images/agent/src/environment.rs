@@ -9,16 +9,18 @@ use std::path::Path;
 use davit_link::{InitRequest, Kind};
 
 use crate::image::{IMAGE, Image};
-use crate::{RUNTIME_API, SERVER_PORT, TASK_ROOT, door};
+use crate::{RUNTIME_API, SERVER_PORT, TASK_ROOT, builder, door};
 
 /// The setting of a runtime's image: what to start before a function is known.
 pub(crate) const RUNTIME_COMMAND: &str = "DAVIT_RUNTIME_COMMAND";
 
 /// The image's environment without the agent's own settings.
-fn image() -> BTreeMap<String, String> {
+pub(crate) fn image() -> BTreeMap<String, String> {
     let mut env: BTreeMap<String, String> = std::env::vars_os()
         .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
-        .filter(|(name, _)| ![RUNTIME_COMMAND, IMAGE, door::SECRET].contains(&name.as_str()))
+        .filter(|(name, _)| {
+            ![RUNTIME_COMMAND, IMAGE, door::SECRET, builder::SETTING].contains(&name.as_str())
+        })
         // What a cluster tells every pod is of no use to a function, which reaches none of it.
         .filter(|(name, _)| !name.starts_with("KUBERNETES_"))
         .collect();

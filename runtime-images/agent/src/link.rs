@@ -159,7 +159,8 @@ async fn take(
     Ok(())
 }
 
-fn parse<T: DeserializeOwned>(frame: &Frame) -> Result<T, String> {
+/// A frame's JSON body.
+pub(crate) fn parse<T: DeserializeOwned>(frame: &Frame) -> Result<T, String> {
     serde_json::from_slice(&frame.body).map_err(|error| format!("{:?}: {error}", frame.kind))
 }
 

@@ -2,11 +2,13 @@
 //!
 //! It takes the function's code and settings from a gateway, starts the language runtime, speaks the Lambda
 //! Runtime API to it, enforces deadlines, sends output home, freezes and thaws. It knows nothing else of
-//! davit, and it has three settings: `DAVIT_RUNTIME_COMMAND`, which a runtime's image sets, `DAVIT_IMAGE`, which
-//! says what a user's own image starts, and `DAVIT_LINK_SECRET`, with which its gateway comes by TCP.
+//! davit, and it has four settings: `DAVIT_RUNTIME_COMMAND`, which a runtime's image sets, `DAVIT_IMAGE`, which
+//! says what a user's own image starts, `DAVIT_LINK_SECRET`, with which its gateway comes by TCP, and `DAVIT_BUILDER`,
+//! which makes it a builder's.
 
 mod agent;
 mod asks;
+mod builder;
 mod calls;
 mod door;
 mod environment;

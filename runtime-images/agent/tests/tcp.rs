@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use common::{bundle, head, request, soon};
-use davit_link::{InitRequest, InstanceSecret, Kind, Link, LinkError, LinkEvent, Place};
+use davit_link::{BuildOrder, Builder, InitRequest, InstanceSecret, Kind, Link, LinkError, LinkEvent, Place};
 use tokio::sync::mpsc;
 
 const SECONDS: fn(u64) -> Duration = Duration::from_secs;
@@ -50,34 +50,21 @@ fn docker(arguments: &[&str]) -> String {
 
 impl Remote {
     fn start() -> Self {
+        Self::with(&["--read-only"])
+    }
+
+    fn with(more: &[&str]) -> Self {
         let agent =
             concat!(env!("CARGO_MANIFEST_DIR"), "/../../target/agent/davit-agent:/opt/davit/agent:ro");
         let secret = format!("DAVIT_LINK_SECRET={}", secret(7).to_hex());
-        let id = docker(&[
-            "run",
-            "-d",
-            "--rm",
-            "--cap-drop",
-            "ALL",
-            "--read-only",
-            "--user",
-            "993:993",
-            "--memory",
-            "128m",
-            "--security-opt",
-            "no-new-privileges",
-            "--tmpfs",
-            "/tmp:mode=1777",
-            "--tmpfs",
-            "/var/task:uid=993,gid=993,mode=0755,exec",
-            "-v",
-            agent,
-            "-e",
-            &secret,
-            "-e",
-            "KUBERNETES_SERVICE_HOST=10.0.0.1",
-            "davit/runtime-python3.13:latest",
-        ]);
+        let mut arguments =
+            vec!["run", "-d", "--rm", "--cap-drop", "ALL", "--user", "993:993", "--memory", "128m"];
+        arguments.extend(["--security-opt", "no-new-privileges", "--tmpfs", "/tmp:mode=1777", "-v", agent]);
+        arguments.extend(["--tmpfs", "/var/task:uid=993,gid=993,mode=0755,exec", "-e", &secret]);
+        arguments.extend(["-e", "KUBERNETES_SERVICE_HOST=10.0.0.1"]);
+        arguments.extend(more);
+        arguments.push("davit/runtime-python3.13:latest");
+        let id = docker(&arguments);
         let ip = docker(&["inspect", "-f", "{{.NetworkSettings.IPAddress}}", &id]);
         Self { id, address: SocketAddr::new(ip.parse().unwrap(), 9000) }
     }
@@ -199,5 +186,31 @@ async fn a_machine_that_wants_it_gone_is_told_on_and_calls_end_first() {
     }
     assert_eq!(running.await.unwrap().unwrap()["size"], 0);
     drop(link);
+    remote.gone().await;
+}
+
+#[tokio::test]
+#[ignore = "needs Docker and the runtime images"]
+async fn a_builder_takes_files_builds_and_gives_files_back() {
+    let remote = Remote::with(&["-e", "DAVIT_BUILDER=1", "--tmpfs", "/davit:uid=993,gid=993,mode=0755,exec"]);
+    let mut builder = Builder::connect(&remote.place(7), soon()).await.unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let (source, size) = bundle(&[("app.py", APP), ("model.bin", &"x".repeat(3_000_000))]);
+    builder.put("source.tar", source, soon()).await.unwrap();
+    let (send, mut lines) = mpsc::channel(100);
+    let order = BuildOrder { env: [("DAVIT_HANDLER".to_owned(), "app.handler".to_owned())].into() };
+    let built = builder.run(&order, &send, soon()).await.unwrap();
+    assert_eq!((built.exit_code, built.out_of_memory), (0, false));
+    let said = std::iter::from_fn(|| lines.try_recv().ok()).collect::<Vec<_>>().join("\n");
+    assert!(said.contains("bundle: ") && said.contains(" files"), "{said}");
+    let out = folder.path().join("bundle.tar");
+    assert!(builder.get("out/bundle.tar", &out, 10 * size, soon()).await.unwrap());
+    let mut archive = tar::Archive::new(std::fs::File::open(&out).unwrap());
+    let names = archive.entries().unwrap().map(|entry| entry.unwrap().path().unwrap().display().to_string());
+    assert!(names.collect::<Vec<_>>().contains(&"model.bin".to_owned()));
+    assert!(!builder.get("out/nothing.tar", &out, size, soon()).await.unwrap());
+    let long = builder.get("out/bundle.tar", &out, 1_000, soon()).await.unwrap_err();
+    assert!(long.to_string().contains("larger than 1000 bytes"), "{long}");
+    drop(builder);
     remote.gone().await;
 }
