@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use rustix::process::Pid;
 use serde_json::Value;
 
+use crate::cluster::{Cluster, Room};
 use crate::process::{Process, binary, http_client, state_dir};
 use crate::{Api, Cli, Gate, containers_of, docker, eventually, postgres};
 
@@ -19,6 +20,8 @@ pub struct Davit {
     pub http: reqwest::Client,
     /// Where the engine listens, when it is not the machine's own.
     engine: Option<String>,
+    /// Its place in the cluster, where one was chosen.
+    room: Option<Room>,
 }
 
 impl Davit {
@@ -41,12 +44,14 @@ impl Davit {
         let ports =
             ["up", "--public", "127.0.0.1:0", "--management", "127.0.0.1:0", "--admin", "127.0.0.1:0"];
         line.extend(ports.map(str::to_owned));
+        let room = Cluster::chosen().map(|cluster| cluster.room(state.path()));
         let mut all = vec![("DAVIT_STATE_DIR".to_owned(), state.path().display().to_string())];
+        all.extend(room.iter().flat_map(|room| room.settings.clone()));
         all.extend(settings.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())));
         let engine = settings.iter().find(|(k, v)| *k == "DOCKER_HOST" && !Gate::is(v));
         let engine = engine.map(|(_, v)| (*v).to_owned());
         let process = Process::new(line, all, state.path().join("up.log"));
-        let mut davit = Self { process, state, binary, http: http_client(), engine };
+        let mut davit = Self { process, state, binary, http: http_client(), engine, room };
         davit.start().await;
         davit
     }
@@ -184,10 +189,10 @@ impl Drop for Davit {
             eprintln!("--- log of davit ---\n{}", self.log());
         }
         // An engine of the story's own takes everything in it along when it goes.
-        if self.engine.is_none()
-            && let Some(installation) = installation
-        {
-            docker::must_be_empty(&installation);
+        match (&self.room, installation) {
+            (Some(room), Some(installation)) => room.must_be_empty(&installation),
+            (None, Some(installation)) if self.engine.is_none() => docker::must_be_empty(&installation),
+            _ => {}
         }
         let mounted = docker::unmount_below(self.state());
         if self.engine.is_none() && !std::thread::panicking() {

@@ -10,12 +10,12 @@ fn lines(args: &[&str]) -> Vec<String> {
 }
 
 /// Ids of all containers, running or not, that carry this installation's label.
-pub fn containers_of(installation: &str) -> Vec<String> {
+pub(crate) fn containers_of(installation: &str) -> Vec<String> {
     lines(&["ps", "-aq", "--no-trunc", "--filter", &format!("label=davit.installation={installation}")])
 }
 
 /// The same, of one role: `instance`, `builder` or `smoke`.
-pub fn containers_in_role(installation: &str, role: &str) -> Vec<String> {
+pub(crate) fn containers_in_role(installation: &str, role: &str) -> Vec<String> {
     let (whose, role) =
         (format!("label=davit.installation={installation}"), format!("label=davit.role={role}"));
     lines(&["ps", "-aq", "--no-trunc", "--filter", &whose, "--filter", &role])

@@ -3,12 +3,16 @@
 //! A [`Davit`] is `davit up` in a state directory of its own, on ports the system chose; [`Roles`] is the same
 //! as separate processes over one [`Postgres`]. When one is dropped it is stopped, and the test fails if a
 //! container or network of its installation is left.
+//!
+//! Containers are those of the machine's engine, or pods of a Kubernetes cluster where one was chosen (`cluster.rs`).
 
 #![expect(clippy::print_stderr, reason = "what a failed story prints is its diagnosis")]
 
 mod api;
 mod chance;
 mod cli;
+mod cluster;
+mod containers;
 mod davit;
 mod docker;
 mod engine;
@@ -23,8 +27,9 @@ mod wait;
 pub use api::{Answer, Api};
 pub use chance::Chance;
 pub use cli::{Cli, Output, Running, folder_of, python_folder};
+pub use containers::{containers_in_role, containers_of};
 pub use davit::Davit;
-pub use docker::{containers_in_role, containers_of, kept_images, networks_of};
+pub use docker::{kept_images, networks_of};
 pub use engine::Engine;
 pub use gate::Gate;
 pub use postgres::Postgres;

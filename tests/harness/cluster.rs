@@ -1,0 +1,131 @@
+//! The same stories on a Kubernetes cluster: where `DAVIT_TEST_CLUSTER` names the directory of one (`make cluster` says which),
+//! each davit gets a namespace of its own there instead of the container engine.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use serde_json::{Value, json};
+
+use crate::Chance;
+
+/// Where nodes fetch images from, unless `DAVIT_TEST_REGISTRY` says otherwise: the test cluster's own registry.
+const REGISTRY: &str = "10.213.0.254:15000";
+/// The object that owns a davit's pods.
+const OWNER: &str = "davit-instances";
+/// Runtimes that stories on a cluster use.
+const RUNTIMES: [&str; 6] = ["python3.13", "node20", "provided", "java21", "ruby3.3", "php8.4"];
+const BUILDERS: [&str; 2] = ["go", "rust"];
+
+/// A cluster that stories run on.
+#[derive(Debug, Clone)]
+pub(crate) struct Cluster {
+    directory: PathBuf,
+}
+
+impl Cluster {
+    /// The one that was chosen, if any.
+    pub(crate) fn chosen() -> Option<Self> {
+        let directory = std::env::var_os("DAVIT_TEST_CLUSTER")?;
+        Some(Self { directory: PathBuf::from(directory) })
+    }
+
+    /// Where clients find it.
+    pub(crate) fn kubeconfig(&self) -> PathBuf {
+        self.directory.join("certs/admin.kubeconfig")
+    }
+
+    fn kubectl(&self) -> Command {
+        let mut command = Command::new(self.directory.join("bin/kubectl"));
+        command.arg("--kubeconfig").arg(self.kubeconfig());
+        command
+    }
+
+    fn asked(&self, arguments: &[&str]) -> String {
+        let output = self.kubectl().args(arguments).output().expect("the cluster's kubectl runs");
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "kubectl {arguments:?}: {said}");
+        String::from_utf8_lossy(&output.stdout).trim().to_owned()
+    }
+
+    /// Names of the pods of an installation, of one role or of all.
+    pub(crate) fn pods_of(&self, installation: &str, role: Option<&str>) -> Vec<String> {
+        let role = role.map_or_else(String::new, |role| format!(",davit.role={role}"));
+        let selector = format!("davit.installation={installation}{role}");
+        // One that is on its way out is as good as gone: it serves nobody.
+        let template = "{range .items[?(!@.metadata.deletionTimestamp)]}{.metadata.name}{\"\\n\"}{end}";
+        let output = format!("jsonpath={template}");
+        let listed = self.asked(&["get", "pods", "--all-namespaces", "-l", &selector, "-o", &output]);
+        listed.lines().map(str::to_owned).collect()
+    }
+
+    /// Takes a pod away at once, as a node that fails does.
+    pub(crate) fn remove_pods(&self, namespace: &str) {
+        let _ = self
+            .kubectl()
+            .args(["-n", namespace, "delete", "pods", "--all", "--grace-period=0", "--force", "--wait=false"])
+            .output();
+    }
+
+    /// A namespace for one davit's pods, held to "restricted", and the settings with which that davit uses it.
+    pub(crate) fn room(&self, state: &Path) -> Room {
+        let namespace = format!("davit-story-{:08x}", Chance::new().below(u64::from(u32::MAX)));
+        self.asked(&["create", "namespace", &namespace]);
+        let restricted = "pod-security.kubernetes.io/enforce=restricted";
+        self.asked(&["label", "namespace", &namespace, restricted]);
+        self.asked(&["-n", &namespace, "create", "configmap", OWNER]);
+        let config = state.join("kubernetes.json");
+        std::fs::write(&config, settings(&namespace).to_string()).expect("the state directory takes a file");
+        let settings = vec![
+            ("DAVIT_BACKEND".to_owned(), "kubernetes".to_owned()),
+            ("DAVIT_KUBERNETES_CONFIG".to_owned(), config.display().to_string()),
+            ("KUBECONFIG".to_owned(), self.kubeconfig().display().to_string()),
+        ];
+        Room { cluster: self.clone(), namespace, settings }
+    }
+}
+
+fn settings(namespace: &str) -> Value {
+    let registry = std::env::var("DAVIT_TEST_REGISTRY").unwrap_or_else(|_| REGISTRY.into());
+    let images = |kind: &str, names: &[&str]| {
+        let image =
+            |name: &&str| ((*name).to_owned(), format!("{registry}/davit/{kind}-{name}:latest").into());
+        Value::Object(names.iter().map(image).collect())
+    };
+    json!({
+        "namespace": namespace,
+        "owner": OWNER,
+        "agentImage": format!("{registry}/davit/davit:latest"),
+        "runtimes": images("runtime", &RUNTIMES),
+        "builders": images("build", &BUILDERS),
+        "imagePullPolicy": "IfNotPresent",
+        "plainHttpRegistries": [registry],
+        "memoryMb": 6_000,
+        "instances": 50,
+    })
+}
+
+/// The namespace of one davit. It goes with this, and with it whatever is in it.
+#[derive(Debug)]
+pub(crate) struct Room {
+    cluster: Cluster,
+    namespace: String,
+    pub(crate) settings: Vec<(String, String)>,
+}
+
+impl Room {
+    /// Fails the story if a davit that was stopped left pods behind.
+    pub(crate) fn must_be_empty(&self, installation: &str) {
+        let left = self.cluster.pods_of(installation, None);
+        if !std::thread::panicking() {
+            assert!(left.is_empty(), "davit left pods behind when it was stopped: {left:?}");
+        }
+    }
+}
+
+impl Drop for Room {
+    fn drop(&mut self) {
+        self.cluster.remove_pods(&self.namespace);
+        let gone = ["delete", "namespace", &self.namespace, "--wait=false", "--ignore-not-found"];
+        let _ = self.cluster.kubectl().args(gone).output();
+    }
+}
