@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use davit_e2e::{Cluster, Room};
 use serde_json::Value;
 
 use crate::sql::Sql;
@@ -15,6 +16,8 @@ pub(crate) struct Setup {
     pub(crate) cores: Option<&'static str>,
     /// Warm containers kept for each runtime; none means the default.
     pub(crate) pool_base: Option<u32>,
+    /// Its instances are pods of the cluster that was chosen, not containers.
+    pub(crate) on_cluster: bool,
 }
 
 /// Memory of an instance whose owner set nothing, as the status page shows it.
@@ -35,6 +38,8 @@ pub(crate) struct Platform {
     state: tempfile::TempDir,
     child: Child,
     endpoint: Value,
+    /// Its place in the cluster.
+    pub(crate) room: Option<Room>,
 }
 
 impl Platform {
@@ -42,9 +47,11 @@ impl Platform {
     pub(crate) async fn up(binary: &Path, setup: Setup) -> crate::Result<Self> {
         let binary = std::fs::canonicalize(binary).map_err(|e| format!("{}: {e}", binary.display()))?;
         let state = tempfile::Builder::new().prefix("davit-bench-").tempdir_in("/tmp")?;
-        let child = spawn(&binary, state.path(), setup)?;
+        let cluster = setup.on_cluster.then(Cluster::chosen).flatten();
+        let room = cluster.map(|cluster| cluster.room(state.path()));
+        let child = spawn(&binary, state.path(), setup, room.as_ref())?;
         let sql = Sql::of(state.path());
-        let mut platform = Self { setup, sql, binary, state, child, endpoint: Value::Null };
+        let mut platform = Self { setup, sql, binary, state, child, endpoint: Value::Null, room };
         platform.started().await?;
         Ok(platform)
     }
@@ -60,7 +67,7 @@ impl Platform {
             }
         })?;
         let start = Instant::now();
-        self.child = spawn(&self.binary, self.state.path(), self.setup)?;
+        self.child = spawn(&self.binary, self.state.path(), self.setup, self.room.as_ref())?;
         self.started().await?;
         Ok(start.elapsed().as_secs_f64() * 1e3)
     }
@@ -258,7 +265,7 @@ fn ready(status: &Value, image: &str) -> u64 {
 }
 
 /// Starts `davit up` on free ports.
-fn spawn(binary: &Path, state: &Path, setup: Setup) -> crate::Result<Child> {
+fn spawn(binary: &Path, state: &Path, setup: Setup, room: Option<&Room>) -> crate::Result<Child> {
     let log = std::fs::File::create(state.join("up.log"))?;
     let mut command = match setup.cores {
         None => Command::new(binary),
@@ -273,6 +280,7 @@ fn spawn(binary: &Path, state: &Path, setup: Setup) -> crate::Result<Child> {
         // The budget in memory must not be what keeps the pools small; waiting instances take a part of it only.
         command.env("DAVIT_POOL_BASE", base.to_string()).env("DAVIT_MEMORY_MB", POOL_MEMORY_MB);
     }
+    command.envs(room.iter().flat_map(|room| room.settings.clone()));
     command.env("DAVIT_STATE_DIR", state).stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
     Ok(command.spawn()?)
 }

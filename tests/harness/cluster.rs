@@ -18,23 +18,24 @@ const BUILDERS: [&str; 2] = ["go", "rust"];
 
 /// A cluster that stories run on.
 #[derive(Debug, Clone)]
-pub(crate) struct Cluster {
+pub struct Cluster {
     directory: PathBuf,
 }
 
 impl Cluster {
     /// The one that was chosen, if any.
-    pub(crate) fn chosen() -> Option<Self> {
+    pub fn chosen() -> Option<Self> {
         let directory = std::env::var_os("DAVIT_TEST_CLUSTER")?;
         Some(Self { directory: PathBuf::from(directory) })
     }
 
     /// Where clients find it.
-    pub(crate) fn kubeconfig(&self) -> PathBuf {
+    pub fn kubeconfig(&self) -> PathBuf {
         self.directory.join("certs/admin.kubeconfig")
     }
 
-    fn kubectl(&self) -> Command {
+    /// A client of it, to be given its arguments.
+    pub fn kubectl(&self) -> Command {
         let mut command = Command::new(self.directory.join("bin/kubectl"));
         command.arg("--kubeconfig").arg(self.kubeconfig());
         command
@@ -67,7 +68,7 @@ impl Cluster {
     }
 
     /// A namespace for one davit's pods, held to "restricted", and the settings with which that davit uses it.
-    pub(crate) fn room(&self, state: &Path) -> Room {
+    pub fn room(&self, state: &Path) -> Room {
         let namespace = format!("davit-story-{:08x}", Chance::new().below(u64::from(u32::MAX)));
         self.asked(&["create", "namespace", &namespace]);
         let restricted = "pod-security.kubernetes.io/enforce=restricted";
@@ -84,21 +85,28 @@ impl Cluster {
     }
 }
 
+/// Where nodes fetch an image of davit's.
+pub fn image_on_nodes(name: &str) -> String {
+    format!("{}/davit/{name}:latest", registry())
+}
+
+fn registry() -> String {
+    std::env::var("DAVIT_TEST_REGISTRY").unwrap_or_else(|_| REGISTRY.into())
+}
+
 fn settings(namespace: &str) -> Value {
-    let registry = std::env::var("DAVIT_TEST_REGISTRY").unwrap_or_else(|_| REGISTRY.into());
     let images = |kind: &str, names: &[&str]| {
-        let image =
-            |name: &&str| ((*name).to_owned(), format!("{registry}/davit/{kind}-{name}:latest").into());
+        let image = |name: &&str| ((*name).to_owned(), image_on_nodes(&format!("{kind}-{name}")).into());
         Value::Object(names.iter().map(image).collect())
     };
     json!({
         "namespace": namespace,
         "owner": OWNER,
-        "agentImage": format!("{registry}/davit/davit:latest"),
+        "agentImage": image_on_nodes("davit"),
         "runtimes": images("runtime", &RUNTIMES),
         "builders": images("build", &BUILDERS),
         "imagePullPolicy": "IfNotPresent",
-        "plainHttpRegistries": [registry],
+        "plainHttpRegistries": [registry()],
         "memoryMb": 6_000,
         "instances": 50,
     })
@@ -106,10 +114,12 @@ fn settings(namespace: &str) -> Value {
 
 /// The namespace of one davit. It goes with this, and with it whatever is in it.
 #[derive(Debug)]
-pub(crate) struct Room {
+pub struct Room {
     cluster: Cluster,
-    namespace: String,
-    pub(crate) settings: Vec<(String, String)>,
+    /// Its name.
+    pub namespace: String,
+    /// What a davit is started with to use it.
+    pub settings: Vec<(String, String)>,
 }
 
 impl Room {

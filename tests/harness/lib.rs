@@ -27,6 +27,7 @@ mod wait;
 pub use api::{Answer, Api};
 pub use chance::Chance;
 pub use cli::{Cli, Output, Running, folder_of, python_folder};
+pub use cluster::{Cluster, Room, image_on_nodes};
 pub use containers::{containers_in_role, containers_of};
 pub use davit::Davit;
 pub use docker::{kept_images, networks_of};

@@ -18,6 +18,7 @@ mod native_start;
 mod node_start;
 mod overload;
 mod own_image;
+mod pod_start;
 mod python_start;
 mod queue;
 mod queue_depth;
@@ -52,6 +53,7 @@ pub(crate) static ALL: &[Scenario] = &[
     thaw::SCENARIO,
     native_start::SCENARIO,
     own_image::SCENARIO,
+    pod_start::SCENARIO,
     deploy::SCENARIO,
     queue::SCENARIO,
     queue_depth::SCENARIO,
