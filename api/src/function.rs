@@ -61,4 +61,7 @@ pub struct FunctionDetail {
     pub canary: Option<CanaryView>,
     /// Its schedules.
     pub schedules: Vec<ScheduleView>,
+    /// Why instances of the live version cannot be started at present, as the container engine or cluster says it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub obstacle: Option<String>,
 }

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::VersionSpec;
+use crate::{RuntimeName, VersionSpec};
 
 crate::text::words! {
     /// What an instance can reach.
@@ -47,9 +47,11 @@ impl PoolKey {
         }
     }
 
-    /// Whether the image is a function's own, known by its id alone. Runtime images have their name before it.
+    /// Whether the image is a function's own: known by its id, or in a cluster by its registry, repository and digest.
+    /// Runtime images have their runtime's name, which no registry's is.
     pub fn is_own_image(&self) -> bool {
         self.image.starts_with("sha256:")
+            || (self.image.contains("@sha256:") && RuntimeName::split_pinned(&self.image).is_none())
     }
 }
 

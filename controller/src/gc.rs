@@ -70,6 +70,9 @@ async fn collect(world: &World) {
     if let Err(error) = world.registry.prune_route_changes().await {
         tracing::warn!(%error, "cannot remove old notes of changed routes");
     }
+    if let Err(error) = world.registry.prune_obstacles().await {
+        tracing::warn!(%error, "cannot remove old notes of what stood in the way of starts");
+    }
     audit(world).await;
     if let Err(error) = images(world).await {
         tracing::warn!(%error, "cannot remove images that no version runs in");

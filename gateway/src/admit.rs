@@ -37,12 +37,13 @@ pub fn line_full(version: &LiveVersion) -> ApiError {
     )
 }
 
-/// What a call is told whose budget ended in the line.
-pub fn no_capacity(version: &LiveVersion) -> ApiError {
+/// What a call is told whose budget ended in the line; `obstacle`: why no instance came, where that is known.
+pub fn no_capacity(version: &LiveVersion, obstacle: Option<&str>) -> ApiError {
+    let why = obstacle.map(|why| format!(": {why}")).unwrap_or_default();
     ApiError::new(
         ErrorCode::NoCapacity,
         format!(
-            "{}/{}: no instance became free or ready within {} s",
+            "{}/{}: no instance became free or ready within {} s{why}",
             version.namespace, version.function, version.spec.timeout_seconds
         ),
     )

@@ -2,7 +2,7 @@
 
 use davit_api::{
     FunctionDetail, FunctionId, FunctionName, FunctionSummary, InstanceCounts, NamePart, NamespaceName, Page,
-    RuntimeName, VersionSpec,
+    PoolKey, RuntimeName, VersionSpec,
 };
 use sqlx::Row;
 use sqlx::postgres::PgRow;
@@ -120,7 +120,12 @@ impl Registry {
         let schedules = self.list_schedules(namespace, name).await?;
         let aliases = self.list_aliases(namespace, name).await?;
         let canary = self.list_canaries(namespace, name).await?.into_iter().next();
-        Ok(FunctionDetail { summary, live, latest, routes, aliases, canary, schedules })
+        let key = live.as_ref().and_then(|v| Some(PoolKey::of(&v.spec, v.image_id.as_deref()?)));
+        let obstacle = match key {
+            Some(key) => self.obstacle(&key).await?,
+            None => None,
+        };
+        Ok(FunctionDetail { summary, live, latest, routes, aliases, canary, schedules, obstacle })
     }
 }
 

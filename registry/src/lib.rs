@@ -23,6 +23,7 @@ mod instances;
 mod lease;
 mod logs;
 mod namespaces;
+mod obstacles;
 mod poke;
 mod projects;
 mod queue;

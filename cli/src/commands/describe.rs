@@ -45,6 +45,9 @@ fn print(detail: &FunctionDetail, api: &Api) {
         field("canary", &super::canary::sentence(canary));
     }
     field("instances", &instances(summary));
+    if let Some(obstacle) = &detail.obstacle {
+        field("no start", obstacle);
+    }
     let usage = &summary.usage;
     field("calls", &format!("{} ({} failed, {} cold starts)", usage.calls, usage.errors, usage.cold_starts));
     field("last call", &or_dash(usage.last_call_at.map(when)));

@@ -1,5 +1,8 @@
 //! `davit doctor`: looks at everything davit needs on this machine, and says what to do about what is missing.
 
+#[cfg(feature = "server")]
+mod cluster;
+
 use std::io::{IsTerminal, Read, Write};
 use std::net::TcpListener;
 use std::os::unix::net::UnixStream;
@@ -23,8 +26,17 @@ const PORTS: [u16; 3] = [7480, 7481, 7482];
 
 /// Check whether this machine is ready for davit, and say what to do
 #[derive(Args)]
-#[command(after_help = "Example:\n  davit doctor\n\nThe exit code is 1 if something is missing.")]
-pub(crate) struct Doctor {}
+#[command(after_help = "\
+Examples:
+  davit doctor
+  kubectl exec deploy/davit-controller -- davit doctor      of a cluster, as its controller sees it
+
+The exit code is 1 if something is missing.")]
+pub(crate) struct Doctor {
+    #[cfg(feature = "server")]
+    #[command(flatten)]
+    backend: crate::roles::engine::BackendArgs,
+}
 
 /// One thing that was looked at.
 #[derive(Serialize)]
@@ -59,12 +71,10 @@ impl Finding {
 impl Doctor {
     pub(crate) async fn run(self, globals: &Globals) -> Result<()> {
         let state_dir = globals.state_dir();
-        let socket = engine_socket();
-        let mut findings = vec![engine(&socket)];
-        if findings[0].verdict != Verdict::Missing {
-            findings.push(images(&socket));
-        }
-        findings.extend([postgres(), disk(&state_dir), socket_path(&state_dir)]);
+        let mut findings = match self.of_cluster().await? {
+            Some(findings) => findings,
+            None => of_machine(&state_dir),
+        };
         findings.push(running(globals, &state_dir).await);
         if globals.json() {
             json(&findings)
@@ -76,6 +86,34 @@ impl Doctor {
             n => Err(Failure::Failed(format!("{n} of {} checks failed", findings.len()))),
         }
     }
+}
+
+impl Doctor {
+    /// What a cluster has, where one is what runs functions.
+    #[cfg(feature = "server")]
+    async fn of_cluster(&self) -> Result<Option<Vec<Finding>>> {
+        match self.backend.which()? {
+            crate::roles::engine::Which::Docker => Ok(None),
+            crate::roles::engine::Which::Kubernetes(config, logins) => {
+                Ok(Some(cluster::findings(&config, logins).await))
+            }
+        }
+    }
+    #[cfg(not(feature = "server"))]
+    async fn of_cluster(&self) -> Result<Option<Vec<Finding>>> {
+        Ok(None)
+    }
+}
+
+/// What a machine has on which functions run, too.
+fn of_machine(state_dir: &Path) -> Vec<Finding> {
+    let socket = engine_socket();
+    let mut findings = vec![engine(&socket)];
+    if findings[0].verdict != Verdict::Missing {
+        findings.push(images(&socket));
+    }
+    findings.extend([postgres(), disk(state_dir), socket_path(state_dir)]);
+    findings
 }
 
 fn print(findings: &[Finding]) {

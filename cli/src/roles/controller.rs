@@ -6,6 +6,7 @@ use clap::Args;
 use davit_controller::http::Admin;
 use davit_daemon::Drain;
 
+use super::engine::BackendArgs;
 use super::parts::{self, Opened};
 use super::process::bind;
 use super::state::State;
@@ -19,6 +20,8 @@ use crate::output::line;
 #[command(after_help = "\
 Example:
   DATABASE_URL=postgres://davit@db/davit davit controller --gateway-url https://fn.example.com
+
+  davit controller --backend kubernetes --kubernetes-config /etc/davit/kubernetes.json
 
 On Docker it runs on the same machine and with the same state directory as its gateways. Any number
 may run there, each with addresses of its own: all answer the management API, one acts, and another
@@ -35,6 +38,8 @@ pub(crate) struct Controller {
     database_url: String,
     #[command(flatten)]
     log: Log,
+    #[command(flatten)]
+    backend: BackendArgs,
 }
 
 impl Controller {
@@ -45,15 +50,23 @@ impl Controller {
     async fn serve(&self, globals: &Globals) -> Result<()> {
         let addresses =
             async { Ok((bind("management", self.management).await?, bind("admin", self.admin).await?)) };
+        let which = self.backend.which()?;
         let take = || State::share(&globals.state_dir(), "controller");
         let opened = parts::open(take, &self.database_url, addresses).await?;
         let Opened { settings, mut process, state, store, addresses } = opened;
         let ((management, management_at), (admin, _)) = addresses;
         state.first_token(&store.registry).await?;
         let gateway_url = globals.gateway_url.clone().unwrap_or_else(|| "http://127.0.0.1:7480".into());
-        let mut control =
-            parts::control_plane(management, gateway_url, state.dir(), &store, &settings, &process.tasks)
-                .await?;
+        let mut control = parts::control_plane(
+            management,
+            gateway_url,
+            state.dir(),
+            &store,
+            &settings,
+            &which,
+            &process.tasks,
+        )
+        .await?;
         process.serve_admin(admin, control.show(Admin::new(process.readiness.clone())));
         line(format!("management  http://{management_at}"));
 

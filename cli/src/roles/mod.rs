@@ -3,6 +3,7 @@
 //! Each says the same five verbs: read settings, build (connect and bind), spawn, wait, drain.
 
 pub(crate) mod controller;
+pub(crate) mod engine;
 pub(crate) mod gateway;
 mod parts;
 mod process;

@@ -9,7 +9,6 @@ use std::time::Duration;
 
 use chrono::TimeDelta;
 use davit_controller::acting::Holder;
-use davit_controller::backend::docker::{DockerBackend, DockerSettings};
 use davit_controller::build::BuildSettings;
 use davit_controller::http::{Admin, ApiSettings, ApiState, management_router};
 use davit_controller::world::{
@@ -24,6 +23,7 @@ use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
+use super::engine::{Engine, Which};
 use super::process::Process;
 use super::state::State;
 use crate::failure::{Failure, Result};
@@ -186,7 +186,7 @@ pub(super) async fn store(url: &str, state_dir: &Path, settings: &PartSettings) 
 
 /// The control plane at work.
 pub(super) struct ControlPlane {
-    backend: Arc<DockerBackend>,
+    engine: Engine,
     loops: Loops,
     api: JoinHandle<usize>,
     stop_api: CancellationToken,
@@ -201,18 +201,15 @@ pub(super) async fn control_plane(
     state_dir: &Path,
     store: &Store,
     settings: &PartSettings,
+    which: &Which,
     tasks: &Tasks,
 ) -> Result<ControlPlane> {
     let registry = store.registry.clone();
-    let installation = registry.installation().await.map_err(|e| Failure::while_doing("registry", e))?;
-    let docker =
-        DockerSettings { state_dir: state_dir.to_owned(), installation, share_code: settings.share_code };
-    let backend =
-        DockerBackend::connect(docker).await.map_err(|e| Failure::while_doing("container engine", e))?;
-    let backend = Arc::new(backend);
+    let engine = Engine::connect(which, state_dir, store, settings.share_code).await?;
     let holder = davit_controller::acting::holder(state_dir)
         .map_err(|e| Failure::while_doing(state_dir.display(), e))?;
     let mut world_settings = WorldSettings::for_host(state_dir.to_owned(), holder.id, settings.build.clone());
+    engine.bound(&mut world_settings);
     if let Some(memory_mb) = settings.memory_mb {
         world_settings.bounds.memory_mb = memory_mb;
         world_settings.pool.memory_mb = memory_mb / 3;
@@ -228,7 +225,7 @@ pub(super) async fn control_plane(
         registry.clone(),
         store.changes.clone(),
         store.key.clone(),
-        backend.clone(),
+        engine.backend(),
         world_settings,
     );
     let loops = spawn_loops(world, tasks);
@@ -242,7 +239,7 @@ pub(super) async fn control_plane(
         ApiState::new(registry, store.changes.clone(), store.key.clone(), api_settings, stop_api.clone());
     let limits = Limits { max_connections: 1_024, drain: Duration::from_secs(10), ..Limits::default() };
     let api = tokio::spawn(listener::serve(listener, management_router(state), limits, stop_api.clone()));
-    Ok(ControlPlane { backend, loops, api, stop_api, _holder: holder })
+    Ok(ControlPlane { engine, loops, api, stop_api, _holder: holder })
 }
 
 impl ControlPlane {
@@ -269,7 +266,7 @@ impl ControlPlane {
 
     /// Removes whatever is left in the engine.
     pub(super) async fn uninstall(&self) {
-        if let Err(error) = self.backend.uninstall().await {
+        if let Err(error) = self.engine.uninstall().await {
             tracing::warn!(%error, "the container engine still holds something of this davit; the next start removes it");
         }
     }

@@ -10,6 +10,7 @@ use davit_gateway::Gateway;
 use davit_registry::embedded::Postgres;
 use tokio::net::TcpListener;
 
+use super::engine::Which;
 use super::parts::{self, ControlPlane, PartSettings, Store};
 use super::process::{Process, bind};
 use super::state::State;
@@ -114,9 +115,16 @@ impl Up {
         let gateway =
             parts::data_plane(self.public, self.public_url.clone(), &state, &store, settings).await?;
         let gateway_url = self.public_url.clone().unwrap_or_else(|| format!("http://{}", gateway.address()));
-        let control =
-            parts::control_plane(management, gateway_url.clone(), state.dir(), &store, settings, tasks)
-                .await?;
+        let control = parts::control_plane(
+            management,
+            gateway_url.clone(),
+            state.dir(),
+            &store,
+            settings,
+            &Which::Docker,
+            tasks,
+        )
+        .await?;
         let installation =
             store.registry.installation().await.map_err(|e| Failure::while_doing("registry", e))?;
         let endpoint = Endpoint {

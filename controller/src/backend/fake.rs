@@ -20,6 +20,7 @@ use super::{
 pub struct FakeBackend {
     containers: Mutex<BTreeMap<String, Observed>>,
     refuse: Mutex<Option<BackendError>>,
+    refuse_starts: Mutex<Option<BackendError>>,
     images: Vec<String>,
     /// Instances are ready at once.
     warm: bool,
@@ -38,6 +39,10 @@ impl FakeBackend {
     /// From now on every verb fails with this.
     pub fn refuse(&self, error: Option<BackendError>) {
         *self.refuse.lock() = error;
+    }
+    /// From now on every start fails with this.
+    pub fn refuse_starts(&self, error: Option<BackendError>) {
+        *self.refuse_starts.lock() = error;
     }
     /// The process of a container ends.
     pub fn kill(&self, container: &ContainerId) {
@@ -84,6 +89,7 @@ impl Backend for FakeBackend {
     }
     fn start(&self, request: StartRequest) -> Reply<'_, ContainerId> {
         self.answer(|s| {
+            s.refuse_starts.lock().clone().map_or(Ok(()), Err)?;
             let container = ContainerId(format!("c-{}", request.instance));
             let observed = Observed {
                 container: container.clone(),

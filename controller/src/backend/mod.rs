@@ -5,6 +5,7 @@ pub mod docker;
 #[cfg(test)]
 pub mod fake;
 pub mod image;
+pub mod kubernetes;
 pub mod spec;
 
 use std::path::PathBuf;
@@ -57,7 +58,9 @@ pub struct ContainerId(pub String);
 
 impl std::fmt::Display for ContainerId {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(self.0.get(..12).unwrap_or(&self.0))
+        // Ids of engines are 64 digits, of which twelve tell them apart; names of pods are read whole.
+        let short = if self.0.len() == 64 { &self.0[..12] } else { &self.0 };
+        f.write_str(short)
     }
 }
 
@@ -181,6 +184,9 @@ pub enum BackendError {
     /// The image is not on this host.
     #[error("{}", no_image(.0))]
     NoImage(String),
+    /// The operator's configuration names no such image of davit's.
+    #[error("{}", not_configured(.0))]
+    NotConfigured(String),
     /// The engine refused.
     #[error("container engine refused: {0}")]
     Refused(String),
@@ -200,7 +206,9 @@ pub enum BackendError {
 
 /// What is missing, and how it comes here.
 fn no_image(image: &str) -> String {
-    let name = image.strip_suffix(":latest").unwrap_or(image);
+    let pinned = RuntimeName::split_pinned(image).map(|(name, _)| name);
+    let name = pinned.as_deref().unwrap_or(image);
+    let name = name.strip_suffix(":latest").unwrap_or(name);
     let runtime = ["davit/runtime-", "davit/build-"].iter().find_map(|prefix| name.strip_prefix(prefix));
     match runtime {
         Some(runtime) if RuntimeName::SHIPPED.contains(&runtime) => {
@@ -216,6 +224,16 @@ fn no_image(image: &str) -> String {
         }
         None => format!("the image {image} is not on this host"),
     }
+}
+
+/// The same for a cluster, where the operator says which images there are.
+fn not_configured(image: &str) -> String {
+    let name = image.split([':', '@']).next().unwrap_or(image);
+    let runtime = ["davit/runtime-", "davit/build-"].iter().find_map(|prefix| name.strip_prefix(prefix));
+    format!(
+        "runtime: the configuration of this davit names no image of {} (runtimes and builders in DAVIT_KUBERNETES_CONFIG)",
+        runtime.unwrap_or(image)
+    )
 }
 
 fn no_own_images() -> BackendError {

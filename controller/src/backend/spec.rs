@@ -15,7 +15,7 @@ use davit_api::{InstallationId, InstanceId, NetworkClass, limits};
 
 use super::{BuildRequest, LABEL_INSTALLATION, LABEL_INSTANCE, LABEL_ROLE, Role, StartRequest};
 
-pub use own::{OwnImage, own_image_container};
+pub use own::{OwnImage, described, own_image_container};
 
 /// User and group that everything runs as: the `davit` user of the runtime images, as digits, so that an
 /// image cannot map the name to root.
@@ -30,7 +30,10 @@ const MIB: i64 = 1024 * 1024;
 /// Size of the memory file system at a container's `/var/task`, in MiB: the largest bundle, and folders.
 pub const TASK_MB: u64 = limits::UNPACKED_BYTES / (1024 * 1024) + 16;
 /// Where the code appears inside.
-const TASK_ROOT: &str = "/var/task";
+pub const TASK_ROOT: &str = "/var/task";
+/// Size of the memory file system for secrets that become files, in MiB. Twice what they can take, for each fills whole
+/// pages.
+pub const SECRETS_MB: u64 = (2 * limits::SECRET_FILES * limits::SECRET_BYTES).div_ceil(1024 * 1024) as u64;
 
 /// What is the same for every container of an installation.
 #[derive(Debug, Clone)]
@@ -83,12 +86,9 @@ pub fn function_container(
     }
 }
 
-/// Where the agent writes secrets that become files: memory of this container alone, and for its user alone. Twice what they can
-/// take, for each fills whole pages.
+/// Where the agent writes secrets that become files: memory of this container alone, and for its user alone.
 fn secrets_tmpfs() -> (String, String) {
-    const MIB: usize = 1024 * 1024;
-    let size_mb = (2 * limits::SECRET_FILES * limits::SECRET_BYTES).div_ceil(MIB);
-    let options = format!("rw,noexec,nosuid,nodev,mode=0700,uid=993,gid=993,size={size_mb}m");
+    let options = format!("rw,noexec,nosuid,nodev,mode=0700,uid=993,gid=993,size={SECRETS_MB}m");
     (davit_api::SECRET_FOLDER.to_owned(), options)
 }
 

@@ -358,9 +358,10 @@ fn verdict(outcome: &BuildOutcome) -> Result<(), Failed> {
 /// What the engine says about a build, as a verdict on whose fault it is.
 pub(super) fn backend(error: BackendError) -> Failed {
     match error {
-        BackendError::NoImage(_) | BackendError::BadOutput(_) | BackendError::BadImage(_) => {
-            Failed::User(error.to_string())
-        }
+        BackendError::NoImage(_)
+        | BackendError::NotConfigured(_)
+        | BackendError::BadOutput(_)
+        | BackendError::BadImage(_) => Failed::User(error.to_string()),
         BackendError::Deadline("the build") => {
             Failed::User("the build took longer than builds may (DAVIT_BUILD_TIMEOUT)".into())
         }

@@ -12,6 +12,7 @@ use parking_lot::Mutex;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
+use super::obstacles::Obstacles;
 use super::plan::{Plan, Reason, Removal};
 use crate::backend::{ContainerId, ImageId, Role, StartRequest};
 use crate::probe;
@@ -27,6 +28,8 @@ pub(super) struct Applier {
     removing: Arc<Mutex<HashSet<ContainerId>>>,
     /// Images whose starts fail: how often in a row, and until when they are left alone.
     failing: Arc<Mutex<HashMap<String, (u32, Instant)>>>,
+    /// What calls that wait are told.
+    pub(super) obstacles: Obstacles,
     /// Something ended; look again.
     pub(super) wake: Arc<Notify>,
     /// The list of containers is older than what was done.
@@ -36,6 +39,7 @@ pub(super) struct Applier {
 impl Applier {
     pub(super) fn new(world: Arc<World>, tasks: Tasks) -> Self {
         Self {
+            obstacles: Obstacles::new(world.registry.clone()),
             world,
             tasks,
             removing: Arc::default(),
@@ -145,9 +149,10 @@ impl Applier {
             let started = this.world.backend.start(request).await;
             this.dirty.store(true, Ordering::Release);
             match started {
-                Ok(container) => this.watch(instance, Some(&key.image), &container, busy).await,
+                Ok(container) => this.watch(instance, Some(&key), &container, busy).await,
                 Err(error) => {
                     this.failed(&key.image, &format!("cannot start: {error}"));
+                    this.obstacles.note(&key, &error.to_string()).await;
                     let _ = this.world.registry.set_removed(instance, &format!("not started: {error}")).await;
                     drop(busy);
                     this.wake.notify_one();
@@ -161,7 +166,7 @@ impl Applier {
     async fn watch(
         &self,
         instance: InstanceId,
-        image: Option<&str>,
+        key: Option<&PoolKey>,
         container: &ContainerId,
         busy: BusyGuard,
     ) {
@@ -170,20 +175,27 @@ impl Applier {
             ready = probe::wait_ready(&*self.world.backend, instance, container) => ready,
             // Whoever comes next finds its row and its container, and watches on.
             () = stopping.cancelled() => return,
+            () = self.tell(key, container) => return,
         };
         match ready {
             Ok(place) => {
-                if let Some(image) = image {
-                    self.failing.lock().remove(image);
+                if let Some(key) = key {
+                    self.failing.lock().remove(&key.image);
                 }
                 if let Err(error) = self.world.registry.set_pooled(instance, place.address()).await {
                     // Still `starting`, with a container: the next look watches it again.
                     tracing::warn!(%error, "cannot say that an instance is ready");
                 }
                 drop(busy);
+                if let Some(key) = key {
+                    self.obstacles.clear(key).await;
+                }
             }
             Err(not_ready) => {
-                self.failed(image.unwrap_or_default(), &not_ready.to_string());
+                self.failed(key.map_or("", |key| &key.image), &not_ready.to_string());
+                if let Some(key) = key {
+                    self.obstacles.note(key, &not_ready.to_string()).await;
+                }
                 if let Err(error) = self.world.backend.stop(container, Some(instance)).await {
                     tracing::warn!(%error, "cannot remove an instance that did not start");
                 }
@@ -194,6 +206,14 @@ impl Applier {
         }
         self.dirty.store(true, Ordering::Release);
         self.wake.notify_one();
+    }
+
+    /// Notes what a start waits for; ends with whoever polls it.
+    async fn tell(&self, key: Option<&PoolKey>, container: &ContainerId) {
+        match key {
+            Some(key) => self.obstacles.watch(&*self.world.backend, key, container).await,
+            None => std::future::pending().await,
+        }
     }
 
     /// The more often in a row, the longer the rest: a broken image must not keep the host busy.

@@ -3,6 +3,7 @@
 //! notification, a restart of the engine and a normal run are therefore one code path.
 
 mod apply;
+mod obstacles;
 pub mod plan;
 mod read;
 #[cfg(test)]

@@ -36,6 +36,8 @@ pub(super) struct Reader {
     /// When gateways were asked for memory.
     asked: HashMap<GatewayId, Instant>,
     images: HashMap<String, ImageId>,
+    /// Why other images cannot be started.
+    absent: HashMap<String, String>,
     standing: Vec<String>,
     /// Runtime images that versions with an alias run in.
     in_use: Vec<String>,
@@ -59,6 +61,7 @@ impl Reader {
             turns: Turns::default(),
             asked: HashMap::new(),
             images: HashMap::new(),
+            absent: HashMap::new(),
             standing: Vec::new(),
             in_use: Vec::new(),
             noted: None,
@@ -89,6 +92,11 @@ impl Reader {
 
         let gateways = self.judge(gateways);
         let demand: Vec<DemandRow> = demand.into_iter().filter(|d| d.updated_age < DEMAND_AGE).collect();
+        for row in demand.iter().filter(|d| d.waiting > 0) {
+            if let Some(why) = self.absent.get(&row.key.image) {
+                applier.obstacles.note(&row.key, why).await;
+            }
+        }
         let map = |count: fn(&DemandRow) -> u32| -> BTreeMap<_, _> {
             let counted = demand.iter().map(|d| ((d.gateway, d.key.clone()), count(d)));
             counted.filter(|(_, n)| *n > 0).collect()
@@ -175,12 +183,16 @@ impl Reader {
             .chain(demand.iter().map(|d| d.key.image.as_str()))
             .collect();
         let mut images = HashMap::new();
+        let mut absent = HashMap::new();
         for name in names {
             match self.world.backend.resolve(name).await {
                 Ok(image) => drop(images.insert(name.to_owned(), image)),
-                Err(BackendError::NoImage(_)) => {
+                Err(error @ (BackendError::NoImage(_) | BackendError::NotConfigured(_))) => {
                     let now = RuntimeName::split_pinned(name).and_then(|(now, _)| current.get(&now));
-                    let Some(now) = now else { continue };
+                    let Some(now) = now else {
+                        absent.insert(name.to_owned(), error.to_string());
+                        continue;
+                    };
                     // Once, and again when another one stands in.
                     if self.images.get(name) != Some(now) {
                         tracing::warn!(
@@ -196,6 +208,7 @@ impl Reader {
         }
         self.standing.retain(|name| images.contains_key(name));
         self.images = images;
+        self.absent = absent;
         self.images_at = Some(Instant::now());
         Ok(())
     }

@@ -128,3 +128,29 @@ async fn an_engine_that_refuses_leaves_no_open_rows_and_heals() {
     stage.until("the pool to be whole again", |rows| pooled(rows) == 2 && rows.len() == 2).await;
     stage.end().await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn why_a_start_fails_is_on_record_until_one_succeeds() {
+    let stage = stage().await;
+    stage.until("the standing pool", |rows| pooled(rows) == 2).await;
+    let full = BackendError::Refused("exceeded quota: few".into());
+    stage.backend.refuse_starts(Some(full.clone()));
+    let unusual = PoolKey { memory_mb: 1_024, ..pool::standing_key(&pinned()).unwrap() };
+    let absent = PoolKey { image: "davit/runtime-none@sha256:aa".into(), ..unusual.clone() };
+    let demand = [(unusual.clone(), 1, 0), (absent.clone(), 1, 0)];
+    stage.registry().write_demand(stage.gateway, &demand).await.unwrap();
+    let noted = async |key: &PoolKey, wanted: Option<&str>| {
+        let waiting = async {
+            while stage.registry().obstacle(key).await.unwrap().as_deref() != wanted {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(20), waiting).await.unwrap_or_else(|_| panic!("{wanted:?}"));
+    };
+    noted(&unusual, Some(&full.to_string())).await;
+    noted(&absent, Some(&BackendError::NoImage(absent.image.clone()).to_string())).await;
+    assert_eq!(stage.registry().obstacles().await.unwrap().len(), 2);
+    stage.backend.refuse_starts(None);
+    noted(&unusual, None).await;
+    stage.end().await;
+}

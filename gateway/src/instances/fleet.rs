@@ -100,7 +100,10 @@ impl Fleet {
             Ok(Err(_)) => {
                 Err(CallError::refused(ApiError::new(ErrorCode::Unavailable, "the gateway is shutting down")))
             }
-            Err(_) => Err(CallError::refused(admit::no_capacity(&self.version))),
+            Err(_) => {
+                let obstacle = self.shared.obstacles.lock().get(&*self.version.pool_key).cloned();
+                Err(CallError::refused(admit::no_capacity(&self.version, obstacle.as_deref())))
+            }
         }
     }
 

@@ -80,7 +80,19 @@ impl Instances {
         let pools = Pools::new(demand);
         let eviction = Default::default();
         let answers = Default::default();
-        let shared = Shared { pools, bundles, recorder, metrics, limits, expected, answers, eviction, idle };
+        let obstacles = Default::default();
+        let shared = Shared {
+            pools,
+            bundles,
+            recorder,
+            metrics,
+            limits,
+            expected,
+            answers,
+            obstacles,
+            eviction,
+            idle,
+        };
         let instances = Self { shared: Arc::new(shared), fleets: Arc::default(), remembered: Arc::default() };
         tokio::spawn(shared::freezer(notes, stop.clone()));
         tokio::spawn(instances.clone().expire(stop));

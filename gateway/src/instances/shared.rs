@@ -1,14 +1,15 @@
 //! What every fleet of this gateway shares: pools, bundles, the way to the recorder, and the quiet work on idle
 //! instances.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, OnceLock, Weak};
 use std::time::Instant;
 
 use chrono::Utc;
-use davit_api::{InstanceId, InstanceState};
+use davit_api::{InstanceId, InstanceState, PoolKey};
 use davit_link::{Ask, LinkError};
+use parking_lot::Mutex;
 use tokio::sync::{OwnedMutexGuard, mpsc};
 use tokio_util::sync::CancellationToken;
 
@@ -50,6 +51,8 @@ pub struct Shared {
     pub expected: Arc<Expected>,
     /// Who answers what functions ask for, once there is somebody.
     pub answers: OnceLock<Weak<dyn Answers>>,
+    /// Why instances of a kind do not come, as the controller says while calls wait for them.
+    pub obstacles: Mutex<HashMap<PoolKey, String>>,
     /// Which idle instances go first when memory is needed.
     pub(super) eviction: Eviction,
     pub(super) idle: mpsc::UnboundedSender<IdleNote>,

@@ -84,6 +84,7 @@ impl Watch {
                 Ok(rows) => {
                     answered = true;
                     self.take_in(&rows);
+                    self.ask_why().await;
                 }
                 Err(error) => {
                     if std::mem::take(&mut answered) {
@@ -103,6 +104,17 @@ impl Watch {
                 tracing::info!(asked_mb, freed_mb, "gave up idle instances for a call that waits for room");
             }
             Err(error) => tracing::debug!(%error, "what memory was asked for was not read"),
+        }
+    }
+
+    /// While calls wait: what stands in the way of those that they wait for.
+    async fn ask_why(&self) {
+        if !self.instances.wanted().iter().any(|kind| kind.waiting > 0) {
+            return;
+        }
+        match self.registry.obstacles().await {
+            Ok(found) => *self.instances.shared().obstacles.lock() = found.into_iter().collect(),
+            Err(error) => tracing::debug!(%error, "what stands in the way of starts was not read"),
         }
     }
 

@@ -327,3 +327,23 @@ fn embedded_orphan(state: &std::path::Path) -> std::process::Child {
     }
     child
 }
+
+#[tokio::test]
+async fn what_stands_in_the_way_of_starts_is_told_with_the_function() {
+    let db = fresh().await;
+    let registry = db.registry();
+    let version = deployed(registry, "f", &spec(), b"f").await;
+    let key = PoolKey::of(&version.spec, version.image_id.as_deref().unwrap());
+    let told = async || registry.function_detail(&ns(), &name("f")).await.unwrap().obstacle;
+    assert_eq!(told().await, None);
+    registry.note_obstacle(&key, "exceeded quota\0").await.unwrap();
+    registry.note_obstacle(&key, &"é".repeat(2_000)).await.unwrap();
+    assert_eq!(told().await.unwrap().chars().count(), 1_000, "the newest, and no more of it");
+    let other = PoolKey { memory_mb: 1, ..key.clone() };
+    registry.note_obstacle(&other, "elsewhere").await.unwrap();
+    assert_eq!(registry.obstacles().await.unwrap().len(), 2);
+    assert_eq!(registry.prune_obstacles().await.unwrap(), 0, "they are news");
+    registry.clear_obstacle(&key).await.unwrap();
+    assert_eq!(told().await, None);
+    assert_eq!(registry.obstacles().await.unwrap(), [(other, "elsewhere".to_owned())]);
+}

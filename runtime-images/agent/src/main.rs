@@ -4,7 +4,7 @@
 //! Runtime API to it, enforces deadlines, sends output home, freezes and thaws. It knows nothing else of
 //! davit, and it has four settings: `DAVIT_RUNTIME_COMMAND`, which a runtime's image sets, `DAVIT_IMAGE`, which
 //! says what a user's own image starts, `DAVIT_LINK_SECRET`, with which its gateway comes by TCP, and `DAVIT_BUILDER`,
-//! which makes it a builder's.
+//! which makes it a builder's. As `agent copy PATH` it puts itself there and ends.
 
 mod agent;
 mod asks;
@@ -37,6 +37,12 @@ const SERVER_PORT: u16 = 8080;
 const LINK_SOCKET: &str = "/run/davit/agent.sock";
 
 fn main() -> ExitCode {
+    let words: Vec<String> = std::env::args().skip(1).collect();
+    if let [verb, to] = &words[..]
+        && verb == "copy"
+    {
+        return copy(to);
+    }
     // Signals go to "everybody", and peers are judged by whether they are outside our PID namespace.
     // Both are only right for the first process of a namespace.
     if !rustix::process::getpid().is_init() {
@@ -56,6 +62,18 @@ fn main() -> ExitCode {
         Err(error) => {
             say(&error);
             process::signal_all(rustix::process::Signal::KILL);
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Puts this program where another container has it: how it comes into pods whose image has none. A tool of the image for
+/// that would be one more thing that an image has to have.
+fn copy(to: &str) -> ExitCode {
+    match std::fs::copy("/proc/self/exe", to) {
+        Ok(_) => ExitCode::SUCCESS,
+        Err(error) => {
+            say(&format!("cannot copy itself to {to}: {error}"));
             ExitCode::FAILURE
         }
     }

@@ -48,21 +48,21 @@ pub fn own_image_container(
         working_dir: Some("/".into()),
         entrypoint: Some(vec![AGENT.into()]),
         cmd: Some(Vec::new()),
-        env: Some(vec![description(&own.facts), "DAVIT_RUNTIME_COMMAND=[]".into()]),
+        env: Some(vec![format!("DAVIT_IMAGE={}", described(&own.facts)), "DAVIT_RUNTIME_COMMAND=[]".into()]),
         // Its probes would run in frozen containers, at everybody's cost.
         healthcheck: Some(HealthConfig { test: Some(vec!["NONE".into()]), ..Default::default() }),
         ..body(common, request.role, request.instance, &request.image.0, host)
     }
 }
 
-/// What the agent has to know, as `runtime-images/agent/src/image.rs` reads it.
-fn description(facts: &ImageFacts) -> String {
+/// What the agent has to know about an image, as `runtime-images/agent/src/image.rs` reads it from `DAVIT_IMAGE`.
+pub fn described(facts: &ImageFacts) -> String {
     let said = serde_json::json!({
         "entrypoint": facts.entrypoint,
         "cmd": facts.cmd,
         "folder": facts.folder,
     });
-    format!("DAVIT_IMAGE={said}")
+    said.to_string()
 }
 
 #[cfg(test)]

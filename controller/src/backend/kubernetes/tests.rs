@@ -1,0 +1,263 @@
+//! Against a real cluster: that of `scripts/cluster.sh up`, with the images davit/davit and davit/runtime-provided
+//! (`scripts/cluster.sh load`), when `eval "$(scripts/cluster.sh env)"` has led the way. Without one they say so and pass,
+//! unless `DAVIT_TEST_CLUSTER=required`.
+
+use std::collections::BTreeMap;
+
+use davit_api::{NetworkClass, PoolKey};
+use davit_link::Link;
+use k8s_openapi::api::core::v1::{Namespace, ResourceQuota, ResourceQuotaSpec, ServiceAccount};
+use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
+use kube::api::ObjectMeta;
+use serde_json::json;
+
+use super::super::Role;
+use super::*;
+
+const PROVIDED: &str = "davit/runtime-provided:latest";
+const LIMIT: Duration = Duration::from_secs(90);
+
+/// A namespace of one test's own, and davit in it.
+struct Stage {
+    client: Client,
+    namespace: String,
+    registry: String,
+    backend: KubernetesBackend,
+}
+
+async fn stage() -> Option<Stage> {
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let registry = std::env::var("DAVIT_CLUSTER_REGISTRY");
+    let led = std::env::var_os("KUBECONFIG").is_some();
+    let (Ok(registry), true) = (registry, led) else {
+        let required = std::env::var("DAVIT_TEST_CLUSTER").as_deref() == Ok("required");
+        assert!(!required, "KUBECONFIG or DAVIT_CLUSTER_REGISTRY is not set");
+        eprintln!("skipped: no cluster; see scripts/cluster.sh");
+        return None;
+    };
+    let client = client().await.unwrap();
+    let namespace = format!("davit-test-{:08x}", rand::random::<u32>());
+    let labels = BTreeMap::from([("pod-security.kubernetes.io/enforce".to_owned(), "restricted".to_owned())]);
+    let made = Namespace { metadata: named(&namespace, labels), ..Default::default() };
+    Api::<Namespace>::all(client.clone()).create(&PostParams::default(), &made).await.unwrap();
+    let owner = ConfigMap { metadata: named("davit-instances", BTreeMap::new()), ..Default::default() };
+    let maps: Api<ConfigMap> = Api::namespaced(client.clone(), &namespace);
+    maps.create(&PostParams::default(), &owner).await.unwrap();
+    let settings = settings(&namespace, &registry);
+    let backend = KubernetesBackend::with_client(client.clone(), settings).await.unwrap();
+    Some(Stage { client, namespace, registry, backend })
+}
+
+fn named(name: &str, labels: BTreeMap<String, String>) -> ObjectMeta {
+    ObjectMeta { name: Some(name.to_owned()), labels: Some(labels), ..Default::default() }
+}
+
+fn settings(namespace: &str, registry: &str) -> KubernetesSettings {
+    let config = json!({
+        "namespace": namespace, "owner": "davit-instances",
+        "agentImage": format!("{registry}/davit/davit:latest"),
+        "runtimes": {"provided": format!("{registry}/davit/runtime-provided:latest")},
+        "plainHttpRegistries": [registry], "memoryMb": 4096, "instances": 20,
+    });
+    KubernetesSettings {
+        config: Config::parse(&config.to_string()).unwrap(),
+        installation: InstallationId::new(),
+        master_key: Arc::new(MasterKey::from_bytes([7; 32])),
+        logins: Logins::None,
+    }
+}
+
+impl Stage {
+    async fn request(&self, memory_mb: u32) -> StartRequest {
+        let network = NetworkClass::Egress;
+        let key = PoolKey { image: PROVIDED.into(), memory_mb, cpu_millis: 500, ephemeral_mb: 16, network };
+        let image = self.backend.resolve(PROVIDED).await.unwrap();
+        StartRequest { instance: InstanceId::new(), role: Role::Instance, image, key }
+    }
+
+    async fn until_ready(&self, instance: InstanceId, container: &ContainerId) -> Place {
+        let waiting = async {
+            loop {
+                if let Some(place) = self.backend.ready(instance, container).await.unwrap() {
+                    return place;
+                }
+                let life = self.backend.life(container).await.unwrap();
+                let lives = matches!(life, Life::Running | Life::Waiting(_));
+                assert!(lives, "{life:?}: {:?}", self.backend.last_words(container).await);
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        };
+        let Ok(place) = tokio::time::timeout(LIMIT, waiting).await else {
+            panic!("not ready: {:?}", self.backend.life(container).await)
+        };
+        place
+    }
+
+    /// Waits until a container's life is as wanted.
+    async fn until(&self, container: &ContainerId, wanted: impl Fn(&Life) -> bool) {
+        let waiting = async {
+            while !wanted(&self.backend.life(container).await.unwrap()) {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        };
+        let done = tokio::time::timeout(LIMIT, waiting).await;
+        assert!(done.is_ok(), "{:?}", self.backend.life(container).await);
+    }
+
+    async fn leave_nothing(self) {
+        let namespaces = Api::<Namespace>::all(self.client.clone());
+        namespaces.delete(&self.namespace, &DeleteParams::default()).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_pod_is_started_reached_seen_and_removed_and_others_are_left_alone() {
+    let Some(stage) = stage().await else { return };
+    let request = stage.request(64).await;
+    // As ours in all but the installation.
+    let mut foreign = pod::tests::frame();
+    foreign.config = stage.backend.frame.config.clone();
+    foreign.owner = stage.backend.frame.owner.clone();
+    let secret = stage.backend.secret(request.instance);
+    let image = stage.backend.images.reference(PROVIDED, &request.image).unwrap();
+    let made = pod::function_pod(&foreign, &request, "stranger".into(), image, &secret, &Program::Runtime);
+    stage.backend.api.create(&PostParams::default(), &made).await.unwrap();
+
+    let container = stage.backend.start(request.clone()).await.unwrap();
+    let seen = stage.backend.observe().await.unwrap();
+    assert_eq!(seen.len(), 1, "{seen:?}");
+    assert_eq!((seen[0].instance, seen[0].role), (Some(request.instance), Some(Role::Instance)));
+    let place = stage.until_ready(request.instance, &container).await;
+    let deadline = std::time::Instant::now() + Duration::from_secs(5);
+    let (link, _events) = Link::connect(&place, deadline).await.unwrap();
+    assert!(!link.is_closed());
+    assert_eq!(stage.backend.life(&container).await, Ok(Life::Running));
+
+    stage.backend.stop(&container, Some(request.instance)).await.unwrap();
+    assert_eq!(stage.backend.observe().await.unwrap(), []);
+    stage.until(&container, |life| *life == Life::Gone).await;
+    stage.backend.stop(&container, Some(request.instance)).await.unwrap();
+    assert!(stage.backend.api.get_opt("stranger").await.unwrap().is_some());
+    stage.leave_nothing().await;
+}
+
+#[tokio::test]
+async fn a_stranger_at_an_instances_address_is_not_taken_for_it() {
+    let Some(stage) = stage().await else { return };
+    let request = stage.request(64).await;
+    let container = stage.backend.start(request.clone()).await.unwrap();
+    let Place::Tcp { address, .. } = stage.until_ready(request.instance, &container).await else {
+        panic!("pods are reached by TCP")
+    };
+    let other = Place::Tcp { address, secret: stage.backend.secret(InstanceId::new()) };
+    let deadline = std::time::Instant::now() + Duration::from_secs(5);
+    let refused = Link::connect(&other, deadline).await.err().expect("another instance's secret");
+    assert!(refused.to_string().contains("secret"), "{refused}");
+    stage.leave_nothing().await;
+}
+
+#[tokio::test]
+async fn an_image_that_is_not_the_current_one_gets_its_agent_from_davits() {
+    let Some(stage) = stage().await else { return };
+    let request = stage.request(64).await;
+    let image = stage.backend.images.reference(PROVIDED, &request.image).unwrap();
+    let (name, secret) = ("davit-old".to_owned(), stage.backend.secret(request.instance));
+    let made = pod::function_pod(&stage.backend.frame, &request, name, image, &secret, &Program::OldRuntime);
+    let made = stage.backend.api.create(&PostParams::default(), &made).await.unwrap();
+    stage.backend.pods.made(made);
+    stage.until_ready(request.instance, &ContainerId("davit-old".into())).await;
+    stage.leave_nothing().await;
+}
+
+#[tokio::test]
+async fn a_start_that_cannot_succeed_says_why() {
+    let Some(stage) = stage().await else { return };
+    let mut absent = stage.request(64).await;
+    absent.image = ImageId(format!("sha256:{}", "0".repeat(64)));
+    let container = stage.backend.start(absent).await.unwrap();
+    stage
+        .until(
+            &container,
+            |life| matches!(life, Life::Hopeless(why) if why.contains("cannot fetch the image")),
+        )
+        .await;
+
+    let container = stage.backend.start(stage.request(900_000_000).await).await.unwrap();
+    stage
+        .until(&container, |life| matches!(life, Life::Waiting(why) if why.contains("Insufficient memory")))
+        .await;
+
+    let hard = BTreeMap::from([("pods".to_owned(), Quantity("2".into()))]);
+    let quota = ResourceQuota {
+        metadata: named("few", BTreeMap::new()),
+        spec: Some(ResourceQuotaSpec { hard: Some(hard), ..Default::default() }),
+        ..Default::default()
+    };
+    let quotas: Api<ResourceQuota> = Api::namespaced(stage.client.clone(), &stage.namespace);
+    quotas.create(&PostParams::default(), &quota).await.unwrap();
+    let refused = async {
+        loop {
+            // Until the quota has counted what there is, it lets nothing or everything pass.
+            match stage.backend.start(stage.request(64).await).await {
+                Err(BackendError::Refused(why)) if why.contains("exceeded quota: few") => return why,
+                _ => tokio::time::sleep(Duration::from_millis(50)).await,
+            }
+        }
+    };
+    tokio::time::timeout(LIMIT, refused).await.expect("the quota is held");
+    stage.leave_nothing().await;
+}
+
+#[tokio::test]
+async fn an_account_without_rights_is_told_which() {
+    let Some(stage) = stage().await else { return };
+    let account = ServiceAccount { metadata: named("nobody", BTreeMap::new()), ..Default::default() };
+    let accounts: Api<ServiceAccount> = Api::namespaced(stage.client.clone(), &stage.namespace);
+    accounts.create(&PostParams::default(), &account).await.unwrap();
+    let request =
+        json!({"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": {"audiences": []}});
+    let token: serde_json::Value =
+        accounts.create_subresource("token", "nobody", &PostParams::default(), &request).await.unwrap();
+    let mut config = kube::Config::infer().await.unwrap();
+    config.auth_info = kube::config::AuthInfo::default();
+    config.auth_info.token = Some(token["status"]["token"].as_str().unwrap().to_owned().into());
+    let client = Client::try_from(config).unwrap();
+    let settings = settings(&stage.namespace, &stage.registry);
+    let Err(BackendError::Refused(why)) = KubernetesBackend::with_client(client, settings).await else {
+        panic!("an account without rights was let in")
+    };
+    assert!(why.contains("may not get configmaps") && why.contains("Role"), "{why}");
+    stage.leave_nothing().await;
+}
+
+#[tokio::test]
+async fn without_its_owner_nothing_begins_and_with_it_everything_goes() {
+    let Some(stage) = stage().await else { return };
+    let container = stage.backend.start(stage.request(64).await).await.unwrap();
+    let maps: Api<ConfigMap> = Api::namespaced(stage.client.clone(), &stage.namespace);
+    maps.delete("davit-instances", &DeleteParams::default()).await.unwrap();
+    stage.until(&container, |life| matches!(life, Life::Gone | Life::Ended)).await;
+    let again =
+        KubernetesBackend::with_client(stage.client.clone(), settings(&stage.namespace, &stage.registry));
+    let Err(BackendError::Refused(why)) = again.await else { panic!("it began without an owner") };
+    assert!(why.contains("there is no ConfigMap davit-instances"), "{why}");
+    stage.leave_nothing().await;
+}
+
+#[tokio::test]
+async fn the_doctor_finds_a_cluster_in_order_and_what_is_wrong_with_another() {
+    let Some(stage) = stage().await else { return };
+    let mut config = stage.backend.frame.config.clone();
+    let found = check::check(&config, Logins::None).await;
+    let wrong: Vec<_> = found.iter().filter(|one| one.verdict == check::Verdict::Missing).collect();
+    assert!(wrong.is_empty(), "{wrong:?}");
+    assert!(found.iter().any(|one| one.what == "a trial pod"), "{found:?}");
+    config.runtime_class_name = Some("nobody-has-it".into());
+    config.agent_image = format!("{}/davit/nothing:1", stage.registry).parse().unwrap();
+    let found = check::check(&config, Logins::None).await;
+    let said =
+        |what: &str| found.iter().find(|one| one.what == what && one.verdict == check::Verdict::Missing);
+    assert!(said("a trial pod").is_some_and(|one| one.found.contains("nobody-has-it")), "{found:?}");
+    assert!(said("images").is_some_and(|one| one.found.contains("no such image")), "{found:?}");
+    stage.leave_nothing().await;
+}
