@@ -121,11 +121,11 @@ impl Engine {
         settings.pool.memory_mb = config.memory_mb / 3;
     }
 
-    /// Removes all that is left of this installation; in a cluster that is whoever uninstalls it.
+    /// Removes all that is left of this installation.
     pub(super) async fn uninstall(&self) -> std::result::Result<(), davit_controller::backend::BackendError> {
         match self {
             Self::Docker(docker) => docker.uninstall().await,
-            Self::Kubernetes(..) => Ok(()),
+            Self::Kubernetes(cluster, _) => cluster.uninstall().await,
         }
     }
 }

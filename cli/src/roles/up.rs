@@ -10,7 +10,7 @@ use davit_gateway::Gateway;
 use davit_registry::embedded::Postgres;
 use tokio::net::TcpListener;
 
-use super::engine::Which;
+use super::engine::{BackendArgs, Which};
 use super::parts::{self, ControlPlane, PartSettings, Store};
 use super::process::{Process, bind};
 use super::state::State;
@@ -47,6 +47,8 @@ pub(crate) struct Up {
     #[arg(long, env = "DATABASE_URL", hide_env_values = true, value_name = "URL")]
     database_url: Option<String>,
     #[command(flatten)]
+    backend: BackendArgs,
+    #[command(flatten)]
     log: Log,
 }
 
@@ -57,10 +59,11 @@ impl Up {
 
     async fn serve(&self, globals: &Globals) -> Result<()> {
         let settings = PartSettings::read()?;
+        let which = self.backend.which()?;
         let mut process = Process::new()?;
         let (tasks, readiness) = (process.tasks.clone(), process.readiness.clone());
         let Built { state, postgres, store, gateway, mut control, admin, endpoint } =
-            process.start(self.build(globals, &settings, &tasks)).await?;
+            process.start(self.build(globals, &settings, &which, &tasks)).await?;
 
         let gateway = gateway.spawn(readiness.latch("routes"));
         process.serve_admin(
@@ -98,7 +101,13 @@ impl Up {
     }
 
     /// Binds and connects everything; nothing answers yet but the management API.
-    async fn build(&self, globals: &Globals, settings: &PartSettings, tasks: &Tasks) -> Result<Built> {
+    async fn build(
+        &self,
+        globals: &Globals,
+        settings: &PartSettings,
+        which: &Which,
+        tasks: &Tasks,
+    ) -> Result<Built> {
         let state = State::own(&globals.state_dir(), "up")?;
         // Addresses first: one that is taken should not cost the start of a database.
         let (management, management_at) = bind("management", self.management).await?;
@@ -121,7 +130,7 @@ impl Up {
             state.dir(),
             &store,
             settings,
-            &Which::Docker,
+            which,
             tasks,
         )
         .await?;

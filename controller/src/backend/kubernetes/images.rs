@@ -113,6 +113,13 @@ impl Images {
         }
     }
 
+    /// What a node fetches for a digest that was resolved before.
+    pub(super) fn of_digest(&self, id: &ImageId) -> Result<String, BackendError> {
+        let repository = self.repositories.lock().get(&id.0).cloned();
+        let repository = repository.ok_or_else(|| BackendError::NotConfigured(id.0.clone()))?;
+        Ok(format!("{repository}@{}", id.0))
+    }
+
     /// Whether an image is the one that its runtime has now.
     pub(super) async fn is_current(&self, name: &str, id: &ImageId) -> bool {
         match meant(&self.config, name) {

@@ -1,6 +1,7 @@
 //! Kubernetes: instances are bare pods of one namespace, reached by TCP. What belongs to us is known by label, and owned
 //! by one ConfigMap, so that it goes with the installation. Nothing here runs on the nodes but what the pods run.
 
+mod build;
 pub mod check;
 pub mod config;
 mod distribution;
@@ -109,6 +110,13 @@ impl KubernetesBackend {
             frame: Frame { installation, owner, config },
             master_key,
         })
+    }
+
+    /// Removes every pod of this installation.
+    pub async fn uninstall(&self) -> Result<(), BackendError> {
+        let found = self.observe().await?;
+        let removals = found.iter().map(|seen| self.stop_inner(&seen.container));
+        futures_util::future::try_join_all(removals).await.map(drop)
     }
 
     fn asked(&self, verb: &'static str, resource: &'static str) -> Asked<'_> {
@@ -257,10 +265,9 @@ async fn owner(maps: &Api<ConfigMap>, config: &Config) -> Result<OwnerReference,
     })
 }
 
-fn no_builds() -> BackendError {
-    BackendError::Refused(
-        "builds in the cluster are not there yet: deploy what needs none (code without dependencies, a program for \
-         `provided`, an image that a registry has)"
+fn no_dockerfiles() -> BackendError {
+    BackendError::BadImage(
+        "dockerfile: a cluster builds no Dockerfiles; push the image to a registry and name it with image"
             .into(),
     )
 }
@@ -299,14 +306,14 @@ impl Backend for KubernetesBackend {
         let container = container.clone();
         async move { self.last_words_inner(&container).await }.boxed()
     }
-    fn build(&self, _: BuildRequest, _: mpsc::Sender<String>) -> Reply<'_, BuildOutcome> {
-        std::future::ready(Err(no_builds())).boxed()
+    fn build(&self, request: BuildRequest, log: mpsc::Sender<String>) -> Reply<'_, BuildOutcome> {
+        build::run(self, request, log).boxed()
     }
     fn fetch_image(&self, request: FetchRequest, log: mpsc::Sender<String>) -> Reply<'_, HadImage> {
         async move { self.own.fetch(request, &log).await }.boxed()
     }
     fn build_image(&self, _: ImageBuildRequest, _: mpsc::Sender<String>) -> Reply<'_, HadImage> {
-        std::future::ready(Err(no_builds())).boxed()
+        std::future::ready(Err(no_dockerfiles())).boxed()
     }
     fn architecture(&self) -> Reply<'_, String> {
         std::future::ready(Ok(own::architecture().to_owned())).boxed()

@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 
-use davit_api::{InstallationId, NetworkClass, PoolKey, SECRET_FOLDER};
+use davit_api::{InstallationId, InstanceId, NetworkClass, PoolKey, SECRET_FOLDER};
 use davit_link::InstanceSecret;
 use k8s_openapi::api::core::v1::{
     Capabilities, Container, ContainerPort, EmptyDirVolumeSource, EnvVar, LocalObjectReference, Pod,
@@ -17,7 +17,9 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference}
 use super::config::Config;
 use crate::backend::image::ImageFacts;
 use crate::backend::spec::{self, AGENT, SECRETS_MB, TASK_MB, TASK_ROOT};
-use crate::backend::{LABEL_INSTALLATION, LABEL_INSTANCE, LABEL_ROLE, Role, StartRequest, short};
+use crate::backend::{
+    BuildRequest, LABEL_INSTALLATION, LABEL_INSTANCE, LABEL_ROLE, Role, StartRequest, short,
+};
 
 /// Where agents in pods listen.
 pub(super) const AGENT_PORT: u16 = 9000;
@@ -37,6 +39,12 @@ const GRACE_SECONDS: i64 = 900;
 const BROUGHT: &str = "/davit";
 /// Room for it, in MiB. It is in memory, so that a pod needs nothing of its node's disk.
 const AGENT_MB: u64 = 16;
+/// Where a build program works, as `runtime-images/base/build-lib.sh` has it, and how much of its node's disk it may take.
+const BUILD_FOLDER: &str = "/davit";
+const BUILD_DISK: &str = "8Gi";
+const BUILD_TMP: &str = "2Gi";
+/// A build's pod is started, and given its files, in this time.
+const SLACK_SECONDS: i64 = 600;
 /// What a pod is promised of its processor limit: nodes are shared by functions that mostly wait.
 const CPU_REQUEST: u32 = 20;
 const LEAST_CPU: u32 = 10;
@@ -74,11 +82,7 @@ pub(super) fn function_pod(
 ) -> Pod {
     let key = &request.key;
     let mut memory = vec![("tmp".to_owned(), "/tmp".to_owned(), u64::from(key.ephemeral_mb))];
-    let mut env = vec![
-        plain("DAVIT_LINK", "tcp"),
-        plain("DAVIT_INSTANCE", &request.instance.to_string()),
-        plain("DAVIT_LINK_SECRET", &secret.to_hex()),
-    ];
+    let mut env = link_env(request.instance, secret);
     match program {
         Program::Runtime | Program::OldRuntime => {
             memory.push(("task".into(), TASK_ROOT.into(), TASK_MB));
@@ -99,11 +103,7 @@ pub(super) fn function_pod(
     let mut volumes: Vec<Volume> = memory.iter().map(|(name, _, mb)| in_memory(name, *mb)).collect();
     if brought {
         volumes.push(in_memory(BRINGS_AGENT, AGENT_MB));
-        mounts.push(VolumeMount {
-            sub_path: Some("agent".into()),
-            read_only: Some(true),
-            ..mount(BRINGS_AGENT, AGENT)
-        });
+        mounts.push(agent_mount());
     }
     let container = Container {
         name: CONTAINER.into(),
@@ -113,17 +113,12 @@ pub(super) fn function_pod(
         // The agent goes to the image's own folder when it starts what is in it.
         working_dir: Some("/".into()),
         env: Some(env),
-        ports: Some(vec![ContainerPort {
-            name: Some("agent".into()),
-            container_port: i32::from(AGENT_PORT),
-            protocol: Some("TCP".into()),
-            ..Default::default()
-        }]),
+        ports: Some(vec![agent_port()]),
         volume_mounts: Some(mounts),
-        ..confined(frame, key)
+        ..confined(frame, key.memory_mb, key.cpu_millis)
     };
-    let init = brought.then(|| vec![brings_agent(frame, key)]);
-    let mut pod = bare(frame, request, name);
+    let init = brought.then(|| vec![brings_agent(frame, key.memory_mb, key.cpu_millis)]);
+    let mut pod = bare(frame, (request.role, request.instance), key.network, name);
     pod.spec = Some(PodSpec {
         init_containers: init,
         containers: vec![container],
@@ -133,30 +128,93 @@ pub(super) fn function_pod(
     pod
 }
 
+/// A pod for one build: as confined as a function's, but with folders on its node's disk for compilers.
+pub(super) fn builder_pod(
+    frame: &Frame,
+    request: &BuildRequest,
+    name: String,
+    image: String,
+    secret: &InstanceSecret,
+) -> Pod {
+    let limits = &request.limits;
+    let folders = [("davit", BUILD_FOLDER, BUILD_DISK), ("tmp", "/tmp", BUILD_TMP)];
+    let mut mounts: Vec<VolumeMount> = folders.iter().map(|(name, path, _)| mount(name, path)).collect();
+    mounts.push(agent_mount());
+    let mut volumes: Vec<Volume> = folders.iter().map(|(name, _, size)| on_disk(name, size)).collect();
+    volumes.push(in_memory(BRINGS_AGENT, AGENT_MB));
+    let mut env = link_env(request.id, secret);
+    env.push(plain("DAVIT_BUILDER", "1"));
+    let container = Container {
+        name: CONTAINER.into(),
+        image: Some(image),
+        command: Some(vec![AGENT.into()]),
+        args: Some(Vec::new()),
+        working_dir: Some(BUILD_FOLDER.into()),
+        env: Some(env),
+        ports: Some(vec![agent_port()]),
+        volume_mounts: Some(mounts),
+        ..confined(frame, limits.memory_mb, limits.cpu_millis)
+    };
+    let mut pod = bare(frame, (Role::Builder, request.id), request.network, name);
+    pod.spec = Some(PodSpec {
+        init_containers: Some(vec![brings_agent(frame, limits.memory_mb, limits.cpu_millis)]),
+        containers: vec![container],
+        volumes: Some(volumes),
+        // Should nobody be left to end it.
+        active_deadline_seconds: Some(
+            i64::try_from(limits.wall.as_secs()).unwrap_or(i64::MAX / 2) + SLACK_SECONDS,
+        ),
+        ..around(frame, request.network)
+    });
+    pod
+}
+
+fn link_env(instance: InstanceId, secret: &InstanceSecret) -> Vec<EnvVar> {
+    vec![
+        plain("DAVIT_LINK", "tcp"),
+        plain("DAVIT_INSTANCE", &instance.to_string()),
+        plain("DAVIT_LINK_SECRET", &secret.to_hex()),
+    ]
+}
+
+fn agent_port() -> ContainerPort {
+    ContainerPort {
+        name: Some("agent".into()),
+        container_port: i32::from(AGENT_PORT),
+        protocol: Some("TCP".into()),
+        ..Default::default()
+    }
+}
+
+/// One file, whatever else the image has in its folder.
+fn agent_mount() -> VolumeMount {
+    VolumeMount { sub_path: Some("agent".into()), read_only: Some(true), ..mount(BRINGS_AGENT, AGENT) }
+}
+
 /// Copies the agent to where the function's container has it.
-fn brings_agent(frame: &Frame, key: &PoolKey) -> Container {
+fn brings_agent(frame: &Frame, memory_mb: u32, cpu_millis: u32) -> Container {
     Container {
         name: BRINGS_AGENT.into(),
         image: Some(frame.config.agent_image.to_string()),
         command: Some(vec![AGENT.into(), "copy".into(), format!("{BROUGHT}/agent")]),
         volume_mounts: Some(vec![mount(BRINGS_AGENT, BROUGHT)]),
-        ..confined(frame, key)
+        ..confined(frame, memory_mb, cpu_millis)
     }
 }
 
 /// A pod's name and labels, without what is in it.
-fn bare(frame: &Frame, request: &StartRequest, name: String) -> Pod {
-    let network = match request.key.network {
+fn bare(frame: &Frame, (role, instance): (Role, InstanceId), network: NetworkClass, name: String) -> Pod {
+    let network = match network {
         NetworkClass::Egress => "egress",
         NetworkClass::None => "none",
     };
-    let component = if request.role == Role::Builder { "builder" } else { "function" };
+    let component = if role == Role::Builder { "builder" } else { "function" };
     let mut labels = frame.config.pod_labels.clone();
     labels.extend(
         [
             (LABEL_INSTALLATION, frame.installation.to_string().as_str()),
-            (LABEL_INSTANCE, request.instance.to_string().as_str()),
-            (LABEL_ROLE, request.role.as_str()),
+            (LABEL_INSTANCE, instance.to_string().as_str()),
+            (LABEL_ROLE, role.as_str()),
             (LABEL_NETWORK, network),
             ("app.kubernetes.io/managed-by", "davit"),
             ("app.kubernetes.io/component", component),
@@ -217,16 +275,16 @@ fn around(frame: &Frame, network: NetworkClass) -> PodSpec {
 }
 
 /// What every container has: limits, and no privilege.
-fn confined(frame: &Frame, key: &PoolKey) -> Container {
-    let memory = Quantity(format!("{}Mi", key.memory_mb));
+fn confined(frame: &Frame, memory_mb: u32, cpu_millis: u32) -> Container {
+    let memory = Quantity(format!("{memory_mb}Mi"));
     let cpu = |millis: u32| Quantity(format!("{millis}m"));
-    let request = (key.cpu_millis / CPU_REQUEST).max(LEAST_CPU).min(key.cpu_millis);
+    let request = (cpu_millis / CPU_REQUEST).max(LEAST_CPU).min(cpu_millis);
     let of =
         |millis| BTreeMap::from([("memory".to_owned(), memory.clone()), ("cpu".to_owned(), cpu(millis))]);
     Container {
         image_pull_policy: Some(frame.config.image_pull_policy.as_str().into()),
         resources: Some(ResourceRequirements {
-            limits: Some(of(key.cpu_millis)),
+            limits: Some(of(cpu_millis)),
             requests: Some(of(request)),
             ..Default::default()
         }),
@@ -263,6 +321,11 @@ fn in_memory(name: &str, mb: u64) -> Volume {
         }),
         ..Default::default()
     }
+}
+
+fn on_disk(name: &str, size: &str) -> Volume {
+    let disk = EmptyDirVolumeSource { medium: None, size_limit: Some(Quantity(size.into())) };
+    Volume { name: name.into(), empty_dir: Some(disk), ..Default::default() }
 }
 
 fn mount(name: &str, path: &str) -> VolumeMount {

@@ -1,25 +1,28 @@
-//! Against a real cluster: that of `scripts/cluster.sh up`, with the images davit/davit and davit/runtime-provided
-//! (`scripts/cluster.sh load`), when `eval "$(scripts/cluster.sh env)"` has led the way. Without one they say so and pass,
-//! unless `DAVIT_TEST_CLUSTER=required`.
+//! Against a real cluster: where `DAVIT_TEST_CLUSTER` names the directory of one, as for the stories, whose registry has the
+//! images davit/davit and davit/runtime-provided (`scripts/cluster.sh load`). Without one they say so and pass.
 
 use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 
 use davit_api::{NetworkClass, PoolKey};
-use davit_link::Link;
+use davit_link::{Link, LinkEvent};
 use k8s_openapi::api::core::v1::{Namespace, ResourceQuota, ResourceQuotaSpec, ServiceAccount};
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use kube::api::ObjectMeta;
 use serde_json::json;
 
-use super::super::Role;
+use super::super::{BuildLimits, Role};
 use super::*;
 
 const PROVIDED: &str = "davit/runtime-provided:latest";
+/// The test cluster's own registry, as nodes and this process reach it.
+const REGISTRY: &str = "10.213.0.254:15000";
 const LIMIT: Duration = Duration::from_secs(90);
 
 /// A namespace of one test's own, and davit in it.
 struct Stage {
     client: Client,
+    access: kube::Config,
     namespace: String,
     registry: String,
     backend: KubernetesBackend,
@@ -27,15 +30,13 @@ struct Stage {
 
 async fn stage() -> Option<Stage> {
     let _ = rustls::crypto::ring::default_provider().install_default();
-    let registry = std::env::var("DAVIT_CLUSTER_REGISTRY");
-    let led = std::env::var_os("KUBECONFIG").is_some();
-    let (Ok(registry), true) = (registry, led) else {
-        let required = std::env::var("DAVIT_TEST_CLUSTER").as_deref() == Ok("required");
-        assert!(!required, "KUBECONFIG or DAVIT_CLUSTER_REGISTRY is not set");
-        eprintln!("skipped: no cluster; see scripts/cluster.sh");
+    let Some(directory) = std::env::var_os("DAVIT_TEST_CLUSTER").map(PathBuf::from) else {
+        eprintln!("skipped: DAVIT_TEST_CLUSTER names no cluster");
         return None;
     };
-    let client = client().await.unwrap();
+    let registry = std::env::var("DAVIT_TEST_REGISTRY").unwrap_or_else(|_| REGISTRY.into());
+    let access = access(&directory).await;
+    let client = Client::try_from(access.clone()).unwrap();
     let namespace = format!("davit-test-{:08x}", rand::random::<u32>());
     let labels = BTreeMap::from([("pod-security.kubernetes.io/enforce".to_owned(), "restricted".to_owned())]);
     let made = Namespace { metadata: named(&namespace, labels), ..Default::default() };
@@ -43,9 +44,23 @@ async fn stage() -> Option<Stage> {
     let owner = ConfigMap { metadata: named("davit-instances", BTreeMap::new()), ..Default::default() };
     let maps: Api<ConfigMap> = Api::namespaced(client.clone(), &namespace);
     maps.create(&PostParams::default(), &owner).await.unwrap();
+    let accounts: Api<ServiceAccount> = Api::namespaced(client.clone(), &namespace);
+    let account = async {
+        // A new namespace takes no pod before the cluster has given it one.
+        while accounts.get_opt("default").await.unwrap().is_none() {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(LIMIT, account).await.expect("the namespace gets its account");
     let settings = settings(&namespace, &registry);
     let backend = KubernetesBackend::with_client(client.clone(), settings).await.unwrap();
-    Some(Stage { client, namespace, registry, backend })
+    Some(Stage { client, access, namespace, registry, backend })
+}
+
+/// The way to the cluster, as its administrator.
+async fn access(directory: &Path) -> kube::Config {
+    let kubeconfig = kube::config::Kubeconfig::read_from(directory.join("certs/admin.kubeconfig")).unwrap();
+    kube::Config::from_custom_kubeconfig(kubeconfig, &Default::default()).await.unwrap()
 }
 
 fn named(name: &str, labels: BTreeMap<String, String>) -> ObjectMeta {
@@ -170,6 +185,51 @@ async fn an_image_that_is_not_the_current_one_gets_its_agent_from_davits() {
 }
 
 #[tokio::test]
+async fn a_build_gets_the_sources_and_gives_a_bundle() {
+    let Some(stage) = stage().await else { return };
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    let mut sources = tar::Builder::new(std::fs::File::create(dir.join("source.tar")).unwrap());
+    let mut header = tar::Header::new_ustar();
+    header.set_size(10);
+    header.set_mode(0o755);
+    sources.append_data(&mut header, "bootstrap", &b"#!/bin/sh\n"[..]).unwrap();
+    sources.finish().unwrap();
+    let request = BuildRequest {
+        id: InstanceId::new(),
+        image: stage.backend.resolve(PROVIDED).await.unwrap(),
+        source: dir.join("source.tar"),
+        deps: None,
+        ca_bundle: Some(b"none".to_vec()),
+        env: Vec::new(),
+        network: NetworkClass::None,
+        bundle_out: dir.join("bundle.tar"),
+        deps_out: dir.join("deps.tar"),
+        limits: BuildLimits {
+            memory_mb: 256,
+            cpu_millis: 1_000,
+            wall: LIMIT,
+            bundle_bytes: 1 << 20,
+            deps_bytes: 1 << 20,
+        },
+    };
+    let (log, mut lines) = mpsc::channel(1_000);
+    let outcome = stage.backend.build(request, log).await;
+    let mut printed = Vec::new();
+    while let Ok(line) = lines.try_recv() {
+        printed.push(line);
+    }
+    let outcome = outcome.unwrap_or_else(|e| panic!("{e}: {printed:?}"));
+    assert_eq!((outcome.exit_code, outcome.out_of_memory), (0, false), "{printed:?}");
+    let mut bundle = tar::Archive::new(std::fs::File::open(dir.join("bundle.tar")).unwrap());
+    let names: Vec<_> =
+        bundle.entries().unwrap().map(|e| e.unwrap().path().unwrap().display().to_string()).collect();
+    assert!(names.iter().any(|n| n.trim_start_matches("./") == "bootstrap"), "{names:?}");
+    assert_eq!(stage.backend.observe().await.unwrap(), [], "the builder is gone");
+    stage.leave_nothing().await;
+}
+
+#[tokio::test]
 async fn a_start_that_cannot_succeed_says_why() {
     let Some(stage) = stage().await else { return };
     let mut absent = stage.request(64).await;
@@ -218,7 +278,7 @@ async fn an_account_without_rights_is_told_which() {
         json!({"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": {"audiences": []}});
     let token: serde_json::Value =
         accounts.create_subresource("token", "nobody", &PostParams::default(), &request).await.unwrap();
-    let mut config = kube::Config::infer().await.unwrap();
+    let mut config = stage.access.clone();
     config.auth_info = kube::config::AuthInfo::default();
     config.auth_info.token = Some(token["status"]["token"].as_str().unwrap().to_owned().into());
     let client = Client::try_from(config).unwrap();
@@ -227,6 +287,28 @@ async fn an_account_without_rights_is_told_which() {
         panic!("an account without rights was let in")
     };
     assert!(why.contains("may not get configmaps") && why.contains("Role"), "{why}");
+    stage.leave_nothing().await;
+}
+
+#[tokio::test]
+async fn a_drained_pod_says_so_and_runs_until_its_gateway_lets_go() {
+    let Some(stage) = stage().await else { return };
+    let request = stage.request(64).await;
+    let container = stage.backend.start(request.clone()).await.unwrap();
+    let place = stage.until_ready(request.instance, &container).await;
+    let deadline = std::time::Instant::now() + Duration::from_secs(5);
+    let (link, mut events) = Link::connect(&place, deadline).await.unwrap();
+    // As a node that is drained does.
+    stage.backend.api.evict(&container.0, &Default::default()).await.unwrap();
+    let said = tokio::time::timeout(LIMIT, events.recv()).await.expect("the agent says so");
+    assert!(matches!(said, Some(LinkEvent::Leaving)), "{said:?}");
+    stage.until(&container, |life| *life == Life::Ended).await;
+    let seen = stage.backend.observe().await.unwrap();
+    assert!(seen.len() == 1 && seen[0].running, "it may have calls: {seen:?}");
+    drop(link);
+    drop(events);
+    stage.until(&container, |life| *life == Life::Gone).await;
+    assert_eq!(stage.backend.observe().await.unwrap(), []);
     stage.leave_nothing().await;
 }
 
@@ -248,13 +330,13 @@ async fn without_its_owner_nothing_begins_and_with_it_everything_goes() {
 async fn the_doctor_finds_a_cluster_in_order_and_what_is_wrong_with_another() {
     let Some(stage) = stage().await else { return };
     let mut config = stage.backend.frame.config.clone();
-    let found = check::check(&config, Logins::None).await;
+    let found = check::check_with(&stage.client, &config, Logins::None).await;
     let wrong: Vec<_> = found.iter().filter(|one| one.verdict == check::Verdict::Missing).collect();
     assert!(wrong.is_empty(), "{wrong:?}");
     assert!(found.iter().any(|one| one.what == "a trial pod"), "{found:?}");
     config.runtime_class_name = Some("nobody-has-it".into());
     config.agent_image = format!("{}/davit/nothing:1", stage.registry).parse().unwrap();
-    let found = check::check(&config, Logins::None).await;
+    let found = check::check_with(&stage.client, &config, Logins::None).await;
     let said =
         |what: &str| found.iter().find(|one| one.what == what && one.verdict == check::Verdict::Missing);
     assert!(said("a trial pod").is_some_and(|one| one.found.contains("nobody-has-it")), "{found:?}");
