@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use crate::Chance;
 
 /// Where nodes fetch images from, unless `DAVIT_TEST_REGISTRY` says otherwise: the test cluster's own registry.
-const REGISTRY: &str = "10.213.0.254:15000";
+const REGISTRY: &str = "127.0.0.1:15000";
 /// The object that owns a davit's pods.
 const OWNER: &str = "davit-instances";
 /// Runtimes that stories on a cluster use.
