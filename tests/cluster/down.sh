@@ -16,11 +16,16 @@ if [[ $(recorded_cluster) != "$CLUSTER_DIR" ]]; then
 fi
 for node in node-2 node-1; do stop_node "$node"; done
 stop_parts 10 kube-controller-manager kube-scheduler registry registry-nodes
-stop_parts 20 kube-apiserver
+# It would wait for its clients for long; all of them are gone, and what it knows is thrown away.
+stop_parts 1 kube-apiserver
 stop_parts 10 etcd
 unmount_below "$CLUSTER_DIR"
 unmount_below "$RUN_DIR"
 remove_cgroups
 network_down
+# Only what a kubelet and its like leave in them: sockets, links, empty folders.
+while read -r folder; do
+    [[ ! -d $folder ]] || find "$folder" -depth \( -type s -o -type l -o -type d \) -delete 2> /dev/null || true
+done < <(cat "$RUN_DIR/made" 2> /dev/null)
 rm -rf "$RUN_DIR" "$CLUSTER_DIR"/node-*/kubelet "$CLUSTER_DIR/etcd"
 say 'the cluster is down'

@@ -26,6 +26,6 @@ for command in iptables ip6tables; do
     done
 done
 echo '== control groups'
-while read -r root; do find "$root" -maxdepth 1 -type d | grep -vE '/docker$' | sort; done < <(awk '$3 ~ /^cgroup2?$/ { print $2 }' /proc/mounts)
+while read -r root; do find "$root" -maxdepth 1 -type d | grep -vE '/docker$' | sort; done < <(awk '$3 ~ /^cgroup2?$/ { print $2 }' /proc/mounts | sort)
 echo '== folders'
-ls -d /run/davit-cluster /run/netns/davit-* /var/log/containers /var/log/pods /var/lib/kubelet /var/lib/cni /usr/libexec/kubernetes 2> /dev/null || true
+ls -d /run/davit-cluster /run/netns /var/log/containers /var/log/pods /var/lib/kubelet /var/lib/cni /usr/libexec/kubernetes 2> /dev/null || true

@@ -21,6 +21,7 @@ REGISTRY=127.0.0.1:$REGISTRY_PORT
 PAUSE_IMAGE=davit.local/pause:1 COREDNS_IMAGE=davit.local/coredns:1 PROBE_IMAGE=davit.local/probe:1
 
 node_address() { echo "10.213.0.${1#node-}"; }
+node_network() { echo "$RUN_DIR/$1/network"; }
 node_runtime() { echo "$RUN_DIR/$1/containerd.sock"; }
 admin() { "$BIN/kubectl" --kubeconfig "$ADMIN" "$@"; }
 images_of() { "$BIN/ctr" --address "$(node_runtime "$1")" --namespace k8s.io images "${@:2}"; }
@@ -56,7 +57,6 @@ stop_parts() {
         done
         if part_alive "$name"; then
             pid=$(cat "$PIDS/$name.pid")
-            note "  $name did not end within $seconds s; killing it"
             kill -KILL "$pid" 2> /dev/null || true
         fi
         rm -f "$PIDS/$name.pid"

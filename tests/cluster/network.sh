@@ -40,8 +40,11 @@ network_down() {
 # connect_node <node>: a cable from the node's network to the bridge that the host's address is on; each routes the others' pods.
 # Services are reached from the host by way of the first node.
 connect_node() {
-    local node=$1 number=${1#node-} network=davit-$1 other
-    ip netns add "$network"
+    local node=$1 number=${1#node-} network other
+    network=$(node_network "$node")
+    mkdir -p "$(dirname "$network")"
+    touch "$network"
+    unshare --net="$network" true
     ip link add "dvk-$node" type veth peer name eth0 netns "$network"
     ip link set "dvk-$node" master "$NODE_BRIDGE" up
     in_node "$node" sh -euc '
@@ -59,5 +62,5 @@ connect_node() {
 
 disconnect_node() {
     ip link delete "dvk-$1" 2> /dev/null || true
-    [[ ! -e /run/netns/davit-$1 ]] || ip netns delete "davit-$1"
+    umount "$(node_network "$1")" 2> /dev/null || true
 }

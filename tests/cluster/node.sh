@@ -10,9 +10,9 @@ cni_plugins() {
     fail 'the network plugins bridge and host-local are not installed'
 }
 
-# The hierarchies of control groups: one with version 2, one a controller with version 1.
+# The hierarchies of control groups: one with version 2, one a controller with version 1, or both.
 cgroup_roots() {
-    if [[ $(stat -fc %T /sys/fs/cgroup) == cgroup2fs ]]; then echo /sys/fs/cgroup; else awk '$3 == "cgroup" { print $2 }' /proc/mounts; fi
+    awk '$3 ~ /^cgroup2?$/ { print $2 }' /proc/mounts
 }
 
 # make_cgroups <node>: the group that holds all pods of the node. The kubelet wants it to be there.
@@ -40,14 +40,14 @@ resolver_file() {
 }
 
 # in_node <node> <command...>: in the node's network. `nsenter` and not `ip netns exec`, which would hide /sys/fs/cgroup.
-in_node() { nsenter --net="/run/netns/davit-$1" "${@:2}"; }
-node_part() { start_part "$2-$1" nsenter --net="/run/netns/davit-$1" "${@:3}"; }
+in_node() { nsenter --net="$(node_network "$1")" "${@:2}"; }
+node_part() { start_part "$2-$1" nsenter --net="$(node_network "$1")" "${@:3}"; }
 
 write_runtime_config() {
     local node=$1 number=${1#node-} dir=$CLUSTER_DIR/$1
     local plugins
     plugins=$(cni_plugins)
-    mkdir -p "$dir/cni" "$dir/registries/$REGISTRY" "$dir/registries/_default" "$RUN_DIR/$node"
+    mkdir -p "$dir/cni" "$dir/registries/$REGISTRY" "$dir/registries/_default"
     # No port mapping: nothing here uses host ports, and its chains would outlive the pods.
     cat > "$dir/cni/pods.conflist" << END
 { "cniVersion": "0.4.0", "name": "pods", "plugins": [
@@ -187,9 +187,6 @@ stop_node() {
     fi
     stop_parts 10 "containerd-$node"
     disconnect_node "$node"
-    # The kubelet links to its pods' logs from a folder whose name is not to be changed.
-    find /var/log/containers -maxdepth 1 -type l -lname "$CLUSTER_DIR/$node/*" -delete 2> /dev/null || true
-    rmdir /var/log/containers 2> /dev/null || true
 }
 
 # unmount_below <folder>: what pods had mounted; deepest first. A path in this table has its spaces as \040.

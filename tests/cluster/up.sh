@@ -26,6 +26,10 @@ lay_out() {
     mkdir -p "$BIN" "$LOGS" "$PIDS" "$RUN_DIR" "$CLUSTER_DIR/etcd" "$CLUSTER_DIR/registry"
     chmod 700 "$CLUSTER_DIR/etcd"
     echo "$CLUSTER_DIR" > "$RUN_DIR/owner"
+    # The names of these cannot be changed; those that are not there yet go when the cluster goes.
+    for folder in /var/lib/kubelet /var/lib/cni /var/log/containers; do
+        [[ -e $folder ]] || echo "$folder" >> "$RUN_DIR/made"
+    done
     while read -r name folder; do
         for file in "$folder"/*; do ln -sf "$file" "$BIN/$(basename "$file")"; done
     done < "$BUILT"
@@ -77,7 +81,7 @@ start_api_server() {
 start_controllers() {
     local common=(--leader-elect=false --secure-port 0)
     start_part kube-controller-manager "$BIN/kube-controller-manager" "${common[@]}" --kubeconfig "$CERTS/kube-controller-manager.kubeconfig" \
-        --use-service-account-credentials --service-account-private-key-file "$CERTS/service-accounts.key" --root-ca-file "$CERTS/ca.crt"
+        --flex-volume-plugin-dir "$CLUSTER_DIR/volume-plugins" --use-service-account-credentials --service-account-private-key-file "$CERTS/service-accounts.key" --root-ca-file "$CERTS/ca.crt"
     start_part kube-scheduler "$BIN/kube-scheduler" "${common[@]}" --kubeconfig "$CERTS/kube-scheduler.kubeconfig"
 }
 
