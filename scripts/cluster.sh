@@ -23,7 +23,7 @@ up() {
     if [[ $(recorded_cluster) == "$CLUSTER_DIR" ]] && part_alive kube-apiserver; then
         say 'the cluster is up already'
     else
-        "$ROOT/scripts/setup-packages.sh" etcd containerd runc cni docker-registry iptables ip conntrack
+        "$ROOT/scripts/setup-packages.sh" etcd containerd runc cni docker-registry iptables ip conntrack ipset
         "$CLUSTER_SOURCES/build.sh" > "$WORK_DIR/cluster-built"
         as_cluster 'run a cluster' "$CLUSTER_SOURCES/up.sh" "$WORK_DIR/cluster-built"
     fi

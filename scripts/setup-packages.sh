@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Installs what is missing, and only that, from Debian's packages. Usage: scripts/setup-packages.sh <tool>...
-# Tools: docker postgres mmdebstrap cc curl strace nginx wrk rust cargo-deny etcd containerd runc cni docker-registry iptables ip conntrack
+# Tools: docker postgres mmdebstrap cc curl strace nginx wrk rust cargo-deny etcd containerd runc cni docker-registry iptables ip conntrack ipset
 source "$(dirname "$0")/lib.sh"
 
 # Where Debian keeps the programs of its Postgres, beside PATH.

@@ -10,6 +10,8 @@ network_up() {
     ip address replace "$HOST_ADDRESS/24" dev "$NODE_BRIDGE"
     ip link set "$NODE_BRIDGE" up
     sysctl -qw net.ipv4.ip_forward=1
+    # Rules see what passes between pods of one node only with this part of the kernel, which may be a module.
+    [[ -e /proc/sys/net/bridge ]] || modprobe br_netfilter
     iptables-restore --wait --noflush << END
 *filter
 :DAVIT-CLUSTER - [0:0]
@@ -52,7 +54,7 @@ connect_node() {
         ip address add "$1/24" dev eth0
         ip link set eth0 up
         ip route add default via "$2"
-        sysctl -qw net.ipv4.ip_forward=1' sh "$(node_address "$node")" "$HOST_ADDRESS"
+        sysctl -qw net.ipv4.ip_forward=1 net.bridge.bridge-nf-call-iptables=1' sh "$(node_address "$node")" "$HOST_ADDRESS"
     for other in 1 2; do
         [[ $other == "$number" ]] || in_node "$node" ip route add "10.214.$other.0/24" via "10.213.0.$other"
     done

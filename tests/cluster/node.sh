@@ -170,6 +170,10 @@ start_kubelet() {
         --root-dir "$CLUSTER_DIR/$node/kubelet" --cert-dir "$CLUSTER_DIR/$node/kubelet-certs" --node-ip "$(node_address "$node")" \
         --hostname-override "$node" --node-labels "topology.kubernetes.io/zone=$zone,topology.kubernetes.io/region=davit"
     node_part "$node" kube-proxy "$BIN/kube-proxy" --config "$CLUSTER_DIR/$node/kube-proxy.yaml" --hostname-override "$node"
+    # Of it only what enforces network policies; the bridge between pods does not.
+    node_part "$node" kube-router "$BIN/kube-router" --kubeconfig "$CERTS/kube-router.kubeconfig" --hostname-override "$node" \
+        --run-firewall=true --run-router=false --run-service-proxy=false --service-cluster-ip-range "$SERVICE_RANGE" \
+        --enable-cni=false --health-port 0 --iptables-sync-period 1m
 }
 
 # import_images <node>: those that the cluster itself needs.
@@ -181,7 +185,7 @@ import_images() {
 # stop_node <node>: ends its pods and its parts, and takes its network away, with all the rules that were made in it.
 stop_node() {
     local node=$1
-    stop_parts 10 "kubelet-$node" "kube-proxy-$node"
+    stop_parts 10 "kubelet-$node" "kube-proxy-$node" "kube-router-$node"
     if part_alive "containerd-$node"; then
         "$BIN/kubernetes" end-pods -runtime "$(node_runtime "$node")" || note "  some pods of $node did not end as they should"
     fi

@@ -22,6 +22,12 @@ shows() {
         FAILED=1
     fi
 }
+# becomes <what> <pattern> <command...>: the same, within 20 seconds; for what takes effect by and by.
+becomes() {
+    local until=$((SECONDS + 20))
+    until grep -qE -- "$2" <<< "$("${@:3}" 2>&1 || true)" || [[ $SECONDS -ge $until ]]; do :; done
+    shows "$@"
+}
 # refuses <what> <pattern> <command...>: the command is refused, with that reason.
 refuses() {
     local what=$1 pattern=$2 output
@@ -72,7 +78,9 @@ nodes=$(admin get nodes -o name | sort)
 admin create namespace "$SPACE" > /dev/null
 admin label namespace "$SPACE" pod-security.kubernetes.io/enforce=restricted > /dev/null
 web one node-1
-[[ $nodes != */node-2* ]] || web two node-2
+other=node-1
+[[ $nodes != */node-2* ]] || other=node-2
+web two "$other"
 shows 'a deployment becomes ready' 'successfully rolled out' k rollout status deployment/one --timeout=60s
 shows 'it logs' '^serving as one-' k logs deployment/one
 shows 'a pod reaches itself by its service and the cluster DNS' '^one-' from one get "http://one.$SPACE.svc.cluster.local"
@@ -85,12 +93,24 @@ refuses 'a namespace that is restricted refuses a pod that may run as root' 'vio
 refuses 'nobody gets a privileged container' 'privileged.*(forbidden|disallowed|not allowed)|violates PodSecurity' \
     admin -n default run loose --image "$PROBE_IMAGE" --overrides '{"spec":{"containers":[{"name":"loose","image":"'"$PROBE_IMAGE"'","securityContext":{"privileged":true}}]}}'
 shows 'the kubelet answers nobody without a name' '^401$' curl -sk -o /dev/null -w '%{http_code}' "https://$(node_address node-1):10250/pods"
-if [[ $nodes == */node-2* ]]; then
-    shows 'the second node has a ready pod' 'successfully rolled out' k rollout status deployment/two --timeout=60s
-    shows 'it logs, too' '^serving as two-' k logs deployment/two
-    shows 'a pod reaches one on the other node' '^two-' from one get "http://$(pod_ip two):8080"
-    shows 'and back' '^one-' from two get "http://$(pod_ip one):8080"
-    shows 'by service and DNS' '^one-' from two get "http://one.$SPACE"
+shows 'a second pod is ready' 'successfully rolled out' k rollout status deployment/two --timeout=60s
+if [[ $other == node-2 ]]; then
+    shows 'a pod on the second node logs, too' '^serving as two-' k logs deployment/two
     shows 'the nodes are in different zones' '^zone-a zone-b$' admin get nodes -o 'jsonpath={.items[*].metadata.labels.topology\.kubernetes\.io/zone}'
 fi
+shows "a pod reaches one on $other" '^two-' from one get "http://$(pod_ip two):8080"
+shows 'and back' '^one-' from two get "http://$(pod_ip one):8080"
+shows 'by service and DNS' '^one-' from two get "http://one.$SPACE"
+
+k apply -f - > /dev/null << END
+apiVersion: networking.k8s.io/v1
+kind: NetworkPolicy
+metadata: { name: friends }
+spec: { podSelector: { matchLabels: { app: one } }, policyTypes: [Ingress], ingress: [{ from: [{ podSelector: { matchLabels: { app: friend } } }] }] }
+END
+becomes 'a network policy keeps a pod from another' 'refused|deadline|Timeout' from two get "http://$(pod_ip one):8080"
+shows 'also by its service' 'refused|deadline|Timeout' from two get "http://one.$SPACE"
+shows 'it does so for nothing else' '^two-' from one get "http://two.$SPACE"
+k patch networkpolicy friends --type merge -p '{"spec":{"ingress":[{"from":[{"podSelector":{"matchLabels":{"app":"two"}}}]}]}}' > /dev/null
+becomes 'a policy that allows the other lets it through' '^one-' from two get "http://$(pod_ip one):8080"
 exit "$FAILED"

@@ -65,6 +65,7 @@ func makeCerts(args []string) error {
 		{"kube-controller-manager", "system:kube-controller-manager", ""},
 		{"kube-scheduler", "system:kube-scheduler", ""},
 		{"kube-proxy", "system:kube-proxy", ""},
+		{"kube-router", "davit:kube-router", ""},
 	}
 	for _, node := range strings.Split(*nodes, ",") {
 		name, address, found := strings.Cut(node, "=")
