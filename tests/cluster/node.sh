@@ -170,10 +170,17 @@ start_kubelet() {
         --root-dir "$CLUSTER_DIR/$node/kubelet" --cert-dir "$CLUSTER_DIR/$node/kubelet-certs" --node-ip "$(node_address "$node")" \
         --hostname-override "$node" --node-labels "topology.kubernetes.io/zone=$zone,topology.kubernetes.io/region=davit"
     node_part "$node" kube-proxy "$BIN/kube-proxy" --config "$CLUSTER_DIR/$node/kube-proxy.yaml" --hostname-override "$node"
-    # Of it only what enforces network policies; the bridge between pods does not.
+}
+
+# await_node <node>: until it is ready and enforces network policies. The bridge between pods does not; of kube-router only the part
+# that does is used. It wants the node to be known.
+await_node() {
+    local node=$1
+    wait_for 'ready node' 60 "kubelet-$node" node_is_ready "$node"
     node_part "$node" kube-router "$BIN/kube-router" --kubeconfig "$CERTS/kube-router.kubeconfig" --hostname-override "$node" \
         --run-firewall=true --run-router=false --run-service-proxy=false --service-cluster-ip-range "$SERVICE_RANGE" \
         --enable-cni=false --health-port 0 --iptables-sync-period 1m
+    wait_for 'rules for network policies' 30 "kube-router-$node" in_node "$node" iptables --wait -n -L KUBE-NWPLCY-DEFAULT
 }
 
 # import_images <node>: those that the cluster itself needs.

@@ -21,7 +21,7 @@ add() {
     import_images "$NODE"
     phase "$NODE: ready"
     start_kubelet "$NODE" zone-b
-    wait_for 'ready node' 60 "kubelet-$NODE" node_is_ready "$NODE"
+    await_node "$NODE"
     phase
     trap - EXIT
 }

@@ -105,11 +105,11 @@ start_api_server
 start_runtime node-1
 import_images node-1
 wait_for 'answer from the API server' 60 kube-apiserver admin get --raw /readyz
-phase 'controllers, kubelet, node ready'
+phase 'controllers, node ready, network policies'
 start_controllers
 admin apply -f "$CLUSTER_SOURCES/manifests/" > /dev/null
 start_kubelet node-1 zone-a
-wait_for 'ready node' 60 kubelet-node-1 node_is_ready node-1
+await_node node-1
 phase 'cluster DNS ready'
 wait_for 'running cluster DNS' 60 kube-controller-manager dns_is_ready
 wait_for 'answer from the image registry' 10 registry registry_answers
