@@ -1,10 +1,10 @@
 # What can be done here. `make help` lists it.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help demo stop check test campaign bench images clean
+.PHONY: help demo stop check test campaign bench images cluster cluster-down clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: ## install what is missing, build, start davit, deploy the examples, call them, leave it running
 	@scripts/demo.sh
@@ -27,5 +27,11 @@ bench: ## measure davit beside nginx and plain Docker in one run; SCENARIO=cold-
 images: ## build runtime images, if anything in them changed: python3.13 node20 provided, or RUNTIMES="go java21", or RUNTIMES=all
 	@scripts/setup-docker.sh && scripts/build-agent.sh && scripts/images.sh $(RUNTIMES)
 
-clean: stop ## stop, then remove everything that was built (not davit's state directory)
+cluster: ## start a real Kubernetes on this host, for tests; the first time builds it (some minutes)
+	@scripts/cluster.sh up
+
+cluster-down: ## end that cluster
+	@scripts/cluster.sh down
+
+clean: stop cluster-down ## stop, then remove everything that was built (not davit's state directory)
 	rm -rf target

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Installs what is missing, and only that, from Debian's packages. Usage: scripts/setup-packages.sh <tool>...
-# Tools: docker postgres mmdebstrap cc curl strace nginx wrk rust cargo-deny
+# Tools: docker postgres mmdebstrap cc curl strace nginx wrk rust cargo-deny etcd containerd runc cni docker-registry iptables ip conntrack ipset
 source "$(dirname "$0")/lib.sh"
 
 # Where Debian keeps the programs of its Postgres, beside PATH.
@@ -11,6 +11,7 @@ is_there() {
         docker) have docker && { have dockerd || docker info > /dev/null 2>&1; } && have iptables ;;
         postgres) postgres_is_there ;;
         rust) have cargo ;;
+        cni) [[ -x /usr/lib/cni/bridge || -x /opt/cni/bin/bridge ]] ;;
         *) have "$1" || [[ -x /usr/sbin/$1 ]] ;;
     esac
 }
@@ -20,6 +21,9 @@ packages_for() {
         docker) echo docker.io iptables ca-certificates ;;
         postgres) echo postgresql ;;
         cc) echo build-essential ;;
+        etcd) echo etcd-server ;;
+        cni) echo containernetworking-plugins ;;
+        ip) echo iproute2 ;;
         *) echo "$1" ;;
     esac
 }
@@ -53,6 +57,11 @@ if [[ ${#packages[@]} -gt 0 ]]; then
         note "  the package lists could not be refreshed; trying with those that are there"
     as_root "install packages" "${apt[@]}" install -y --no-install-recommends "${packages[@]}" \
         >> "$log" 2>&1 || { tail -n 15 "$log" >&2; fail "the packages could not be installed (full log: $log)"; }
+    for tool in etcd docker-registry; do
+        # Of these, too, only the programs are wanted.
+        [[ " ${missing[*]} " != *" $tool "* || ! -d /run/systemd/system ]] ||
+            as_root "not leave a service running that was only just installed" systemctl disable --quiet --now "$tool"
+    done
 fi
 
 if [[ " ${missing[*]} " == *" cargo-deny "* ]]; then

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Runs the tests and ends with one line, `N passed, N failed, N skipped`, summed over what every runner itself printed.
-# Usage: scripts/test.sh [fmt clippy doc deny scripts unit crates python node builds e2e]
-# Without groups: all of them, but for `unit`, which is the part of `crates` that needs no engine.
+# Usage: scripts/test.sh [fmt clippy doc deny scripts unit crates python node builds e2e cluster]
+# Without groups: all of them, but for `unit`, which is the part of `crates` that needs no engine, and `cluster`, which builds a Kubernetes.
 # A static check that prints no counts of its own counts as one test. Exit status 0 only if nothing failed.
 source "$(dirname "$0")/lib.sh"
 cd "$ROOT"
@@ -55,7 +55,7 @@ group_deny() {
     scripts/setup-packages.sh cargo-deny
     check deny cargo deny --workspace check bans licenses sources
 }
-group_scripts() { check scripts bash -c 'for file in scripts/*.sh runtime-images/base/*.sh runtime-images/*/build runtime-images/base/tests/*.sh .ci/run; do bash -n "$file" || exit 1; done'; }
+group_scripts() { check scripts bash -c 'for file in scripts/*.sh tests/cluster/*.sh runtime-images/base/*.sh runtime-images/*/build runtime-images/base/tests/*.sh .ci/run; do bash -n "$file" || exit 1; done'; }
 group_unit() {
     scripts/setup-packages.sh postgres
     cargo_tests unit cargo test --workspace --exclude davit-e2e --no-fail-fast
@@ -99,6 +99,13 @@ group_e2e() {
     # Through the binary that is shipped; each story has a davit of its own, so not all at once.
     cargo build --bin davit || { TOOK=0; count e2e 1 0 1 0; return; }
     cargo_tests e2e cargo test -p davit-e2e --no-fail-fast -- --test-threads "${DAVIT_E2E_THREADS:-2}"
+}
+
+# A Kubernetes is started and used, gets a second node, and leaves nothing behind. One that runs already is used, and left running.
+group_cluster() {
+    scripts/setup-packages.sh curl
+    run cluster tests/cluster/test.sh
+    count cluster "$STATUS" "$(grep -c '^ok ' "$LOGS/cluster.log" || true)" "$(grep -c '^not ok ' "$LOGS/cluster.log" || true)" 0
 }
 
 # need_images [name...]: as scripts/images.sh takes them; each at most once a run.
