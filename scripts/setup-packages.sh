@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Installs what is missing, and only that, from Debian's packages. Usage: scripts/setup-packages.sh <tool>...
-# Tools: docker postgres mmdebstrap cc curl strace nginx wrk rust cargo-deny
+# Tools: docker postgres mmdebstrap cc curl strace nginx wrk rust cargo-deny python3-yaml
 source "$(dirname "$0")/lib.sh"
 
 # Where Debian keeps the programs of its Postgres, beside PATH.
@@ -11,6 +11,7 @@ is_there() {
         docker) have docker && { have dockerd || docker info > /dev/null 2>&1; } && have iptables ;;
         postgres) postgres_is_there ;;
         rust) have cargo ;;
+        python3-yaml) have python3 && python3 -c 'import yaml' 2> /dev/null ;;
         *) have "$1" || [[ -x /usr/sbin/$1 ]] ;;
     esac
 }

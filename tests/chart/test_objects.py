@@ -10,6 +10,13 @@ from rendering import (
 from restricted import problems
 
 
+# What the controller asks of Kubernetes, and so all that it may.
+RIGHTS = {
+    ("pods", "get"), ("pods", "list"), ("pods", "watch"), ("pods", "create"), ("pods", "delete"), ("pods/log", "get"), ("events", "list"),
+    ("configmaps", "get"), ("configmaps", "patch"),
+}
+
+
 def environment(container):
     """A container's variables: name to value, or to where it comes from."""
     return {e["name"]: e.get("value", e.get("valueFrom")) for e in container.get("env", [])}
@@ -53,9 +60,10 @@ class EveryInstallation(unittest.TestCase):
             self.assertEqual(binding["subjects"], [{"kind": "ServiceAccount", "name": "davit-controller", "namespace": NAMESPACE}])
             rights = {(g, r, v) for rule in role["rules"] for g in rule["apiGroups"] for r in rule["resources"] for v in rule["verbs"]}
             self.assertFalse(any("*" in part for right in rights for part in right))
-            self.assertEqual({r for _, r, _ in rights}, {"pods", "pods/log", "events", "configmaps"})
+            self.assertEqual({g for g, _, _ in rights}, {""})
+            self.assertEqual({(r, v) for _, r, v in rights}, RIGHTS)
             (owner,) = [rule for rule in role["rules"] if rule["resources"] == ["configmaps"]]
-            self.assertEqual((owner["resourceNames"], owner["verbs"]), ([settings["owner"]], ["get"]))
+            self.assertEqual(owner["resourceNames"], [settings["owner"]])
 
     def test_what_pods_refer_to_is_there_or_the_operators(self):
         given = {"database", "registry", "db", "db-ca", "db-client", "keys", "s3", "indexes", "site-ca", "davit-database",

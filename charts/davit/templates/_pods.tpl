@@ -125,8 +125,6 @@ initContainers:
 {{- with $values.outboundAllow }}
 - {name: DAVIT_OUTBOUND_ALLOW, value: {{ join "," . | quote }}}
 {{- end }}
-- name: DAVIT_POD_IP
-  valueFrom: {fieldRef: {fieldPath: status.podIP}}
 {{- range $name, $value := .of.env }}
 - {name: {{ $name }}, value: {{ $value | quote }}}
 {{- end }}
