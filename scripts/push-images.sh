@@ -3,7 +3,8 @@
 # Usage: scripts/push-images.sh <registry>[/<path>] [name...]     names as scripts/images.sh takes them; default: all
 #   scripts/push-images.sh registry.example.com/tools && helm install davit charts/davit -f target/images.yaml …
 # The images must be there: scripts/davit-image.sh and scripts/images.sh all build them. Credentials are the engine's (docker login).
-# DAVIT_IMAGE_TAG (default: davit's version) is their tag, DAVIT_IMAGE_VALUES (default: target/images.yaml) the file.
+# DAVIT_IMAGE_TAG (default: davit's version) is their tag, DAVIT_IMAGE_VALUES (default: target/images.yaml) the file, and
+# DAVIT_IMAGE_PULL_REGISTRY what the cluster calls the registry, when that is something else.
 source "$(dirname "$0")/lib.sh"
 source "$(dirname "$0")/images-lib.sh"
 
@@ -46,7 +47,7 @@ entry() {
 }
 
 exec 3> "$values.new"
-printf '# Images of davit %s, as pushed. Written by scripts/push-images.sh.\nimages:\n  registry: "%s"\n  tag: "%s"\n' "$tag" "$registry" "$tag" >&3
+printf '# Images of davit %s, as pushed. Written by scripts/push-images.sh.\nimages:\n  registry: "%s"\n  tag: "%s"\n' "$tag" "${DAVIT_IMAGE_PULL_REGISTRY:-$registry}" "$tag" >&3
 push davit/davit
 printf '  davit: {digest: "%s"}\n' "$DIGEST" >&3
 for kind in runtime build; do
