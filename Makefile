@@ -1,7 +1,7 @@
 # What can be done here. `make help` lists it.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help demo stop check test campaign bench images clean
+.PHONY: help demo stop check test campaign bench images image push clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -26,6 +26,12 @@ bench: ## measure davit beside nginx and plain Docker in one run; SCENARIO=cold-
 
 images: ## build runtime images, if anything in them changed: python3.13 node20 provided, or RUNTIMES="go java21", or RUNTIMES=all
 	@scripts/setup-docker.sh && scripts/build-agent.sh && scripts/images.sh $(RUNTIMES)
+
+image: ## build davit's own image, davit/davit, from this tree
+	@scripts/setup-docker.sh && scripts/build-agent.sh && scripts/davit-image.sh
+
+push: image ## push every image to REGISTRY=host/path, and write target/images.yaml for the chart
+	@scripts/images.sh all && scripts/push-images.sh $(REGISTRY)
 
 clean: stop ## stop, then remove everything that was built (not davit's state directory)
 	rm -rf target

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Runs the tests and ends with one line, `N passed, N failed, N skipped`, summed over what every runner itself printed.
-# Usage: scripts/test.sh [fmt clippy doc deny scripts chart unit crates python node builds e2e]
-# Without groups: all of them, but for `unit`, which is the part of `crates` that needs no engine.
+# Usage: scripts/test.sh [fmt clippy doc deny scripts chart unit crates python node builds e2e install]
+# Without groups: all of them, but for `unit`, which is the part of `crates` that needs no engine, and `install`, which needs a cluster.
 # A static check that prints no counts of its own counts as one test. Exit status 0 only if nothing failed.
 source "$(dirname "$0")/lib.sh"
 cd "$ROOT"
@@ -87,6 +87,17 @@ group_chart() {
     export DAVIT_HELM
     run chart python3 -B -m unittest discover -v -s tests/chart
     count_unittest chart
+}
+# davit by its chart on the cluster that KUBECONFIG leads to.
+group_install() {
+    need_images python3.13
+    DAVIT_BIN=${DAVIT_BIN:-$ROOT/target/debug/davit}
+    export DAVIT_BIN
+    if [[ $DAVIT_BIN == "$ROOT/target/debug/davit" ]]; then cargo build --bin davit; fi
+    scripts/davit-image.sh
+    tests/cluster/postgres/build.sh
+    run install tests/chart/install.sh
+    count install "$STATUS" "$(grep -c '^ok ' "$LOGS/install.log" || true)" "$(grep -c '^not ok ' "$LOGS/install.log" || true)" 0
 }
 group_node() {
     need_images node20

@@ -80,7 +80,7 @@ start_prober() {
 }
 probing() { k logs prober 2> /dev/null | grep -q '^first answer'; }
 stop_prober() {
-    k exec prober -- kill -TERM 1 || true
+    k exec prober -- python3 -c 'import os, signal; os.kill(1, signal.SIGTERM)' || true
     k wait --for=jsonpath='{.status.phase}'=Succeeded --timeout=60s pod/prober
     k logs prober
 }

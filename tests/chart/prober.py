@@ -1,6 +1,7 @@
 """Calls TARGET one time after the other, each by a connection of its own, until SIGTERM; then says how many calls failed, and how."""
 
 import collections
+import http.client
 import os
 import signal
 import time
@@ -14,7 +15,7 @@ while not ended:
     try:
         with urllib.request.urlopen(target, timeout=20) as answer:
             problem = None if answer.read() == b"steady" else "another answer"
-    except OSError as error:
+    except (OSError, http.client.HTTPException) as error:
         problem = f"{type(error).__name__}: {error}"
     if not calls and problem:
         # Nobody promised that it answers yet.
