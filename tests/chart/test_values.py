@@ -1,6 +1,7 @@
 """What may be set: each value is described, has a type in the schema, and wrong ones are refused before anything is installed."""
 
 import json
+import re
 import subprocess
 import sys
 import unittest
@@ -95,6 +96,17 @@ class Chart(unittest.TestCase):
     def test_the_reference_says_what_the_values_say(self):
         done = subprocess.run([sys.executable, ROOT / "tests" / "chart" / "reference.py", "--check"], capture_output=True, text=True)
         self.assertEqual(done.returncode, 0, done.stdout + done.stderr)
+
+    def test_it_is_of_this_tree(self):
+        chart = yaml.safe_load((CHART / "Chart.yaml").read_text())
+        version = re.search(r'^\[workspace.package\]\nversion = "(.*)"', (ROOT / "Cargo.toml").read_text(), re.M)[1]
+        self.assertEqual((chart["version"], chart["appVersion"]), (version, version))
+        folders = {p.parent.name: "builds_for" in p.read_text() for p in (ROOT / "runtime-images").glob("*/runtime.toml")}
+        self.assertEqual(set(VALUES["runtimes"]), {name for name, builds in folders.items() if not builds})
+        self.assertEqual(set(VALUES["builders"]), {name for name, builds in folders.items() if builds})
+        for kind, images in (("runtime", VALUES["runtimes"]), ("build", VALUES["builders"])):
+            for name, image in images.items():
+                self.assertEqual(image["repository"], f"davit/{kind}-{name}")
 
     def test_a_runtime_can_be_taken_away_and_an_image_pinned(self):
         of = values(runtimes={"java21": None, "node20": {"repository": "mirror/node", "tag": "7", "digest": DIGEST}})

@@ -12,6 +12,9 @@ env:
   - {name: DAVIT_GATEWAY_URL, value: "{{ ternary "https" "http" $tls }}://{{ $name }}-gateway.{{ .root.Release.Namespace }}.svc:{{ .root.Values.gateway.service.port }}"}
   - name: DAVIT_TOKEN
     valueFrom: {secretKeyRef: {name: {{ include "davit.adminToken.secret" .root }}, key: {{ .root.Values.adminToken.key }}}}
+  {{- if $tls }}
+  - {name: SSL_CERT_FILE, value: /etc/davit/gateway-ca/ca.crt}
+  {{- end }}
 securityContext:
   {{- include "davit.containerSecurity" . | nindent 2 }}
 resources:
@@ -19,4 +22,7 @@ resources:
   limits: {memory: 256Mi}
 volumeMounts:
   - {name: work, mountPath: /work}
+  {{- if $tls }}
+  - {name: gateway-ca, mountPath: /etc/davit/gateway-ca, readOnly: true}
+  {{- end }}
 {{- end -}}
