@@ -1,7 +1,7 @@
 # What can be done here. `make help` lists it.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help demo stop check test campaign bench images cluster cluster-down clean
+.PHONY: help demo stop check test campaign bench images image push cluster cluster-down clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -26,6 +26,12 @@ bench: ## measure davit beside nginx and plain Docker in one run; SCENARIO=cold-
 
 images: ## build runtime images, if anything in them changed: python3.13 node20 provided, or RUNTIMES="go java21", or RUNTIMES=all
 	@scripts/setup-docker.sh && scripts/build-agent.sh && scripts/images.sh $(RUNTIMES)
+
+image: ## build davit's own image, davit/davit, from this tree
+	@scripts/setup-docker.sh && scripts/build-agent.sh && scripts/davit-image.sh
+
+push: image ## push every image to REGISTRY=host/path, and write target/images.yaml for the chart
+	@scripts/images.sh all && scripts/push-images.sh $(REGISTRY)
 
 cluster: ## start a real Kubernetes on this host, for tests; the first time builds it (some minutes)
 	@scripts/cluster.sh up

@@ -12,46 +12,10 @@
 #   HTTP_PROXY HTTPS_PROXY NO_PROXY PIP_INDEX_URL PIP_EXTRA_INDEX_URL PIP_TRUSTED_HOST NPM_CONFIG_REGISTRY DAVIT_BUILD_MAVEN_MIRROR
 #   DAVIT_AGENT               the agent binary to put in (default: target/agent/davit-agent, built if missing)
 source "$(dirname "$0")/lib.sh"
+source "$(dirname "$0")/images-lib.sh"
 
-BASE=debian:trixie-slim
 IMAGES=$ROOT/runtime-images
-AGENT=${DAVIT_AGENT:-$ROOT/target/agent/davit-agent}
-PASSED_ON=(HTTP_PROXY HTTPS_PROXY NO_PROXY http_proxy https_proxy no_proxy PIP_INDEX_URL PIP_EXTRA_INDEX_URL PIP_TRUSTED_HOST NPM_CONFIG_REGISTRY
-    DAVIT_BUILD_MAVEN_MIRROR)
 DEFAULT=(python3.13 node20 provided)
-export DOCKER_BUILDKIT=0 # the classic builder is in every engine; BuildKit needs a plugin
-
-make_base() {
-    docker image inspect "$BASE" > /dev/null 2>&1 && return
-    say "base image: pulling $BASE (giving up after ${DAVIT_PULL_TIMEOUT:-20} s)"
-    if timeout "${DAVIT_PULL_TIMEOUT:-20}" docker pull -q "$BASE" > "$WORK_DIR/pull.log" 2>&1; then return; fi
-    note "  no image registry answered ($(tail -n 1 "$WORK_DIR/pull.log" | cut -c1-120))"
-    "$ROOT/scripts/setup-packages.sh" mmdebstrap
-    say "base image: making $BASE from Debian packages"
-    local tar=$WORK_DIR/base.tar log=$WORK_DIR/mmdebstrap.log
-    local -a mirror=()
-    [[ -z ${DAVIT_BUILD_APT_SOURCES:-} ]] || mirror=("$DAVIT_BUILD_APT_SOURCES")
-    as_root "make the base image" mmdebstrap --quiet --variant=minbase trixie "$tar" "${mirror[@]}" > "$log" 2>&1 ||
-        { tail -n 20 "$log" >&2; fail "mmdebstrap could not make the base image (full log: $log)"; }
-    docker import "$tar" "$BASE" > /dev/null
-    rm -f "$tar"
-}
-
-# The site's settings, laid out as the Dockerfiles expect them.
-make_site() {
-    local site=$1 bundle=${DAVIT_BUILD_CA_BUNDLE:-/etc/ssl/certs/ca-certificates.crt} proxy
-    mkdir -p "$site"
-    echo "settings of this site for the image build; see scripts/images.sh" > "$site/README"
-    if [[ -s $bundle ]]; then cp -L "$bundle" "$site/ca-bundle.crt"; fi
-    if [[ -n ${DAVIT_BUILD_APT_SOURCES:-} ]]; then cp "$DAVIT_BUILD_APT_SOURCES" "$site/sources.list"; fi
-    # A host that reaches its packages by a proxy has told its own apt about it.
-    if have apt-config; then
-        for proxy in http https; do
-            apt-config dump --no-empty --format '%f "%v";%n' "Acquire::$proxy::Proxy" >> "$site/apt.conf" 2> /dev/null || true
-        done
-    fi
-    chmod -R a+rX "$site"
-}
 
 # What the image of a compiled language builds for; nothing for the others.
 builds_for() { sed -n 's/^builds_for = "\(.*\)"$/\1/p' "$IMAGES/$1/runtime.toml"; }
@@ -59,7 +23,7 @@ builds_for() { sed -n 's/^builds_for = "\(.*\)"$/\1/p' "$IMAGES/$1/runtime.toml"
 build() {
     local kind=runtime
     [[ -z $(builds_for "$1") ]] || kind=build
-    local name=$1 context=$WORK_DIR/context-$1 tag=davit/$kind-$1:latest hash started=$(now_ms) log=$WORK_DIR/image-$1.log
+    local name=$1 context=$WORK_DIR/context-$1
     rm -rf "$context"
     mkdir -p "$context"
     cp -a "$IMAGES/$name/." "$context/"
@@ -67,34 +31,12 @@ build() {
     rm -rf "$context/tests" "$context/base/tests"
     make_site "$context/davit-site"
     install -m 0755 "$AGENT" "$context/davit-agent"
-
-    local -a args=()
-    local variable
-    for variable in "${PASSED_ON[@]}"; do
-        [[ -z ${!variable:-} ]] || args+=(--build-arg "$variable=${!variable}")
-    done
-    hash=$( (docker image inspect -f '{{.Id}}' "$BASE"; printf '%s\n' "${args[@]}"
-        cd "$context" && find . -type f -print0 | LC_ALL=C sort -z | xargs -0 sha256sum
-        find . -type f -perm -u+x | LC_ALL=C sort) | sha256sum | cut -c1-32)
-    if [[ $(docker image inspect -f '{{index .Config.Labels "davit.content"}}' "$tag" 2> /dev/null) == "$hash" ]]; then
-        say "$tag: unchanged"
-    else
-        local before
-        before=$(docker image inspect -f '{{.Id}}' "$tag" 2> /dev/null || true)
-        say "$tag: building"
-        docker build --force-rm --label "davit.content=$hash" --label "davit.runtime-toml=$(cat "$context/runtime.toml")" -t "$tag" "${args[@]}" "$context" > "$log" 2>&1 ||
-            { tail -n 30 "$log" >&2; fail "$tag was not built (full log: $log)"; }
-        # The one before goes, unless it has another name: davit gives one to what versions run in. Containers that still run from it
-        # keep it, too.
-        [[ -z $before || $(docker image inspect -f '{{len .RepoTags}}' "$before" 2> /dev/null) != 0 ]] || docker image rm "$before" > /dev/null 2>&1 || true
-        say "$tag: built in $((($(now_ms) - started + 500) / 1000)) s, $(($(docker image inspect -f '{{.Size}}' "$tag") / 1000000)) MB"
-    fi
+    build_image "davit/$kind-$name:latest" "$context" "$WORK_DIR/image-$name.log" --label "davit.runtime-toml=$(cat "$context/runtime.toml")"
     rm -rf "$context"
 }
 
-have docker && docker info > /dev/null 2>&1 || fail "no container engine answers; run scripts/setup-docker.sh first"
-if [[ ! -x $AGENT ]]; then "$ROOT/scripts/build-agent.sh"; fi
-[[ -s $AGENT ]] || fail "no agent at $AGENT"
+need_engine
+need_agent
 
 every=()
 for file in "$IMAGES"/*/runtime.toml; do every+=("$(basename "$(dirname "$file")")"); done

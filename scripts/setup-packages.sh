@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Installs what is missing, and only that, from Debian's packages. Usage: scripts/setup-packages.sh <tool>...
-# Tools: docker postgres mmdebstrap cc curl strace nginx wrk rust cargo-deny etcd containerd runc cni docker-registry iptables ip conntrack ipset
+# Tools: docker postgres mmdebstrap cc curl strace nginx wrk rust cargo-deny etcd containerd runc cni docker-registry iptables ip
+# conntrack ipset python3-yaml
 source "$(dirname "$0")/lib.sh"
 
 # Where Debian keeps the programs of its Postgres, beside PATH.
@@ -12,6 +13,7 @@ is_there() {
         postgres) postgres_is_there ;;
         rust) have cargo ;;
         cni) [[ -x /usr/lib/cni/bridge || -x /opt/cni/bin/bridge ]] ;;
+        python3-yaml) have python3 && python3 -c 'import yaml' 2> /dev/null ;;
         *) have "$1" || [[ -x /usr/sbin/$1 ]] ;;
     esac
 }

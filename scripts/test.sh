@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Runs the tests and ends with one line, `N passed, N failed, N skipped`, summed over what every runner itself printed.
-# Usage: scripts/test.sh [fmt clippy doc deny scripts unit crates python node builds e2e cluster]
-# Without groups: all of them, but for `unit`, which is the part of `crates` that needs no engine, and `cluster`, which builds a Kubernetes.
+# Usage: scripts/test.sh [fmt clippy doc deny scripts chart unit crates python node builds e2e cluster install]
+# Without groups: all of them, but for `unit`, which is the part of `crates` that needs no engine.
 # A static check that prints no counts of its own counts as one test. Exit status 0 only if nothing failed.
 source "$(dirname "$0")/lib.sh"
 cd "$ROOT"
@@ -40,6 +40,15 @@ cargo_tests() {
         "$(sum "$1" 's/^test result: .* ([0-9]+) failed;.*/\1/p')" "$(sum "$1" 's/^test result: .* ([0-9]+) ignored;.*/\1/p')"
 }
 
+# Python's unittest says at the end how many it ran, and how many of them failed.
+count_unittest() {
+    local ran failed skipped
+    ran=$(sum "$1" 's/^Ran ([0-9]+) tests? in.*/\1/p')
+    failed=$(($(sum "$1" 's/^FAILED .*failures=([0-9]+).*/\1/p') + $(sum "$1" 's/^FAILED .*errors=([0-9]+).*/\1/p')))
+    skipped=$(sum "$1" 's/^(OK|FAILED) .*skipped=([0-9]+).*/\2/p')
+    count "$1" "$STATUS" $((ran - failed - skipped)) "$failed" "$skipped"
+}
+
 # In the runtime's image, so that it is the interpreter that functions get, and without network.
 in_image() {
     local image=$1 folder=$2
@@ -55,7 +64,7 @@ group_deny() {
     scripts/setup-packages.sh cargo-deny
     check deny cargo deny --workspace check bans licenses sources
 }
-group_scripts() { check scripts bash -c 'for file in scripts/*.sh tests/cluster/*.sh runtime-images/base/*.sh runtime-images/*/build runtime-images/base/tests/*.sh .ci/run; do bash -n "$file" || exit 1; done'; }
+group_scripts() { check scripts bash -c 'for file in scripts/*.sh tests/cluster/*.sh tests/cluster/postgres/start.sh tests/chart/*.sh runtime-images/base/*.sh runtime-images/*/build runtime-images/base/tests/*.sh images/davit/build.sh .ci/run; do bash -n "$file" || exit 1; done'; }
 group_unit() {
     scripts/setup-packages.sh postgres
     cargo_tests unit cargo test --workspace --exclude davit-e2e --no-fail-fast
@@ -69,11 +78,26 @@ group_crates() {
 group_python() {
     need_images python3.13
     run python in_image davit/runtime-python3.13 python3.13 python3 -B -m unittest discover -s /src/tests
-    local ran failed skipped
-    ran=$(sum python 's/^Ran ([0-9]+) tests? in.*/\1/p')
-    failed=$(($(sum python 's/^FAILED .*failures=([0-9]+).*/\1/p') + $(sum python 's/^FAILED .*errors=([0-9]+).*/\1/p')))
-    skipped=$(sum python 's/^(OK|FAILED) .*skipped=([0-9]+).*/\2/p')
-    count python "$STATUS" $((ran - failed - skipped)) "$failed" "$skipped"
+    count_unittest python
+}
+# Without KUBECONFIG the part that asks an API server is skipped.
+group_chart() {
+    scripts/setup-packages.sh python3-yaml
+    DAVIT_HELM=$(scripts/helm.sh) || { TOOK=0; count chart 1 0 1 0; return; }
+    export DAVIT_HELM
+    run chart python3 -B -m unittest discover -v -s tests/chart
+    count_unittest chart
+}
+# davit by its chart on the cluster that KUBECONFIG leads to.
+group_install() {
+    need_images python3.13
+    DAVIT_BIN=${DAVIT_BIN:-$ROOT/target/debug/davit}
+    export DAVIT_BIN
+    if [[ $DAVIT_BIN == "$ROOT/target/debug/davit" ]]; then cargo build --bin davit; fi
+    scripts/davit-image.sh
+    tests/cluster/postgres/build.sh
+    run install tests/chart/install.sh
+    count install "$STATUS" "$(grep -c '^ok ' "$LOGS/install.log" || true)" "$(grep -c '^not ok ' "$LOGS/install.log" || true)" 0
 }
 group_node() {
     need_images node20
@@ -123,7 +147,7 @@ need_images() {
 }
 
 groups=("$@")
-[[ ${#groups[@]} -gt 0 ]] || groups=(fmt clippy doc deny scripts crates python node builds e2e)
+[[ ${#groups[@]} -gt 0 ]] || groups=(fmt clippy doc deny scripts chart crates python node builds e2e)
 for group in "${groups[@]}"; do
     declare -F "group_$group" > /dev/null || fail "no group of tests called $group"
 done

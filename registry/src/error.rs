@@ -65,6 +65,7 @@ fn meaning(constraint: &str) -> Option<(ErrorCode, &'static str)> {
             (InvalidRequest, "a name uses 1 to 63 lower-case letters, digits and hyphens")
         }
         "namespaces_name_taken" => (Conflict, "a namespace of that name exists"),
+        "tokens_hash_taken" => (Conflict, "that token exists"),
         "functions_name_taken" => (Conflict, "a function of that name exists"),
         "functions_namespace"
         | "projects_namespace"

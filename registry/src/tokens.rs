@@ -3,7 +3,7 @@
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use chrono::{DateTime, Utc};
-use davit_api::{NamespaceName, NewToken, Role, TokenCreated, TokenId, TokenView};
+use davit_api::{ErrorCode, NamespaceName, NewToken, Role, TokenCreated, TokenId, TokenView};
 use sha2::{Digest, Sha256};
 use sqlx::Row;
 use sqlx::postgres::PgRow;
@@ -25,6 +25,9 @@ pub struct FoundToken {
     /// When it stops working.
     pub expires_at: Option<DateTime<Utc>>,
 }
+
+/// What every token begins with, so that people and scanners of leaked secrets know one.
+const PREFIX: &str = "dvt_";
 
 /// What is stored of a token's secret. It is random and long, so a plain hash is enough.
 pub fn hash_token(secret: &str) -> [u8; 32] {
@@ -48,13 +51,37 @@ fn view(row: &PgRow) -> Result<TokenView> {
 impl Audited {
     /// Makes a token. The answer is the only place where its secret ever appears.
     pub async fn create_token(&self, new: NewToken) -> Result<TokenCreated> {
+        let mut bytes = [0_u8; 32];
+        rand::fill(&mut bytes);
+        let token = format!("{PREFIX}{}", URL_SAFE_NO_PAD.encode(bytes));
+        let view = self.insert_token(new, &token).await?;
+        Ok(TokenCreated { view, token })
+    }
+
+    /// Takes in a token whose secret was made elsewhere, once: one that is known stays as it is. Answers whether it
+    /// is good, which it is not once somebody revoked it. Several may take in the same at once.
+    pub async fn adopt_token(&self, new: NewToken, secret: &str) -> Result<bool> {
+        let hash = hash_token(secret);
+        if self.registry.token_exists(hash).await? {
+            return Ok(self.registry.find_token(hash).await?.is_some());
+        }
+        let shaped = |s: &str| s.len() >= 32 && s.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_".contains(&b));
+        if !secret.strip_prefix(PREFIX).is_some_and(shaped) {
+            let rule = "must be dvt_ and at least 32 letters, digits, hyphens or underscores";
+            return Err(davit_api::ApiError::field("token", rule).into());
+        }
+        match self.insert_token(new, secret).await {
+            Err(RegistryError::Refused(error)) if error.code == ErrorCode::Conflict => Ok(true),
+            made => made.map(|_| true),
+        }
+    }
+
+    async fn insert_token(&self, new: NewToken, secret: &str) -> Result<TokenView> {
         let namespace = match &new.namespace {
             Some(name) => Some(self.registry.namespace_id(name).await?.0),
             None => None,
         };
-        let mut bytes = [0_u8; 32];
-        rand::fill(&mut bytes);
-        let token = format!("dvt_{}", URL_SAFE_NO_PAD.encode(bytes));
+        let (prefix, hash) = (secret[..10].to_owned(), hash_token(secret));
         self.change_named(move |conn| {
             Box::pin(async move {
                 let row = sqlx::query(
@@ -65,15 +92,15 @@ impl Audited {
                 .bind(namespace)
                 .bind(&new.description)
                 .bind(new.role.as_str())
-                .bind(&token[..10])
-                .bind(hash_token(&token).as_slice())
+                .bind(prefix)
+                .bind(hash.as_slice())
                 .bind(new.expires_at)
                 .bind(new.namespace.as_ref().map(|n| n.as_str()))
                 .fetch_one(conn)
                 .await?;
                 let view = view(&row)?;
                 let object = view.id.to_string();
-                Ok((TokenCreated { view, token }, object))
+                Ok((view, object))
             })
         })
         .await
@@ -123,6 +150,12 @@ impl Registry {
             })
         })
         .transpose()
+    }
+
+    /// Whether there is a token behind a hash, good or not.
+    async fn token_exists(&self, hash: [u8; 32]) -> Result<bool> {
+        let query = sqlx::query_scalar("select exists (select 1 from tokens where hash = $1)");
+        Ok(query.bind(hash.as_slice()).fetch_one(&self.pool).await?)
     }
 
     /// Tokens of a namespace, or of all with those bound to none.

@@ -78,6 +78,8 @@ pub(crate) enum Command {
     #[cfg(feature = "server")]
     Gateway(roles::gateway::Gateway),
     #[cfg(feature = "server")]
+    Migrate(roles::migrate::Migrate),
+    #[cfg(feature = "server")]
     Images(images::Images),
     Doctor(doctor::Doctor),
     Completion(completion::Completion),
@@ -98,6 +100,8 @@ pub(crate) fn run(command: Command, globals: Globals) -> Result<()> {
         Command::Controller(c) => c.run(&globals),
         #[cfg(feature = "server")]
         Command::Gateway(c) => c.run(&globals),
+        #[cfg(feature = "server")]
+        Command::Migrate(c) => c.run(),
         client => tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()

@@ -10,7 +10,7 @@ use super::engine::BackendArgs;
 use super::parts::{self, Opened};
 use super::process::bind;
 use super::state::State;
-use super::{DRAIN, Log};
+use super::Log;
 use crate::context::Globals;
 use crate::failure::Result;
 use crate::output::line;
@@ -55,7 +55,7 @@ impl Controller {
         let opened = parts::open(take, &self.database_url, addresses).await?;
         let Opened { settings, mut process, state, store, addresses } = opened;
         let ((management, management_at), (admin, _)) = addresses;
-        state.first_token(&store.registry).await?;
+        state.first_token(&store.registry, settings.admin_token.as_deref()).await?;
         let gateway_url = globals.gateway_url.clone().unwrap_or_else(|| "http://127.0.0.1:7480".into());
         let mut control = parts::control_plane(
             management,
@@ -74,7 +74,7 @@ impl Controller {
         let unready = process.readiness.latch("stopping");
         let tasks = process.tasks.clone();
         let work = async {
-            let mut drain = Drain::within(DRAIN);
+            let mut drain = Drain::within(settings.drain);
             drain.step("management API", control.close()).await;
             parts::stop_tasks(&mut drain, &tasks).await;
             // Containers stay: their gateways use them, and the next controller finds them by label.

@@ -10,7 +10,7 @@ use davit_daemon::Drain;
 use super::parts::{self, Opened};
 use super::process::bind;
 use super::state::State;
-use super::{DRAIN, Log};
+use super::Log;
 use crate::context::Globals;
 use crate::failure::Result;
 use crate::output::line;
@@ -60,7 +60,7 @@ impl Gateway {
         let unready = process.readiness.latch("stopping");
         let tasks = process.tasks.clone();
         let work = async {
-            let mut drain = Drain::within(DRAIN);
+            let mut drain = Drain::within(settings.drain);
             let calls = drain.left().saturating_sub(Duration::from_secs(5));
             drain.step("gateway", gateway.drain(calls)).await;
             parts::stop_tasks(&mut drain, &tasks).await;

@@ -5,6 +5,7 @@
 pub(crate) mod controller;
 pub(crate) mod engine;
 pub(crate) mod gateway;
+pub(crate) mod migrate;
 mod parts;
 mod process;
 mod state;
@@ -16,9 +17,6 @@ use clap::Args;
 use davit_daemon::telemetry;
 
 use crate::failure::{Failure, Result};
-
-/// Time from the first signal until everything must be over.
-const DRAIN: Duration = Duration::from_secs(30);
 
 /// How a role logs.
 #[derive(Debug, Args)]

@@ -14,7 +14,7 @@ use davit_controller::http::{Admin, ApiSettings, ApiState, management_router};
 use davit_controller::world::{
     AUDIT_DAYS, FIRE_DAYS, INVOCATION_DAYS, Loops, MESSAGE_DAYS, World, WorldSettings, spawn_loops,
 };
-use davit_daemon::{Allowed, Backoff, Drain, Limits, Settings, Tasks, listener};
+use davit_daemon::{Allowed, Drain, Limits, Settings, Tasks, listener};
 use davit_gateway::config::HttpLimits;
 use davit_gateway::http::TlsFiles;
 use davit_gateway::{Config as GatewayConfig, Deps, Gateway};
@@ -24,6 +24,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use super::engine::{Engine, Which};
+use super::migrate::connect;
 use super::process::Process;
 use super::state::State;
 use crate::failure::{Failure, Result};
@@ -52,6 +53,10 @@ pub(super) struct PartSettings {
     write_timeout: Duration,
     tls: Option<TlsFiles>,
     share_code: bool,
+    /// Time from the first signal until everything must be over.
+    pub(super) drain: Duration,
+    /// Holds a token that an administrator is to have.
+    pub(super) admin_token: Option<std::path::PathBuf>,
     build: BuildSettings,
 }
 
@@ -74,6 +79,8 @@ impl PartSettings {
             gateway_threads: settings.optional("DAVIT_GATEWAY_THREADS"),
             write_timeout: settings.duration("DAVIT_WRITE_TIMEOUT", HttpLimits::default().write_timeout),
             share_code: settings.or("DAVIT_SHARE_CODE", true),
+            drain: settings.duration("DAVIT_DRAIN", Duration::from_secs(30)),
+            admin_token: settings.optional("DAVIT_ADMIN_TOKEN_FILE"),
             tls: tls(&mut settings),
             build: BuildSettings::read(&mut settings),
         };
@@ -85,6 +92,9 @@ impl PartSettings {
         }
         if !(Duration::from_secs(1)..=Duration::from_secs(3_600)).contains(&read.write_timeout) {
             settings.problem("DAVIT_WRITE_TIMEOUT", "must be 1s to 1h".into());
+        }
+        if !(Duration::from_secs(15)..=Duration::from_secs(3_600)).contains(&read.drain) {
+            settings.problem("DAVIT_DRAIN", "must be 15s to 1h".into());
         }
         if read.audit_days > 36_500 {
             settings.problem("DAVIT_AUDIT_DAYS", "must be 0 to 36500".into());
@@ -152,19 +162,9 @@ fn tls(settings: &mut Settings) -> Option<TlsFiles> {
 
 /// Connects to the registry, waiting a while for one that is only just starting, and brings it up to date.
 pub(super) async fn store(url: &str, state_dir: &Path, settings: &PartSettings) -> Result<Store> {
-    let connect = ConnectSettings { max_connections: settings.connections, ..ConnectSettings::new(url) };
-    let mut backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(2));
-    let patience = tokio::time::Instant::now() + Duration::from_secs(30);
-    let registry = loop {
-        match Registry::connect(&connect).await {
-            Ok(registry) => break registry,
-            Err(error) if tokio::time::Instant::now() >= patience => {
-                return Err(Failure::while_doing("registry", error));
-            }
-            Err(error) => tracing::info!(%error, "waiting for the registry"),
-        }
-        backoff.wait().await;
-    };
+    let connect_settings =
+        ConnectSettings { max_connections: settings.connections, ..ConnectSettings::new(url) };
+    let registry = connect(&connect_settings, Duration::from_secs(30)).await?;
     let failed = |e| Failure::while_doing("registry", e);
     let registry = match settings.artifacts.clone() {
         None => registry,

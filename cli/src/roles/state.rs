@@ -74,8 +74,12 @@ impl State {
         self.dir.join("token")
     }
 
-    /// Makes the first administrator's token, unless the file holds one that is known.
-    pub(super) async fn first_token(&self, registry: &Registry) -> Result<()> {
+    /// Sees that an administrator has a token: the one that `given` holds, or one that is made and left in the state
+    /// directory, unless the file there holds one that is known.
+    pub(super) async fn first_token(&self, registry: &Registry, given: Option<&Path>) -> Result<()> {
+        if let Some(path) = given {
+            return take_in(registry, path).await;
+        }
         let path = self.token_file();
         // Two that start together would each make one, and only one of them be in the file.
         let turn = self.dir.join("token.lock");
@@ -93,15 +97,9 @@ impl State {
             }
             tracing::warn!(path = %path.display(), "the token in this file is not valid any more; making another");
         }
-        let new = NewToken {
-            description: "first administrator".into(),
-            namespace: None,
-            role: Role::Admin,
-            expires_at: None,
-        };
         let made = registry
             .as_davit("tokens.create")
-            .create_token(new)
+            .create_token(administrator("first administrator"))
             .await
             .map_err(|e| Failure::while_doing("first token", e))?;
         write_whole(&path, &format!("{}\n", made.token), 0o600)
@@ -117,6 +115,22 @@ impl State {
     pub(super) fn remove_endpoint(&self) {
         let _ = fs::remove_file(self.dir.join(Endpoint::FILE));
     }
+}
+
+/// Makes the token in a file an administrator's, unless it is known already.
+async fn take_in(registry: &Registry, path: &Path) -> Result<()> {
+    let failed = |e: &dyn std::fmt::Display| Failure::while_doing(path.display(), e);
+    let text = fs::read_to_string(path).map_err(|e| failed(&e))?;
+    let new = administrator("administrator of the operator's making");
+    let good = registry.as_davit("tokens.create").adopt_token(new, text.trim()).await;
+    if !good.map_err(|e| failed(&e))? {
+        tracing::warn!(path = %path.display(), "the token in this file was revoked, and stays so");
+    }
+    Ok(())
+}
+
+fn administrator(description: &str) -> NewToken {
+    NewToken { description: description.into(), namespace: None, role: Role::Admin, expires_at: None }
 }
 
 /// Writes a file that readers see whole or not at all.

@@ -14,7 +14,7 @@ use super::engine::{BackendArgs, Which};
 use super::parts::{self, ControlPlane, PartSettings, Store};
 use super::process::{Process, bind};
 use super::state::State;
-use super::{DRAIN, Log};
+use super::Log;
 use crate::context::{Endpoint, Globals};
 use crate::failure::{Failure, Result};
 use crate::output::line;
@@ -79,7 +79,7 @@ impl Up {
         let stop = process.stop().await;
         let unready = readiness.latch("stopping");
         let work = async {
-            let mut drain = Drain::within(DRAIN);
+            let mut drain = Drain::within(settings.drain);
             state.remove_endpoint();
             drain.step("management API", control.close()).await;
             let calls = drain.left().saturating_sub(Duration::from_secs(10));
@@ -120,7 +120,7 @@ impl Up {
         };
         let url = postgres.as_ref().map(Postgres::url).or(self.database_url.as_deref()).unwrap_or_default();
         let store = parts::store(url, state.dir(), settings).await?;
-        state.first_token(&store.registry).await?;
+        state.first_token(&store.registry, settings.admin_token.as_deref()).await?;
         let gateway =
             parts::data_plane(self.public, self.public_url.clone(), &state, &store, settings).await?;
         let gateway_url = self.public_url.clone().unwrap_or_else(|| format!("http://{}", gateway.address()));

@@ -41,6 +41,19 @@ async fn tokens_and_secrets_open_only_for_whom_they_are_meant() {
     let long = NewToken { description: "x".repeat(101), ..new };
     assert_eq!(code(registry.as_davit("test").create_token(long).await), ErrorCode::InvalidRequest);
 
+    // One that the operator made is taken in once, however many do so at a time, and stays revoked when it was.
+    let given = "dvt_0123456789abcdefghijklmnopqrstuv";
+    let admin = NewToken { description: "given".into(), namespace: None, role: Role::Admin, expires_at: None };
+    let both = registry.as_davit("test");
+    let (one, two) = tokio::join!(both.adopt_token(admin.clone(), given), both.adopt_token(admin.clone(), given));
+    assert!(one.unwrap() && two.unwrap());
+    let found = registry.find_token(hash_token(given)).await.unwrap().unwrap();
+    assert_eq!((found.role, found.namespace), (Role::Admin, None));
+    registry.as_davit("test").revoke_token(found.id, None).await.unwrap();
+    assert!(!registry.as_davit("test").adopt_token(admin.clone(), given).await.unwrap());
+    let short = registry.as_davit("test").adopt_token(admin, "dvt_guessable").await;
+    assert_eq!(code(short), ErrorCode::InvalidRequest);
+
     // A sealed secret that is moved to another place, or read with another key, does not open.
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("master.key");

@@ -1,0 +1,141 @@
+#!/usr/bin/env bash
+# davit installed by its chart on the cluster that KUBECONFIG leads to, used, upgraded under load and removed again. One line for each
+# thing that was tried. Usage: tests/chart/install.sh
+# Images come from the local engine: DAVIT_CLUSTER_REGISTRY is where this host pushes them (`scripts/cluster.sh env` says it for the test
+# cluster), DAVIT_IMAGE_PULL_REGISTRY what nodes call it.
+source "$(dirname "$0")/../../scripts/lib.sh"
+cd "$ROOT"
+
+NAMESPACE=chart-$(od -An -N4 -tx4 /dev/urandom | tr -d ' ')
+RELEASE=davit
+CHART=$ROOT/charts/davit
+LOG=$WORK_DIR/chart-install.log
+VALUES=$WORK_DIR/chart-images.yaml
+FAILED=0
+: "${KUBECONFIG:?which cluster? For the test cluster: eval \"\$(scripts/cluster.sh env)\"}" "${DAVIT_CLUSTER_REGISTRY:?}"
+HELM=$(scripts/helm.sh)
+DAVIT=${DAVIT_BIN:-$ROOT/target/release/davit}
+
+k() { kubectl --namespace "$NAMESPACE" "$@"; }
+helm() { "$HELM" --namespace "$NAMESPACE" "$@"; }
+# try <what> <command...>: runs it; the line says how it went, and the log shows what it said if it failed.
+try() {
+    local what=$1 begun=$SECONDS
+    shift
+    if "$@" > "$LOG" 2>&1; then
+        printf 'ok - %s (%d s)\n' "$what" $((SECONDS - begun))
+    else
+        printf 'not ok - %s (%d s)\n' "$what" $((SECONDS - begun))
+        sed 's/^/  # /' "$LOG" | tail -n 30
+        FAILED=1
+    fi
+}
+# until_true <seconds> <command...>
+until_true() {
+    local end=$((SECONDS + $1))
+    shift
+    until "$@"; do
+        ((SECONDS < end)) || return 1
+        sleep 0.5
+    done
+}
+clean_up() {
+    kubectl delete namespace "$NAMESPACE" --wait=false > /dev/null 2>&1 || true
+    rm -f "$VALUES"
+}
+trap clean_up EXIT
+
+DAVIT_IMAGE_VALUES=$VALUES DAVIT_IMAGE_PULL_REGISTRY=${DAVIT_IMAGE_PULL_REGISTRY:-$DAVIT_CLUSTER_REGISTRY} \
+    scripts/push-images.sh "$DAVIT_CLUSTER_REGISTRY" python3.13 > "$LOG"
+docker tag davit/postgres:latest "$DAVIT_CLUSTER_REGISTRY/davit/postgres:17"
+docker push --quiet "$DAVIT_CLUSTER_REGISTRY/davit/postgres:17" > /dev/null
+pull=${DAVIT_IMAGE_PULL_REGISTRY:-$DAVIT_CLUSTER_REGISTRY}
+python=$(sed -n 's/.*runtime-python3.13, digest: "\(.*\)"}/\1/p' "$VALUES")
+
+settings=(--values "$VALUES" --values "$ROOT/tests/chart/small.yaml" --set "postgres.bundled.image.registry=$pull,images.plainHttpRegistries={$pull}")
+
+function_pods() { k get pods --selector app.kubernetes.io/managed-by=davit --output name; }
+may() { [[ $(kubectl auth can-i "$@" --as "system:serviceaccount:$NAMESPACE:davit-controller") == yes ]]; }
+may_not() { ! may "$@"; }
+
+# A pod beside davit that calls a function through the service as long as it lives, and says at the end how often that failed.
+start_prober() {
+    k apply --filename - <<- POD
+		apiVersion: v1
+		kind: Pod
+		metadata: {name: prober}
+		spec:
+		  restartPolicy: Never
+		  automountServiceAccountToken: false
+		  terminationGracePeriodSeconds: 20
+		  securityContext: {runAsNonRoot: true, runAsUser: 993, seccompProfile: {type: RuntimeDefault}}
+		  containers:
+		    - name: prober
+		      image: $pull/davit/runtime-python3.13@$python
+		      command: [python3, -u, -c]
+		      args: [$(python3 -c 'import json, sys; print(json.dumps(open("tests/chart/prober.py").read()))')]
+		      env: [{name: TARGET, value: "http://davit-gateway/default/steady/"}]
+		      securityContext: {allowPrivilegeEscalation: false, readOnlyRootFilesystem: true, capabilities: {drop: [ALL]}}
+	POD
+}
+probing() { k logs prober 2> /dev/null | grep -q '^first answer'; }
+stop_prober() {
+    k exec prober -- python3 -c 'import os, signal; os.kill(1, signal.SIGTERM)' || true
+    k wait --for=jsonpath='{.status.phase}'=Succeeded --timeout=60s pod/prober
+    k logs prober
+}
+prober_was_answered() { stop_prober && k logs prober | grep -Eq '^[1-9][0-9]* calls, 0 failed'; }
+# From this machine, as the notes of the installation say it.
+deploy_steady() {
+    k port-forward service/davit-controller 17481:80 &
+    local forward=$! source=$WORK_DIR/chart-steady status=0
+    rm -rf "$source"
+    mkdir -p "$source"
+    printf 'name = "steady"\nruntime = "python3.13"\nhandler = "app.handler"\naccess = "public"\n' > "$source/davit.toml"
+    printf 'def handler(event, context):\n    return {"statusCode": 200, "body": "steady"}\n' > "$source/app.py"
+    until_true 20 curl --silent --output /dev/null http://127.0.0.1:17481/ || status=1
+    DAVIT_URL=http://127.0.0.1:17481 DAVIT_TOKEN=$(k get secret davit-admin-token --output go-template='{{index .data "token" | base64decode}}') \
+        "$DAVIT" deploy "$source" || status=1
+    kill "$forward"
+    return "$status"
+}
+owned() {
+    local owner=$(k get configmap davit-instances --output jsonpath='{.metadata.uid}') owners
+    owners=$(k get pods --selector app.kubernetes.io/managed-by=davit --output jsonpath='{range .items[*]}{.metadata.ownerReferences[*].uid}{"\n"}{end}' | sort -u)
+    [[ -n $owners && $owners == "$owner" ]]
+}
+# The policies select pods of functions by these.
+labelled() {
+    local all chosen
+    all=$(function_pods | wc -l)
+    chosen=$(k get pods --output name --selector "app.kubernetes.io/managed-by=davit,app.kubernetes.io/instance=$RELEASE,app.kubernetes.io/component in (function,builder),davit.network in (egress,none)" | wc -l)
+    [[ $all -gt 0 && $all == "$chosen" ]]
+}
+rights() {
+    may create pods --namespace "$NAMESPACE" && may get configmaps/davit-instances --namespace "$NAMESPACE" || return
+    may_not get secrets --namespace "$NAMESPACE" && may_not get configmaps/davit-kubernetes --namespace "$NAMESPACE" || return
+    may_not create pods/exec --namespace "$NAMESPACE" && may_not create deployments --namespace "$NAMESPACE" && may_not list pods --namespace kube-system
+}
+no_pods() { [[ -z $(k get pods --output name | grep -v ^pod/prober) ]]; }
+kept() { k get secret davit-master-key > /dev/null; }
+
+kubectl create namespace "$NAMESPACE" > /dev/null
+kubectl label namespace "$NAMESPACE" pod-security.kubernetes.io/enforce=restricted > /dev/null
+
+try 'it is installed, and two gateways and two controllers become ready' helm install "$RELEASE" "$CHART" "${settings[@]}" --wait --timeout 5m
+try 'helm test: a function is deployed, called and deleted' helm test "$RELEASE" --logs --timeout 10m
+try 'a function is deployed from this machine' deploy_steady
+try 'it answers at the service' eval 'start_prober && until_true 120 probing'
+try 'its pods belong to the ConfigMap of the release' owned
+try 'its pods have the labels that the policies select' labelled
+try 'the controller may do what it has to and no more' rights
+key=$(k get secret davit-master-key davit-admin-token --output jsonpath='{.items[*].data}')
+try 'it is upgraded' helm upgrade "$RELEASE" "$CHART" "${settings[@]}" --set gateway.podAnnotations.upgraded=yes,controller.podAnnotations.upgraded=yes --wait --timeout 5m
+try 'no call failed meanwhile' prober_was_answered
+try 'keys and tokens are what they were' test "$(k get secret davit-master-key davit-admin-token --output jsonpath='{.items[*].data}')" = "$key"
+try 'helm test says so, too' helm test "$RELEASE" --timeout 10m
+try 'it is rolled back' helm rollback "$RELEASE" 1 --wait --timeout 5m
+try 'it is removed' helm uninstall "$RELEASE" --wait --timeout 3m
+try 'no pod is left' until_true 60 no_pods
+try 'the master key is' kept
+exit "$FAILED"
