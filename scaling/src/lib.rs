@@ -9,3 +9,4 @@ pub mod keep_alive;
 pub mod pool_size;
 pub mod scale_in;
 pub mod scale_out;
+pub mod shares;
