@@ -6,10 +6,12 @@ use std::io::{ErrorKind, Read, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
-use chacha20poly1305::aead::{Aead, KeyInit, Payload};
+use chacha20poly1305::aead::{Aead, KeyInit as _, Payload};
 use chacha20poly1305::{XChaCha20Poly1305, XNonce};
 use chrono::{DateTime, Utc};
 use davit_api::{NamespaceId, NamespaceName, SecretName};
+use hmac::{Hmac, Mac as _};
+use sha2::Sha256;
 use sqlx::Row;
 
 use crate::rows::parsed;
@@ -17,7 +19,11 @@ use crate::{Audited, Registry, RegistryError, Result};
 
 /// The key that seals every secret: 32 bytes in a file beside the database, never in it.
 #[derive(Clone)]
-pub struct MasterKey(XChaCha20Poly1305);
+pub struct MasterKey {
+    cipher: XChaCha20Poly1305,
+    /// Other keys come from this one; none of them tells anything about it.
+    derive: Hmac<Sha256>,
+}
 
 impl std::fmt::Debug for MasterKey {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -28,7 +34,22 @@ impl std::fmt::Debug for MasterKey {
 impl MasterKey {
     /// Wraps 32 bytes.
     pub fn from_bytes(bytes: [u8; 32]) -> Self {
-        Self(XChaCha20Poly1305::new(&bytes.into()))
+        // HMAC takes keys of any length; the type wants to hear it.
+        let derive = Hmac::new_from_slice(&bytes).unwrap_or_else(|_| unreachable!());
+        Self { cipher: XChaCha20Poly1305::new(&bytes.into()), derive }
+    }
+
+    /// What the gateways of this installation prove themselves to each other by.
+    pub fn gateways_key(&self) -> [u8; 32] {
+        self.derived("gateways", &[])
+    }
+
+    fn derived(&self, what: &str, whose: &[u8]) -> [u8; 32] {
+        let mut mac = self.derive.clone();
+        mac.update(what.as_bytes());
+        mac.update(&[0]);
+        mac.update(whose);
+        mac.finalize().into_bytes().into()
     }
 
     /// Reads the key, or makes one when there is no file. Two processes that start at once end up with the
@@ -82,7 +103,7 @@ impl MasterKey {
         let mut nonce = [0_u8; 24];
         rand::fill(&mut nonce);
         let sealed = self
-            .0
+            .cipher
             .encrypt(&XNonce::from(nonce), Payload { msg: value.as_bytes(), aad: place.as_bytes() })
             .map_err(|_| RegistryError::damaged("secret", "cannot be sealed"))?;
         Ok((nonce, sealed))
@@ -97,7 +118,7 @@ impl MasterKey {
     ) -> Result<String> {
         let nonce: [u8; 24] = nonce.try_into().map_err(|_| RegistryError::damaged("secret", "nonce"))?;
         let place = place(namespace, name);
-        self.0
+        self.cipher
             .decrypt(&XNonce::from(nonce), Payload { msg: sealed, aad: place.as_bytes() })
             .ok()
             .and_then(|bytes| String::from_utf8(bytes).ok())

@@ -5,6 +5,7 @@
 
 pub mod estimate;
 pub mod fleet;
+pub mod gather;
 pub mod keep_alive;
 pub mod pool_size;
 pub mod scale_in;

@@ -100,8 +100,13 @@ impl View {
         if self.is_alone() {
             return limit;
         }
-        let mine = weight(function, self.me);
-        let before = self.members.iter().filter(|other| weight(function, **other) > mine).count();
+        self.share_of(self.me, function, limit)
+    }
+
+    /// The share of one of the gateways that it knows, once that one knows all the others.
+    pub fn share_of(&self, member: Id, function: Id, limit: u32) -> u32 {
+        let its = weight(function, member);
+        let before = self.members.iter().filter(|other| weight(function, **other) > its).count();
         seats(limit, before, self.members.len())
     }
 

@@ -112,7 +112,7 @@ impl Up {
         let store = parts::store(url, state.dir(), settings).await?;
         state.first_token(&store.registry).await?;
         let gateway =
-            parts::data_plane(self.public, self.public_url.clone(), &state, &store, settings).await?;
+            parts::data_plane(self.public, self.public_url.clone(), None, &state, &store, settings).await?;
         let gateway_url = self.public_url.clone().unwrap_or_else(|| format!("http://{}", gateway.address()));
         let control =
             parts::control_plane(management, gateway_url.clone(), state.dir(), &store, settings, tasks)

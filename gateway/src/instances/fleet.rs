@@ -56,7 +56,7 @@ impl Fleet {
     pub(super) fn new(version: Arc<LiveVersion>, shared: Arc<Shared>, learnt: Learnt) -> Arc<Self> {
         let usage = shared.recorder.usage(version.function_id);
         let measure = shared.recorder.measure(version.version_id);
-        let (state, slack) = (Mutex::new(State::new(learnt)), Notify::new());
+        let (state, slack) = (Mutex::new(State::new(learnt, shared.peers.bounds(&version))), Notify::new());
         Arc::new(Self { version, shared, state, slack, usage, measure })
     }
 
@@ -126,7 +126,8 @@ impl Fleet {
             if let Some(granted) = granted {
                 state.learnt.pilot.served(now.saturating_duration_since(granted));
             }
-            if spoiled || (state.retired && state.members[at].in_use == 0 && state.line.is_empty()) {
+            let unwanted = state.retired && state.line.is_empty() || state.members.len() > state.bounds.most;
+            if spoiled || (unwanted && state.members[at].is_idle()) {
                 gone = Some(state.take_out(at));
             }
             let grants = self.hand_out(&mut state, now);
@@ -147,7 +148,7 @@ impl Fleet {
         if let Some(member) = gone {
             self.shared.released(
                 &member.instance,
-                if spoiled { "its last call did not end cleanly" } else { "superseded" },
+                if spoiled { "its last call did not end cleanly" } else { "no longer wanted" },
             );
         }
     }
@@ -239,6 +240,7 @@ impl Fleet {
     pub(super) fn start_not_needed(&self, reason: Reason) -> bool {
         let mut state = self.state.lock();
         let superfluous = match reason {
+            _ if state.held() > state.bounds.most => true,
             Reason::Line => (state.starting - 1) * self.concurrency() >= state.line.len(),
             // Nobody waits for it, so an empty line says nothing. Should somebody by now, it serves as well.
             Reason::Ahead { until } => state.retired || until <= Instant::now(),

@@ -14,6 +14,7 @@ use tokio::sync::oneshot;
 use crate::admit;
 use crate::instances::{Instance, Slot};
 use crate::invoke::CallError;
+use crate::peers::Bounds;
 
 /// What a start is taken to last before one was seen: out of a pool, a mount and an import.
 const POOLED: Duration = Duration::from_millis(50);
@@ -32,6 +33,8 @@ pub(super) struct State {
     pub(super) retired: bool,
     /// What decides how many there are.
     pub(super) learnt: Learnt,
+    /// How many there may and must be here.
+    pub(super) bounds: Bounds,
     /// A look at a line that has not emptied is due.
     pub(super) looking: bool,
     /// When an emptied fleet has an instance again, unless a call comes before.
@@ -126,7 +129,7 @@ impl Member {
 }
 
 impl State {
-    pub(super) fn new(learnt: Learnt) -> Self {
+    pub(super) fn new(learnt: Learnt, bounds: Bounds) -> Self {
         Self {
             members: Vec::new(),
             line: VecDeque::new(),
@@ -134,6 +137,7 @@ impl State {
             breaker: admit::Breaker::default(),
             retired: false,
             learnt,
+            bounds,
             looking: false,
             returning: None,
             busy: 0,
@@ -150,6 +154,11 @@ impl State {
     /// Calls in members.
     pub(super) fn in_use(&self) -> usize {
         self.in_use
+    }
+
+    /// Instances that are there or on their way.
+    pub(super) fn held(&self) -> usize {
+        self.members.len() + self.starting
     }
 
     /// Nothing is there or on its way.
