@@ -23,15 +23,23 @@ pub struct Config {
     pub threads: usize,
     /// Whether instances may share code on this host; where they cannot, they do not.
     pub share_code: bool,
-    /// Where this process notes its gateway's id for the next one, which runs only when this one is gone. Without
-    /// it, what a killed gateway held is free only when its lease lapses.
-    pub id_file: Option<PathBuf>,
+    /// The port for other gateways; without it calls are neither passed on nor taken from others.
+    pub peers: Option<PeersPort>,
     /// Where webhooks may lead to besides the public internet.
     pub outbound: Allowed,
     /// Bounds of the public listener.
     pub http: HttpLimits,
     /// Bounds and times of instances and waiting lines.
     pub instances: InstanceLimits,
+}
+
+/// The port for other gateways.
+#[derive(Debug, Clone, Copy)]
+pub struct PeersPort {
+    /// Where it is opened.
+    pub listen: SocketAddr,
+    /// What others reach it by, when that is not the same.
+    pub advertised: Option<SocketAddr>,
 }
 
 /// Bounds of the public listener.
@@ -74,7 +82,7 @@ impl Config {
             tls: None,
             threads: std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
             share_code: true,
-            id_file: None,
+            peers: None,
             outbound: Allowed::default(),
             http: HttpLimits::default(),
             instances: InstanceLimits::default(),

@@ -14,20 +14,23 @@ use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use crate::config::Config;
+use crate::config::{Config, PeersPort};
 use crate::demand::Demand;
 use crate::dispatch::{self, Acceptor, Dispatch, Terms};
-use crate::facts::{Feeds, Recorder};
+use crate::facts::Recorder;
 use crate::forward::Exchange;
 use crate::http::{Door, Public, Tls, TlsError};
 use crate::instances::{Answers, Bundles, Counts, Instances, RegistrySource, Sharing, Wanted, Watch};
 use crate::invoke::Corridor;
 use crate::lanes::Lanes;
+use crate::lease::{Lease, Seat};
 use crate::metrics::Metrics;
 use crate::outbound::Sender;
+use crate::passing::{Inner, Relay};
+use crate::peers::Known;
 use crate::routes::{self, Refresh, Routes};
 use crate::sources::Keeper;
-use crate::{cron, http, lease, record};
+use crate::{cron, http, passing, record};
 
 /// What the gateway needs from the process around it.
 pub struct Deps {
@@ -50,6 +53,9 @@ pub enum BuildError {
         /// Why.
         source: std::io::Error,
     },
+    /// Other gateways cannot be told where to find this one.
+    #[error("{0} is every address of this machine; say which one other gateways reach it by")]
+    NoPeersAddress(SocketAddr),
     /// The directory for bundles cannot be had.
     #[error("state directory: {0}")]
     State(std::io::Error),
@@ -71,6 +77,31 @@ pub struct Gateway {
     bundles: Bundles,
     lanes: Arc<Lanes>,
     tls: Option<Tls>,
+    seat: Seat,
+    peers: Option<PeersDoor>,
+}
+
+/// The port for other gateways.
+struct PeersDoor {
+    listener: TcpListener,
+    /// What others reach it by.
+    address: SocketAddr,
+}
+
+impl PeersDoor {
+    async fn bind(port: PeersPort) -> Result<Self, BuildError> {
+        let listen = |source| BuildError::Listen { address: port.listen, source };
+        let listener = TcpListener::bind(port.listen).await.map_err(listen)?;
+        let bound = listener.local_addr().map_err(listen)?;
+        let mut address = port.advertised.unwrap_or(bound);
+        if address.port() == 0 {
+            address.set_port(bound.port());
+        }
+        if address.ip().is_unspecified() {
+            return Err(BuildError::NoPeersAddress(bound));
+        }
+        Ok(Self { listener, address })
+    }
 }
 
 impl Gateway {
@@ -93,10 +124,13 @@ impl Gateway {
         tracing::info!("code is {}", bundles.way());
         let lanes = Arc::new(Lanes::start(config.threads).map_err(BuildError::Threads)?);
         let id = GatewayId::new();
-        if let Some(file) = &config.id_file {
-            lease::succeed(&deps.registry, file, id).await.map_err(BuildError::State)?;
-        }
-        Ok(Self { id, config, deps, listener, address, bundles, lanes, tls })
+        let peers = match config.peers {
+            Some(port) => Some(PeersDoor::bind(port).await?),
+            None => None,
+        };
+        Seat::clear(&deps.registry, &config.state_dir).await.map_err(BuildError::State)?;
+        let seat = Seat::take(&config.state_dir, id).map_err(BuildError::State)?;
+        Ok(Self { id, config, deps, listener, address, bundles, lanes, tls, seat, peers })
     }
 
     /// Where functions are reached.
@@ -104,8 +138,9 @@ impl Gateway {
         self.address
     }
 
-    /// Starts everything. `ready` opens once routes have been read.
+    /// Starts everything. `ready` opens once routes have been read, and the other gateways know of this one.
     pub fn spawn(self, ready: Latch) -> Running {
+        let ready = Arc::new(ready);
         let (recorder, feeds) = Recorder::channel();
         let metrics = Arc::new(Metrics::default());
         let stops = Stops::default();
@@ -119,14 +154,22 @@ impl Gateway {
             demand.clone(),
             stops.upkeep.clone(),
         );
+        instances.adopt(Known::joining(self.id, 0));
         let exchange = Arc::new(Exchange::new(metrics.clone(), stops.hard.clone()));
-        let corridor = Corridor::new(instances.clone(), exchange.clone());
+        let mut corridor = Corridor::new(instances.clone(), exchange.clone());
         let wake = Arc::new(Notify::new());
         let Deps { registry, changes, key } = self.deps;
         let agents_key = key.clone();
+        let passing = self.peers.as_ref().map(|_| {
+            Arc::new(Relay::new(self.id, instances.clone(), key.gateways_key(), stops.hard.clone()))
+        });
+        if let Some(passing) = &passing {
+            corridor = corridor.with_passing(passing.clone());
+        }
         let acceptor = Acceptor::spawn(registry.clone(), wake.clone());
         let refresh = Refresh::new(routes.clone(), registry.clone(), key.clone());
         let pins = refresh.pins();
+        let (gateways_key, peers_pins) = (key.gateways_key(), pins.clone());
         let public = Arc::new(Public::new(http::Parts {
             routes: routes.clone(),
             pins: pins.clone(),
@@ -169,7 +212,7 @@ impl Gateway {
             metrics: metrics.clone(),
             wake: wake.clone(),
         };
-        let doors = vec![
+        let mut doors = vec![
             tokio::spawn(keeper.run(changes.clone(), stops.doors.clone())),
             tokio::spawn(http::serve(self.listener, door, self.lanes.clone())),
             tokio::spawn(dispatch::run(dispatcher, changes.clone(), stops.doors.clone())),
@@ -181,6 +224,19 @@ impl Gateway {
                 stops.doors.clone(),
             )),
         ];
+        let peers_address = self.peers.as_ref().map(|door| door.address);
+        if let Some(door) = self.peers {
+            let inner = Inner::new(
+                self.id,
+                gateways_key,
+                routes.clone(),
+                peers_pins,
+                corridor.clone(),
+                stops.doors.clone(),
+            );
+            let (lanes, stop, hard) = (self.lanes.clone(), stops.doors.clone(), stops.hard.clone());
+            doors.push(tokio::spawn(passing::serve(door.listener, inner, lanes, stop, hard)));
+        }
         let state_dir = self.config.state_dir.clone();
         let (key, lanes) = (agents_key, self.lanes.clone());
         let watch = Watch::new(registry.clone(), self.id, state_dir, key, instances.clone(), lanes);
@@ -188,15 +244,29 @@ impl Gateway {
             refresh,
             changes.clone(),
             instances.clone(),
-            move || ready.open(),
+            {
+                let ready = ready.clone();
+                move || drop(ready)
+            },
             stops.upkeep.clone(),
         );
         let upkeep = vec![
             tokio::spawn(refresh),
-            tokio::spawn(watch.run(changes, stops.upkeep.clone())),
+            tokio::spawn(watch.run(changes.clone(), stops.upkeep.clone())),
             tokio::spawn(demand.run(registry.clone(), self.id, instances.clone(), stops.upkeep.clone())),
         ];
-        let last = Last::spawn(&registry, self.id, self.config.public_url.clone(), feeds, &stops);
+        let lease = Lease {
+            registry: registry.clone(),
+            gateway: self.id,
+            public_url: self.config.public_url.clone(),
+            address: peers_address,
+            instances: instances.clone(),
+            leaving: stops.doors.clone(),
+        };
+        let last = Last {
+            facts: tokio::spawn(record::run(registry, self.id, feeds, stops.facts.clone())),
+            lease: tokio::spawn(lease.run(changes, ready, stops.lease.clone())),
+        };
         tracing::info!(gateway = %self.id, address = %self.address, "gateway serves");
         Running {
             id: self.id,
@@ -204,6 +274,7 @@ impl Gateway {
             routes,
             instances,
             corridor,
+            passing,
             exchange,
             _public: public,
             metrics,
@@ -212,6 +283,7 @@ impl Gateway {
             upkeep,
             last,
             _lanes: self.lanes,
+            _seat: self.seat,
         }
     }
 }
@@ -237,15 +309,6 @@ struct Last {
     lease: JoinHandle<()>,
 }
 
-impl Last {
-    fn spawn(registry: &Registry, id: GatewayId, public_url: String, feeds: Feeds, stops: &Stops) -> Self {
-        Self {
-            facts: tokio::spawn(record::run(registry.clone(), id, feeds, stops.facts.clone())),
-            lease: tokio::spawn(lease::run(registry.clone(), id, public_url, stops.lease.clone())),
-        }
-    }
-}
-
 /// A gateway at work.
 pub struct Running {
     id: GatewayId,
@@ -253,6 +316,7 @@ pub struct Running {
     routes: Routes,
     instances: Instances,
     corridor: Corridor,
+    passing: Option<Arc<Relay>>,
     exchange: Arc<Exchange>,
     /// Kept to the end: calls under way may need answers after the doors are shut.
     _public: Arc<Public>,
@@ -263,6 +327,8 @@ pub struct Running {
     last: Last,
     /// Kept to the end: upgraded connections run there, too.
     _lanes: Arc<Lanes>,
+    /// Left when the lease has been given back.
+    _seat: Seat,
 }
 
 /// What the admin listener shows.
@@ -380,6 +446,9 @@ impl Running {
                 let _ = door.await;
             }
             self.exchange.drained().await;
+            if let Some(passing) = self.passing {
+                passing.drained().await;
+            }
         };
         let mut calls = std::pin::pin!(calls);
         if tokio::time::timeout(limit, calls.as_mut()).await.is_err() {

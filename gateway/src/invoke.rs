@@ -16,6 +16,7 @@ use crate::forward::{self, Exchange};
 use crate::http::Body;
 use crate::instances::{Instances, Slot, Underway};
 use crate::outcome;
+use crate::passing::{Passed, Relay};
 use crate::stream::{self, Answered, Passing, Streaming};
 use crate::version::LiveVersion;
 
@@ -33,13 +34,26 @@ pub struct Corridor {
     exchange: Arc<Exchange>,
     /// How long a handler whose caller hung up may go on.
     grace: Duration,
+    /// The way to other gateways.
+    passing: Option<Arc<Relay>>,
 }
 
 impl Corridor {
     /// A corridor to these instances.
     pub fn new(instances: Instances, exchange: Arc<Exchange>) -> Self {
         let grace = instances.shared().limits.abandon_grace;
-        Self { instances, exchange, grace }
+        Self { instances, exchange, grace, passing: None }
+    }
+
+    /// The same, with a way to other gateways.
+    #[must_use]
+    pub fn with_passing(self, passing: Arc<Relay>) -> Self {
+        Self { passing: Some(passing), ..self }
+    }
+
+    /// Whether a call may be another gateway's.
+    pub(crate) fn may_pass_on(&self, version: &Arc<LiveVersion>) -> bool {
+        self.passing.as_ref().is_some_and(|passing| passing.concerns(version))
     }
 
     /// The instances it leads to.
@@ -49,6 +63,21 @@ impl Corridor {
 
     /// Carries out a call. Dropping the future gives up: the function is told and the slot comes back.
     pub async fn invoke(&self, target: Target, call: Call) -> Outcome {
+        let call = match &self.passing {
+            // Boxed, so that calls which stay do not carry its room along.
+            Some(passing) if passing.concerns(&target.version) => {
+                match Box::pin(passing.pass(&target.version, call)).await {
+                    Passed::Here(call) => call,
+                    Passed::Done(outcome) => return outcome,
+                }
+            }
+            _ => call,
+        };
+        self.carry_out_here(target, call).await
+    }
+
+    /// The same in an instance of this gateway, whatever others there are.
+    pub(crate) async fn carry_out_here(&self, target: Target, call: Call) -> Outcome {
         let mut account = self.account(&target.version, call.arrived, Underway::of(&call));
         let version = target.version.number;
         match self.carry_out(&mut account, call).await {

@@ -1,88 +1,127 @@
-//! The gateway's lease: while it beats, the gateway's instances and jobs are its own.
+//! The gateway's lease: while it beats, the gateway's instances and jobs are its own. With each beat it tells the other
+//! gateways what they must know, and learns who they are.
 
-use std::path::Path;
+use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use davit_api::GatewayId;
-use davit_registry::Registry;
-use tokio::time::MissedTickBehavior;
+use davit_daemon::Latch;
+use davit_registry::{Changes, GatewayWord, Registry, Topic};
+use tokio::time::{Instant, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
+
+use crate::instances::Instances;
+use crate::peers::Known;
+
+mod seat;
+
+pub use seat::Seat;
 
 /// Between two beats; the lease lasts ten seconds, so two may be lost.
 const BEAT: Duration = Duration::from_secs(3);
+/// Least time between two beats: whoever joins makes everybody speak.
+const FLOOR: Duration = Duration::from_millis(20);
 
-/// Gives up what the process before this one held, and notes this one for the next. Whoever calls this knows that
-/// the other is gone: then nobody need wait for its lease to lapse, its jobs are free at once, and no instance
-/// is started for it.
-pub async fn succeed(registry: &Registry, file: &Path, gateway: GatewayId) -> std::io::Result<()> {
-    let before = std::fs::read_to_string(file).ok().and_then(|text| text.trim().parse().ok());
-    if let Some(before) = before {
-        match tokio::time::timeout(BEAT, registry.drop_gateway(before)).await {
-            Ok(Ok(())) => tracing::debug!(gateway = %before, "the gateway before this one is given up"),
-            Ok(Err(error)) => {
-                tracing::warn!(%error, "the gateway before this one keeps its lease until it lapses")
-            }
-            Err(_) => tracing::warn!("the gateway before this one keeps its lease until it lapses"),
-        }
-    }
-    std::fs::write(file, gateway.to_string())
+/// What beats.
+pub struct Lease {
+    /// Where.
+    pub registry: Registry,
+    /// Whose lease it is.
+    pub gateway: GatewayId,
+    /// The address that clients use.
+    pub public_url: String,
+    /// Where other gateways reach it.
+    pub address: Option<SocketAddr>,
+    /// What is held under it.
+    pub instances: Instances,
+    /// It takes no more calls.
+    pub leaving: CancellationToken,
 }
 
-/// Registers the gateway and keeps its lease until `stop`, then gives it back.
-///
-/// A gateway that was given up while it could not beat (its machine slept, the registry was away) registers
-/// again: the controller destroys what it owned then, it sees those links close, and its jobs' receipts are no
-/// longer good, so nothing of its former life can do harm.
-pub async fn run(registry: Registry, gateway: GatewayId, public_url: String, stop: CancellationToken) {
-    let mut tick = tokio::time::interval(BEAT);
-    tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut registered = false;
-    loop {
-        tokio::select! {
-            _ = tick.tick() => {}
-            () = stop.cancelled() => break,
+/// One life of the lease, from one joining to its being given up.
+struct Life {
+    join: i64,
+    known: Known,
+}
+
+impl Lease {
+    /// Registers the gateway and keeps its lease until `stop`, then gives it back. `ready` opens once the others have
+    /// taken this gateway into account, so that it may serve.
+    ///
+    /// A gateway that was given up while it could not beat (its machine slept, the registry was away) registers
+    /// again: the controller has destroyed what it owned, it sees those links close, and its jobs' receipts are no
+    /// longer good, so nothing of its former life can do harm.
+    pub async fn run(self, changes: Changes, ready: Arc<Latch>, stop: CancellationToken) {
+        let mut told = changes.subscribe(Topic::Gateways);
+        let mut tick = tokio::time::interval(BEAT);
+        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let (mut life, mut ready, mut said_leaving) = (None, Some(ready), false);
+        let mut next = Instant::now();
+        loop {
+            tokio::select! {
+                _ = tick.tick() => {}
+                Ok(()) = told.changed() => {}
+                () = self.leaving.cancelled(), if !said_leaving => {}
+                () = stop.cancelled() => break,
+            }
+            tokio::time::sleep_until(next).await;
+            next = Instant::now() + FLOOR;
+            said_leaving = self.leaving.is_cancelled();
+            match tokio::time::timeout(BEAT, self.beat(&mut life)).await {
+                Ok(Ok(())) => {}
+                Ok(Err(error)) => tracing::warn!(%error, "no heartbeat"),
+                Err(_) => tracing::warn!("no heartbeat: the registry does not answer in time"),
+            }
+            if life.as_ref().is_some_and(|life| life.known.view.is_active()) {
+                ready = None;
+            }
         }
-        let beat = async {
-            if registered && registry.heartbeat_gateway(gateway).await? {
+        drop(ready);
+        match tokio::time::timeout(BEAT, self.registry.drop_gateway(self.gateway)).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::debug!(%error, "lease not given back; it will lapse"),
+            Err(_) => tracing::debug!("lease not given back in time; it will lapse"),
+        }
+    }
+
+    /// Speaks and listens until there is nothing new to say.
+    async fn beat(&self, life: &mut Option<Life>) -> davit_registry::Result<()> {
+        loop {
+            let Life { join, known } = match life {
+                Some(life) => life,
+                None => life.insert(self.join().await?),
+            };
+            let before = known.view.adopted().to_vec();
+            let word = GatewayWord {
+                adopted: before.clone(),
+                over: self.instances.over(),
+                address: self.address.map(|address| address.to_string()),
+                leaving: self.leaving.is_cancelled(),
+            };
+            let Some(peers) = self.registry.beat_gateway(self.gateway, *join, &word).await? else {
+                tracing::warn!("this gateway was given up while it was silent; it registers again");
+                *life = None;
+                continue;
+            };
+            let was_active = known.view.is_active();
+            *known = known.read(self.gateway, &peers);
+            self.instances.adopt(known.clone());
+            if known.view.is_active() && !was_active {
+                tracing::info!(others = known.others.len(), "this gateway has its share");
+            }
+            if known.view.adopted() == before {
                 return Ok(());
             }
-            if registered {
-                tracing::warn!("this gateway was given up while it was silent; it registers again");
-            }
-            registry.register_gateway(gateway, &public_url).await
-        };
-        match tokio::time::timeout(BEAT, beat).await {
-            Ok(Ok(())) => registered = true,
-            Ok(Err(error)) => tracing::warn!(%error, "no heartbeat"),
-            Err(_) => tracing::warn!("no heartbeat: the registry does not answer in time"),
+            // Who has joined waits for this word; the one that says so is said at once.
+            self.registry.poke(Topic::Gateways);
         }
     }
-    match tokio::time::timeout(BEAT, registry.drop_gateway(gateway)).await {
-        Ok(Ok(())) => {}
-        Ok(Err(error)) => tracing::debug!(%error, "lease not given back; it will lapse"),
-        Err(_) => tracing::debug!("lease not given back in time; it will lapse"),
-    }
-}
 
-#[cfg(test)]
-mod tests {
-    use davit_registry::testing::TestDatabase;
-
-    use super::*;
-
-    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-    async fn a_killed_gateway_is_given_up_by_the_next_and_not_ten_seconds_later() {
-        let database = TestDatabase::new().await;
-        let registry = database.registry();
-        let dir = tempfile::tempdir().unwrap();
-        let file = dir.path().join("gateway-id");
-        let (killed, next, stranger) = (GatewayId::new(), GatewayId::new(), GatewayId::new());
-        registry.register_gateway(stranger, "http://c").await.unwrap();
-        succeed(registry, &file, killed).await.unwrap();
-        registry.register_gateway(killed, "http://a").await.unwrap();
-        succeed(registry, &file, next).await.unwrap();
-        registry.register_gateway(next, "http://b").await.unwrap();
-        let left: Vec<GatewayId> = registry.gateways().await.unwrap().into_iter().map(|row| row.id).collect();
-        assert_eq!(left, [stranger, next]);
+    async fn join(&self) -> davit_registry::Result<Life> {
+        let join = self.registry.register_gateway(self.gateway, &self.public_url).await?;
+        let known = Known::joining(self.gateway, join);
+        self.instances.adopt(known.clone());
+        Ok(Life { join, known })
     }
 }

@@ -24,6 +24,8 @@ pub mod measure;
 pub mod metrics;
 pub mod outbound;
 pub mod outcome;
+pub mod passing;
+pub mod peers;
 pub mod policy;
 pub mod record;
 pub mod routes;

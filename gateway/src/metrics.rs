@@ -239,6 +239,10 @@ pub struct Metrics {
     pub asked: Asked,
     /// Idle instances let go because a waiting call needed their memory.
     pub given_up: Number,
+    /// Calls that another gateway carried out.
+    pub passed_on: Number,
+    /// Calls that another gateway had no room for, or could not be reached with.
+    pub passed_back: Number,
     /// Bytes of event bodies held now.
     pub parked_bytes: Number,
     /// Connections upgraded now.
@@ -309,6 +313,18 @@ impl Metrics {
             "counter",
             "Idle instances let go because a waiting call needed their memory.",
             self.given_up.get(),
+        );
+        line(
+            "davit_passed_on_total",
+            "counter",
+            "Calls that another gateway carried out.",
+            self.passed_on.get(),
+        );
+        line(
+            "davit_passed_back_total",
+            "counter",
+            "Calls that another gateway did not take.",
+            self.passed_back.get(),
         );
         line("davit_freezes_total", "counter", "Instances frozen.", self.freezes.get());
         let topics = &self.topics;

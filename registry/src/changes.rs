@@ -32,11 +32,13 @@ pub enum Topic {
     Cancels,
     /// Gateways that are asked for memory; poked, never triggered.
     Memory,
+    /// Gateways that come, go, or have something to tell the others; poked, never triggered.
+    Gateways,
 }
 
 impl Topic {
     /// Every topic.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Routes,
         Self::Instances,
         Self::Builds,
@@ -45,6 +47,7 @@ impl Topic {
         Self::Demand,
         Self::Cancels,
         Self::Memory,
+        Self::Gateways,
     ];
     /// The word in a notification.
     pub fn as_str(self) -> &'static str {
@@ -57,6 +60,7 @@ impl Topic {
             Self::Demand => "demand",
             Self::Cancels => "cancels",
             Self::Memory => "memory",
+            Self::Gateways => "gateways",
         }
     }
 }

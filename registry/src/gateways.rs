@@ -1,12 +1,14 @@
 //! Gateways: who is there, by the database's clock.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
-use davit_api::GatewayId;
+use davit_api::{GatewayId, VersionId};
 use sqlx::Row;
+use sqlx::types::Json;
 
-use crate::rows::bigint;
-use crate::{Registry, Result};
+use crate::rows::{bigint, json};
+use crate::{Registry, Result, Topic};
 
 /// How long a gateway counts as present after its last heartbeat.
 pub const LEASE: Duration = Duration::from_secs(10);
@@ -22,28 +24,91 @@ pub struct GatewayRow {
     pub lapsed_for: Option<Duration>,
 }
 
+/// What a gateway tells the others, with each sign of life.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct GatewayWord {
+    /// The joinings that it has taken into account.
+    pub adopted: Vec<i64>,
+    /// Instances that it holds beyond its share, by version.
+    pub over: BTreeMap<VersionId, u32>,
+    /// Where other gateways reach it.
+    pub address: Option<String>,
+    /// It ends, and takes no more calls.
+    pub leaving: bool,
+}
+
+/// A gateway as the others see it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct GatewayPeer {
+    /// Which.
+    pub id: GatewayId,
+    /// The number of its joining.
+    pub joined: i64,
+    /// Whether its lease holds.
+    pub alive: bool,
+    /// What it said last.
+    pub word: GatewayWord,
+}
+
 impl Registry {
-    /// A gateway has started.
-    pub async fn register_gateway(&self, id: GatewayId, public_url: &str) -> Result<()> {
-        sqlx::query(
-            "insert into gateways (id, public_url) values ($1, $2)
-             on conflict (id) do update set public_url = excluded.public_url, seen_at = clock_timestamp()",
+    /// A gateway has started. Answers the number of its joining, which is another one each time it was not there.
+    pub async fn register_gateway(&self, id: GatewayId, public_url: &str) -> Result<i64> {
+        let joined = sqlx::query_scalar(
+            "insert into gateways (id, public_url, adopted) values ($1, $2, '{}')
+             on conflict (id) do update set public_url = excluded.public_url, seen_at = clock_timestamp()
+             returning joined",
         )
         .bind(id.0)
         .bind(public_url)
-        .execute(&self.pool)
+        .fetch_one(&self.pool)
         .await?;
-        Ok(())
+        self.poke(Topic::Gateways);
+        Ok(joined)
     }
 
-    /// A gateway is alive. `false` when it was given up: its instances are being destroyed, and it must
-    /// register again under a new id.
-    pub async fn heartbeat_gateway(&self, id: GatewayId) -> Result<bool> {
-        let done = sqlx::query("update gateways set seen_at = clock_timestamp() where id = $1")
-            .bind(id.0)
-            .execute(&self.pool)
-            .await?;
-        Ok(done.rows_affected() == 1)
+    /// A gateway is alive and tells the others so much. Answers who is there, itself included; `None` when it was given
+    /// up: its instances are being destroyed, and it must register again. Gateways of an older davit, which share
+    /// nothing, are left out.
+    pub async fn beat_gateway(
+        &self,
+        id: GatewayId,
+        joined: i64,
+        word: &GatewayWord,
+    ) -> Result<Option<Vec<GatewayPeer>>> {
+        let rows = sqlx::query(
+            "with beat as (
+                update gateways set seen_at = clock_timestamp(), adopted = $3, over = $4, address = $5, leaving = $6
+                where id = $1 and joined = $2 returning id)
+             select id, joined, adopted, over, address, leaving,
+                id = $1 or seen_at > clock_timestamp() - make_interval(secs => $7) as alive
+             from gateways where exists (select from beat) and adopted is not null",
+        )
+        .bind(id.0)
+        .bind(joined)
+        .bind(&word.adopted)
+        .bind(Json(&word.over))
+        .bind(&word.address)
+        .bind(word.leaving)
+        .bind(LEASE.as_secs_f64())
+        .fetch_all(&self.pool)
+        .await?;
+        let peers: Vec<GatewayPeer> = rows
+            .iter()
+            .map(|row| {
+                Ok(GatewayPeer {
+                    id: GatewayId(row.try_get("id")?),
+                    joined: row.try_get("joined")?,
+                    alive: row.try_get("alive")?,
+                    word: GatewayWord {
+                        adopted: row.try_get("adopted")?,
+                        over: json(row, "over")?,
+                        address: row.try_get("address")?,
+                        leaving: row.try_get("leaving")?,
+                    },
+                })
+            })
+            .collect::<Result<_>>()?;
+        Ok((!peers.is_empty()).then_some(peers))
     }
 
     /// Asks a gateway to give up so many MiB of idle instances. Asking again before it has heard does not add up.
@@ -53,7 +118,7 @@ impl Registry {
             .bind(bigint(mb))
             .execute(&self.pool)
             .await?;
-        self.poke(crate::Topic::Memory);
+        self.poke(Topic::Memory);
         Ok(())
     }
 
@@ -89,6 +154,37 @@ impl Registry {
             .collect()
     }
 
+    /// A gateway has been silent for longer than its lease and nothing of it is left: it is gone. `false` when it was heard
+    /// of meanwhile, or has an instance. Looked at in the statement itself, so that a controller which slept over its own
+    /// lease forgets no gateway that lives: others take over what a forgotten one might have held.
+    pub async fn forget_gateway(&self, id: GatewayId) -> Result<bool> {
+        let gone = self
+            .transact(move |conn| {
+                Box::pin(async move {
+                    let done = sqlx::query(
+                        "delete from gateways g where id = $1
+                         and seen_at < clock_timestamp() - make_interval(secs => $2)
+                         and not exists (select from instances i where i.gateway_id = g.id and i.state <> 'removed')",
+                    )
+                    .bind(id.0)
+                    .bind(LEASE.as_secs_f64())
+                    .execute(&mut *conn)
+                    .await?;
+                    let gone = done.rows_affected() == 1;
+                    if gone {
+                        crate::queue::free_jobs(conn, id).await?;
+                    }
+                    Ok(gone)
+                })
+            })
+            .await?;
+        if gone {
+            self.poke(Topic::Queue);
+            self.poke(Topic::Gateways);
+        }
+        Ok(gone)
+    }
+
     /// A gateway is gone: its demand goes with it, and the jobs it held are free.
     pub async fn drop_gateway(&self, id: GatewayId) -> Result<()> {
         self.transact(move |conn| {
@@ -98,7 +194,8 @@ impl Registry {
             })
         })
         .await?;
-        self.poke(crate::Topic::Queue);
+        self.poke(Topic::Queue);
+        self.poke(Topic::Gateways);
         Ok(())
     }
 }

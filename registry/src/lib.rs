@@ -59,7 +59,7 @@ pub use environment::Environment;
 pub use error::RegistryError;
 pub use fires::{Due, Fire, Passed, Rung};
 pub use functions::FunctionFilter;
-pub use gateways::{GatewayRow, LEASE as GATEWAY_LEASE};
+pub use gateways::{GatewayPeer, GatewayRow, GatewayWord, LEASE as GATEWAY_LEASE};
 pub use instances::{InstanceRow, InstanceUpdate};
 pub use lease::Fence;
 pub use logs::{LogFilter, LogRow};

@@ -1,7 +1,7 @@
 //! The task that turns many "something changed" into few notifications.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::Duration;
 
 use sqlx::PgPool;
@@ -13,7 +13,7 @@ use crate::Topic;
 const PAUSE: Duration = Duration::from_millis(20);
 
 struct Pending {
-    topics: AtomicU8,
+    topics: AtomicU16,
     wake: Notify,
 }
 
@@ -25,7 +25,7 @@ pub(crate) struct Poker {
 
 impl Poker {
     pub(crate) fn start(pool: PgPool) -> Self {
-        let pending = Arc::new(Pending { topics: AtomicU8::new(0), wake: Notify::new() });
+        let pending = Arc::new(Pending { topics: AtomicU16::new(0), wake: Notify::new() });
         let task = tokio::spawn(run(pool, pending.clone()));
         Self { pending, task }
     }

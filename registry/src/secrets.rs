@@ -44,6 +44,11 @@ impl MasterKey {
         self.derived("instance", instance.0.as_bytes())
     }
 
+    /// What the gateways of this installation prove themselves to each other by.
+    pub fn gateways_key(&self) -> [u8; 32] {
+        self.derived("gateways", &[])
+    }
+
     fn derived(&self, what: &str, whose: &[u8]) -> [u8; 32] {
         let mut mac = self.derive.clone();
         mac.update(what.as_bytes());

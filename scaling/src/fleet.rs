@@ -112,6 +112,24 @@ impl Pilot {
         })
     }
 
+    /// Whether one more call would be worth an instance more, were there no bound to them.
+    pub fn lacks(&self, census: &Census, cold: Duration, now: Instant) -> bool {
+        let mut lack = self.lack;
+        let room = if census.line > 0 { Room::None } else { Room::Just };
+        let crowd = Crowd {
+            line: census.line + 1,
+            lined_for: lack.note(room, cold, now),
+            running: census.running,
+            concurrency: census.concurrency,
+            instances: census.instances,
+            starting: census.starting,
+            most: usize::MAX,
+            service: self.service,
+            cold,
+        };
+        scale_out::decide(&crowd).start > 0
+    }
+
     /// What becomes of the idle instance that would be the `level`-th to work: those that work come first, then
     /// the idle ones in the order in which they would get a call.
     pub fn judge(
@@ -165,6 +183,20 @@ mod tests {
         let later = end + Duration::from_secs(700);
         assert!(stays(&mut pilot, 1, later));
         assert!((2..=5).all(|level| !stays(&mut pilot, level, later)));
+    }
+
+    #[test]
+    fn a_full_fleet_lacks_an_instance_when_calls_are_long_and_not_when_they_are_short() {
+        let now = Instant::now();
+        let census = Census { line: 0, running: 2, concurrency: 1, instances: 2, starting: 0, most: 2 };
+        let cold = Duration::from_millis(50);
+        for (ms, lacks) in [(2, false), (2_000, true)] {
+            let mut pilot = Pilot::new(now);
+            (0..20).for_each(|_| pilot.served(Duration::from_millis(ms)));
+            pilot.line(&census, cold, now);
+            assert_eq!(pilot.lacks(&census, cold, now), lacks, "{ms} ms");
+        }
+        assert!(Pilot::new(now).lacks(&census, cold, now), "nothing is known of them");
     }
 
     #[test]

@@ -5,7 +5,9 @@
 
 pub mod estimate;
 pub mod fleet;
+pub mod gather;
 pub mod keep_alive;
 pub mod pool_size;
 pub mod scale_in;
 pub mod scale_out;
+pub mod shares;

@@ -103,28 +103,27 @@ pub struct Asks {
     pub refill: Duration,
 }
 
-/// Instances that each pool gets. Dealt in rounds of one each, so that a scarce budget is shared; within a
-/// round by expected waiting saved for each MiB.
+/// Instances that each pool gets. One for each first, so that a scarce budget is shared; after that each goes where it saves
+/// most waiting for its memory, which falls with every one that a pool has already. So pools that are alike but for their
+/// claims, as those of one kind at several gateways are, get shares like their claims.
 pub fn deal(asks: &[Asks], memory_mb: u64) -> Vec<u32> {
-    let mut order: Vec<usize> = (0..asks.len()).collect();
     let worth = |i: usize| asks[i].rate * asks[i].refill.as_secs_f64() / f64::from(asks[i].memory_mb.max(1));
-    order.sort_by(|a, b| worth(*b).total_cmp(&worth(*a)));
-    let mut granted = vec![0; asks.len()];
+    let mut granted = vec![0_u32; asks.len()];
     let mut left = memory_mb;
     loop {
-        let before = left;
-        let mut any = false;
-        for &i in &order {
-            let cost = u64::from(asks[i].memory_mb);
-            if granted[i] < asks[i].wish && cost <= left {
-                granted[i] += 1;
-                left -= cost;
-                any = true;
-            }
-        }
-        if !any || (left == before && memory_mb == 0) {
-            return granted;
-        }
+        let fits = |i: &usize| granted[*i] < asks[*i].wish && u64::from(asks[*i].memory_mb) <= left;
+        let before = |a: &usize, b: &usize| {
+            let saves = |i: usize| worth(i) / f64::from(granted[i] + 1);
+            let first = |i: usize| granted[i] == 0;
+            first(*a)
+                .cmp(&first(*b))
+                .then(saves(*a).total_cmp(&saves(*b)))
+                .then(granted[*b].cmp(&granted[*a]))
+                .then(b.cmp(a))
+        };
+        let Some(next) = (0..asks.len()).filter(fits).max_by(before) else { return granted };
+        granted[next] += 1;
+        left -= u64::from(asks[next].memory_mb);
     }
 }
 

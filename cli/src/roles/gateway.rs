@@ -6,11 +6,12 @@ use std::time::Duration;
 use clap::Args;
 use davit_controller::http::Admin;
 use davit_daemon::Drain;
+use davit_gateway::config::PeersPort;
 
+use super::Log;
 use super::parts::{self, Opened};
 use super::process::bind;
 use super::state::State;
-use super::Log;
 use crate::context::Globals;
 use crate::failure::Result;
 use crate::output::line;
@@ -33,6 +34,12 @@ pub(crate) struct Gateway {
     /// What clients call this gateway, when that is not its address
     #[arg(long, env = "DAVIT_PUBLIC_URL", value_name = "URL")]
     public_url: Option<String>,
+    /// Address where other gateways pass calls on to this one; only gateways speak there, and prove it
+    #[arg(long, env = "DAVIT_PEERS", default_value = "127.0.0.1:0", value_name = "ADDR")]
+    peers: SocketAddr,
+    /// What other gateways reach that by, when it is not the same
+    #[arg(long, env = "DAVIT_PEERS_ADDRESS", value_name = "ADDR")]
+    peers_address: Option<SocketAddr>,
     /// The registry's Postgres
     #[arg(long, env = "DATABASE_URL", hide_env_values = true, value_name = "URL")]
     database_url: String,
@@ -49,8 +56,9 @@ impl Gateway {
         let take = || State::share(&globals.state_dir(), "gateway");
         let opened = parts::open(take, &self.database_url, bind("admin", self.admin)).await?;
         let Opened { settings, mut process, state, store, addresses: (admin, _) } = opened;
-        let gateway =
-            parts::data_plane(self.public, self.public_url.clone(), &state, &store, &settings).await?;
+        let peers = PeersPort { listen: self.peers, advertised: self.peers_address };
+        let url = self.public_url.clone();
+        let gateway = parts::data_plane(self.public, url, Some(peers), &state, &store, &settings).await?;
         let gateway = gateway.spawn(process.readiness.latch("routes"));
         process
             .serve_admin(admin, parts::show_gateway(Admin::new(process.readiness.clone()), gateway.admin()));

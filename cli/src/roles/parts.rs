@@ -15,7 +15,7 @@ use davit_controller::world::{
     AUDIT_DAYS, FIRE_DAYS, INVOCATION_DAYS, Loops, MESSAGE_DAYS, World, WorldSettings, spawn_loops,
 };
 use davit_daemon::{Allowed, Drain, Limits, Settings, Tasks, listener};
-use davit_gateway::config::HttpLimits;
+use davit_gateway::config::{HttpLimits, PeersPort};
 use davit_gateway::http::TlsFiles;
 use davit_gateway::{Config as GatewayConfig, Deps, Gateway};
 use davit_registry::{Changes, ConnectSettings, ContentStore, MasterKey, Registry};
@@ -276,6 +276,7 @@ impl ControlPlane {
 pub(super) async fn data_plane(
     listen: SocketAddr,
     public_url: Option<String>,
+    peers: Option<PeersPort>,
     state: &State,
     store: &Store,
     settings: &PartSettings,
@@ -289,7 +290,7 @@ pub(super) async fn data_plane(
     config.outbound = settings.outbound.clone();
     config.http.write_timeout = settings.write_timeout;
     config.share_code = settings.share_code;
-    config.id_file = state.gateway_id_file();
+    config.peers = peers;
     if let Some(url) = public_url {
         config.public_url = url;
     }

@@ -15,8 +15,6 @@ use crate::failure::{Failure, Result};
 /// A state directory that this process uses for as long as the value lives.
 pub(super) struct State {
     dir: PathBuf,
-    role: &'static str,
-    others: Others,
     _lock: File,
 }
 
@@ -49,7 +47,7 @@ impl State {
         let lock = lock.map_err(|e| Failure::while_doing(path.display(), e))?;
         let locked = if others == Others::Any { lock.try_lock_shared() } else { lock.try_lock() };
         match locked {
-            Ok(()) => Ok(Self { dir, role, others, _lock: lock }),
+            Ok(()) => Ok(Self { dir, _lock: lock }),
             Err(TryLockError::WouldBlock) => Err(Failure::Failed(format!(
                 "another davit runs on {}; stop it, or choose another --state-dir",
                 dir.display()
@@ -61,12 +59,6 @@ impl State {
     /// Where it is.
     pub(super) fn dir(&self) -> &Path {
         &self.dir
-    }
-
-    /// Where the id of this process's gateway lies for the next process: one a role, since each role has a lock of
-    /// its own. `None` when others share the directory, because then the one before may still be there.
-    pub(super) fn gateway_id_file(&self) -> Option<PathBuf> {
-        (self.others == Others::None).then(|| self.dir.join(format!("{}.gateway-id", self.role)))
     }
 
     /// Where the first administrator's token lies.

@@ -10,11 +10,11 @@ use davit_gateway::Gateway;
 use davit_registry::embedded::Postgres;
 use tokio::net::TcpListener;
 
+use super::Log;
 use super::engine::{BackendArgs, Which};
 use super::parts::{self, ControlPlane, PartSettings, Store};
 use super::process::{Process, bind};
 use super::state::State;
-use super::Log;
 use crate::context::{Endpoint, Globals};
 use crate::failure::{Failure, Result};
 use crate::output::line;
@@ -122,7 +122,7 @@ impl Up {
         let store = parts::store(url, state.dir(), settings).await?;
         state.first_token(&store.registry, settings.admin_token.as_deref()).await?;
         let gateway =
-            parts::data_plane(self.public, self.public_url.clone(), &state, &store, settings).await?;
+            parts::data_plane(self.public, self.public_url.clone(), None, &state, &store, settings).await?;
         let gateway_url = self.public_url.clone().unwrap_or_else(|| format!("http://{}", gateway.address()));
         let control = parts::control_plane(
             management,

@@ -104,6 +104,20 @@ mod tests {
     }
 
     #[test]
+    fn a_scarce_pool_is_shared_by_the_gateways_as_their_claims_are() {
+        let (often, seldom) = (GatewayId::new(), GatewayId::new());
+        let claims = BTreeMap::from([((often, key("a", 256)), 90), ((seldom, key("a", 256)), 10)]);
+        let view = PoolView {
+            gateways: vec![often, seldom],
+            standing: vec![key("a", 256)],
+            claims,
+            ..Default::default()
+        };
+        let plan = wanted(&view, PoolLimits { base: 2, per_key: 100, memory_mb: 256 * 20 });
+        assert_eq!((plan[&(often, key("a", 256))], plan[&(seldom, key("a", 256))]), (18, 2));
+    }
+
+    #[test]
     fn names_that_are_no_runtime_are_not_kept_warm() {
         for image in [
             "debian:trixie-slim",

@@ -89,9 +89,13 @@ impl Applier {
             }
         }
         for gateway in plan.forget {
-            tracing::info!(%gateway, "gateway forgotten: its lease lapsed and nothing of it is left");
-            if let Err(error) = self.world.registry.drop_gateway(gateway).await {
-                tracing::warn!(%error, "cannot forget a gateway");
+            match self.world.registry.forget_gateway(gateway).await {
+                Ok(true) => {
+                    tracing::info!(%gateway, "gateway forgotten: its lease lapsed and nothing of it is left");
+                }
+                // It came back, or its last instance's row is still to be closed.
+                Ok(false) => {}
+                Err(error) => tracing::warn!(%error, "cannot forget a gateway"),
             }
         }
     }

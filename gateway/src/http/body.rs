@@ -120,6 +120,15 @@ impl Body {
         self.watched = Some(answer);
         self
     }
+    /// The same, which stay.
+    pub(crate) fn held(&self) -> Bytes {
+        match &self.kind {
+            Kind::Full(bytes) => bytes.clone(),
+            Kind::Empty | Kind::Stream(_) | Kind::Result(_) | Kind::Limited(_) | Kind::Encoded(_) => {
+                Bytes::new()
+            }
+        }
+    }
     /// The bytes that are already here; of a stream, none.
     pub(super) fn into_bytes(self) -> Bytes {
         match self.kind {

@@ -57,7 +57,7 @@ impl Fleet {
     pub(super) fn new(version: Arc<LiveVersion>, shared: Arc<Shared>, learnt: Learnt) -> Arc<Self> {
         let usage = shared.recorder.usage(version.function_id);
         let measure = shared.recorder.measure(version.version_id);
-        let (state, slack) = (Mutex::new(State::new(learnt)), Notify::new());
+        let (state, slack) = (Mutex::new(State::new(learnt, shared.peers.bounds(&version))), Notify::new());
         Arc::new(Self { version, shared, state, slack, usage, measure })
     }
 
@@ -123,7 +123,7 @@ impl Fleet {
         let spoiled = spoiled || instance.link.is_closed();
         let mut gone = None;
         let mut watch = false;
-        let superseded;
+        let unwanted;
         let grants = {
             let mut state = self.state.lock();
             let Some(at) = state.position(instance.id) else { return };
@@ -131,9 +131,10 @@ impl Fleet {
             if let Some(granted) = granted {
                 state.learnt.pilot.served(now.saturating_duration_since(granted));
             }
-            superseded = state.retired && state.line.is_empty();
+            let surplus = state.staying() > state.bounds.most;
+            unwanted = surplus || (state.retired && state.line.is_empty());
             let member = &state.members[at];
-            if spoiled || (member.in_use == 0 && (member.leaving || superseded)) {
+            if spoiled || (member.is_idle() && (member.leaving || unwanted)) {
                 gone = Some(state.take_out(at));
             }
             let grants = self.hand_out(&mut state, now);
@@ -152,9 +153,9 @@ impl Fleet {
             self.shared.watch_idle(self, instance.id);
         }
         if let Some(member) = gone {
-            let reason = match (spoiled, superseded) {
+            let reason = match (spoiled, unwanted) {
                 (true, _) => "its last call did not end cleanly",
-                (false, true) => "superseded",
+                (false, true) => "no longer wanted",
                 (false, false) => leave::REASON,
             };
             self.shared.released(&member.instance, reason);
@@ -253,6 +254,7 @@ impl Fleet {
     pub(super) fn start_not_needed(&self, reason: Reason) -> bool {
         let mut state = self.state.lock();
         let superfluous = match reason {
+            _ if state.held() > state.bounds.most => true,
             Reason::Line => (state.starting - 1) * self.concurrency() >= state.line.len(),
             // Nobody waits for it, so an empty line says nothing. Should somebody by now, it serves as well.
             Reason::Ahead { until } => state.retired || until <= Instant::now(),

@@ -60,7 +60,7 @@ impl Fleet {
         let mut idle: Vec<_> = state.members.iter().filter(|m| m.is_idle()).collect();
         // Those that would get a call first are those that are kept.
         idle.sort_by_key(|m| m.place());
-        let spare = state.members.len().saturating_sub(spec.min_instances as usize);
+        let spare = state.members.len().saturating_sub(state.bounds.least);
         let place = |used_at| Candidate { priority: worth.priority(used_at), memory_mb: spec.memory_mb };
         idle.into_iter().take(spare).map(|m| (m.instance.id, place(m.used_at))).collect()
     }

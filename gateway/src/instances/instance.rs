@@ -168,7 +168,8 @@ pub struct LogTail {
 const TAIL_BYTES: usize = 4096;
 
 impl LogTail {
-    fn push(&self, line: &str) {
+    /// Adds a line, or several.
+    pub(crate) fn push(&self, line: &str) {
         let mut text = self.text.lock();
         text.push_str(line);
         text.push('\n');

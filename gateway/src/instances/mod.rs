@@ -22,13 +22,14 @@ mod upkeep;
 mod upstream;
 mod watch;
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
-use davit_api::{InstanceId, PoolKey};
+use davit_api::{InstanceId, PoolKey, VersionId};
 use davit_link::LinkEvent;
+use davit_scaling::gather::Here;
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
@@ -39,6 +40,7 @@ use crate::facts::Recorder;
 use crate::instances::remember::Remembered;
 use crate::instances::state::Learnt;
 use crate::metrics::Metrics;
+use crate::peers::Known;
 use crate::version::{FleetKey, LiveVersion};
 
 pub use attach::Attached;
@@ -81,12 +83,14 @@ impl Instances {
         let eviction = Default::default();
         let answers = Default::default();
         let obstacles = Default::default();
+        let peers = Default::default();
         let shared = Shared {
             pools,
             bundles,
             recorder,
             metrics,
             limits,
+            peers,
             expected,
             answers,
             obstacles,
@@ -154,6 +158,42 @@ impl Instances {
         for (key, fleet) in self.fleets.read().iter() {
             fleet.set_retired(!keys.contains(key));
         }
+    }
+
+    /// What there is of a version for one more call.
+    pub(crate) fn place(&self, version: &Arc<LiveVersion>) -> Here {
+        if let Some(fleet) = self.fleets.read().get(&version.fleet_key()) {
+            return fleet.place();
+        }
+        let may_start = self.shared.peers.bounds(version).most > 0;
+        Here { free: false, room: may_start, any: may_start }
+    }
+
+    /// Takes news of other gateways into account: what is idle beyond a share that got smaller goes at once, what has calls
+    /// when these have ended.
+    pub fn adopt(&self, known: Known) {
+        self.shared.peers.store(known);
+        // A fleet that is being made meanwhile is made under the lock, and has read what was stored or is seen here.
+        let fleets: Vec<Arc<Fleet>> = self.fleets.read().values().cloned().collect();
+        fleets.iter().for_each(Fleet::share_out);
+    }
+
+    /// Instances that are held beyond the shares, by version.
+    pub fn over(&self) -> BTreeMap<VersionId, u32> {
+        let known = self.shared.peers.known();
+        let mut over = BTreeMap::new();
+        if known.view.is_alone() && known.view.is_active() {
+            return over;
+        }
+        for fleet in self.fleets.read().values() {
+            let version = &fleet.version;
+            let share = known.view.share(version.function_id.0.as_u128(), version.spec.max_instances);
+            let held = u32::try_from(fleet.held()).unwrap_or(u32::MAX);
+            if held > share {
+                *over.entry(version.version_id).or_default() += held - share;
+            }
+        }
+        over
     }
 
     /// Numbers of every fleet.

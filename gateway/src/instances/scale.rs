@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use davit_api::FunctionId;
 use davit_scaling::fleet::Census;
+use davit_scaling::gather::Here;
 use davit_scaling::keep_alive::{Price, Terms, Verdict};
 use davit_scaling::scale_in::Limits;
 
@@ -19,14 +20,7 @@ impl Fleet {
     pub(super) fn look(self: &Arc<Self>, state: &mut State, now: Instant) {
         let (busy, in_use) = (state.busy(), state.in_use());
         state.learnt.pilot.working(busy, in_use, now);
-        let census = Census {
-            line: state.line.len(),
-            running: in_use,
-            concurrency: self.concurrency(),
-            instances: state.staying(),
-            starting: state.starting,
-            most: self.version.spec.max_instances as usize,
-        };
+        let census = self.census(state);
         let cold = self.cold(state);
         let answer = state.learnt.pilot.line(&census, cold, now);
         for _ in 0..answer.start {
@@ -37,6 +31,30 @@ impl Fleet {
         {
             self.look_again_in(again);
         }
+    }
+
+    fn census(&self, state: &State) -> Census {
+        Census {
+            line: state.line.len(),
+            running: state.in_use(),
+            concurrency: self.concurrency(),
+            instances: state.staying(),
+            starting: state.starting,
+            most: state.bounds.most,
+        }
+    }
+
+    /// What there is for one more call.
+    pub(super) fn place(&self) -> Here {
+        let state = self.state.lock();
+        let concurrency = self.concurrency();
+        let open = |m: &Member| m.in_use < concurrency && !m.instance.link.is_closed();
+        let free = state.line.is_empty() && state.members.iter().any(open);
+        // At its share a fleet has room as long as waiting is better than a start elsewhere.
+        let room = state.held() < state.bounds.most
+            || (state.held() > 0
+                && !state.learnt.pilot.lacks(&self.census(&state), self.cold(&state), Instant::now()));
+        Here { free, room, any: state.held() > 0 || state.bounds.most > 0 }
     }
 
     /// An estimate can be wrong, and a call can hang; at most one such look is due at a time.
@@ -101,8 +119,8 @@ impl Fleet {
         Limits {
             concurrency: self.concurrency(),
             busy: state.busy(),
-            provisioned: self.version.spec.min_instances as usize,
-            most: self.version.spec.max_instances as usize,
+            provisioned: state.bounds.least,
+            most: state.bounds.most,
         }
     }
 
@@ -124,11 +142,11 @@ impl Fleet {
         }
         if let Some(back) = due
             && state.is_empty()
+            && state.bounds.most > 0
         {
             self.start(state, Reason::Ahead { until: back.until });
         }
-        let minimum = self.version.spec.min_instances as usize;
-        for _ in state.staying() + state.starting..minimum {
+        for _ in state.held()..state.bounds.least {
             self.start(state, Reason::Minimum);
         }
     }

@@ -21,6 +21,7 @@ use crate::instances::pool::Pools;
 use crate::instances::remember::Expected;
 use crate::instances::{Fleet, Instance};
 use crate::metrics::Metrics;
+use crate::peers::Peers;
 
 /// An instance to look at when it has been idle for a moment.
 pub(super) struct IdleNote {
@@ -47,6 +48,8 @@ pub struct Shared {
     pub metrics: Arc<Metrics>,
     /// Bounds and times.
     pub limits: InstanceLimits,
+    /// What other gateways leave to this one.
+    pub peers: Peers,
     /// When schedules call.
     pub expected: Arc<Expected>,
     /// Who answers what functions ask for, once there is somebody.

@@ -14,6 +14,7 @@ use tokio::sync::oneshot;
 use crate::admit;
 use crate::instances::{Instance, Slot};
 use crate::invoke::CallError;
+use crate::peers::Bounds;
 
 /// What a start is taken to last before one was seen: out of a pool, a mount and an import.
 const POOLED: Duration = Duration::from_millis(50);
@@ -32,6 +33,8 @@ pub(super) struct State {
     pub(super) retired: bool,
     /// What decides how many there are.
     pub(super) learnt: Learnt,
+    /// How many there may and must be here.
+    pub(super) bounds: Bounds,
     /// A look at a line that has not emptied is due.
     pub(super) looking: bool,
     /// When an emptied fleet has an instance again, unless a call comes before.
@@ -130,7 +133,7 @@ impl Member {
 }
 
 impl State {
-    pub(super) fn new(learnt: Learnt) -> Self {
+    pub(super) fn new(learnt: Learnt, bounds: Bounds) -> Self {
         Self {
             members: Vec::new(),
             line: VecDeque::new(),
@@ -138,6 +141,7 @@ impl State {
             breaker: admit::Breaker::default(),
             retired: false,
             learnt,
+            bounds,
             looking: false,
             returning: None,
             busy: 0,
@@ -165,6 +169,11 @@ impl State {
     /// A member gets no more calls.
     pub(super) fn set_leaving(&mut self, at: usize) {
         self.leaving += usize::from(!std::mem::replace(&mut self.members[at].leaving, true));
+    }
+
+    /// Instances that are there and stay, or are on their way.
+    pub(super) fn held(&self) -> usize {
+        self.staying() + self.starting
     }
 
     /// Nothing is there or on its way.

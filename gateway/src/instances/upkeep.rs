@@ -47,10 +47,11 @@ impl Fleet {
         let (gone, retired, empty) = {
             let mut state = self.state.lock();
             let retired = state.retired;
-            let gone = match retired {
+            let mut gone = match retired {
                 true => all_idle(&mut state),
                 false => self.judge_idle(&mut state, now),
             };
+            gone.extend(beyond(&mut state));
             self.start_ahead(&mut state, now);
             (gone, retired, state.is_empty())
         };
@@ -58,6 +59,30 @@ impl Fleet {
             self.shared.released(&member.instance, if retired { "superseded" } else { "idle" });
         }
         empty
+    }
+
+    /// Reads anew what other gateways leave to this one.
+    pub(super) fn share_out(self: &Arc<Self>) {
+        let gone = {
+            let mut state = self.state.lock();
+            let bounds = self.shared.peers.bounds(&self.version);
+            if std::mem::replace(&mut state.bounds, bounds) == bounds {
+                return;
+            }
+            let gone = beyond(&mut state);
+            self.look(&mut state, Instant::now());
+            gone
+        };
+        // A start that goes beyond the share is superfluous now.
+        self.slack.notify_waiters();
+        for member in gone {
+            self.shared.released(&member.instance, "another gateway may have one in its place");
+        }
+    }
+
+    /// Instances that are there or on their way.
+    pub(super) fn held(&self) -> usize {
+        self.state.lock().held()
     }
 
     /// Whether starting pauses after failures, which must not be forgotten with the fleet.
@@ -101,6 +126,17 @@ impl Fleet {
             in_use: state.in_use(),
         }
     }
+}
+
+/// Takes out idle members until there are no more than there may be; those that would get a call last go first.
+fn beyond(state: &mut State) -> Vec<Member> {
+    let mut gone = Vec::new();
+    while state.members.len() > state.bounds.most {
+        let idle = (0..state.members.len()).filter(|at| state.members[*at].is_idle());
+        let Some(last) = idle.min_by_key(|at| state.members[*at].place()) else { break };
+        gone.push(state.take_out(last));
+    }
+    gone
 }
 
 /// Takes out every member without calls.

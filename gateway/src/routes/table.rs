@@ -268,7 +268,7 @@ impl Table {
     }
 
     /// A version of a function that an alias leads to.
-    pub(super) fn version(&self, function: FunctionId, version: VersionId) -> Option<&Arc<LiveVersion>> {
+    pub(crate) fn version(&self, function: FunctionId, version: VersionId) -> Option<&Arc<LiveVersion>> {
         let live = self.function_by_id(function)?;
         if live.version_id == version {
             return Some(live);

@@ -4,6 +4,7 @@
 mod aliases;
 mod contracts;
 mod express;
+mod gateways;
 mod overload;
 mod policies;
 mod protocols;

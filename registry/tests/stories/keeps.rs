@@ -7,8 +7,8 @@ use davit_api::{
     ColdPhases, ErrorCode, GatewayId, InstanceId, InstanceState, LogStream, NewToken, PoolKey, Role,
 };
 use davit_registry::{
-    Act, AsRead, Changes, ConnectSettings, InstanceUpdate, LogFilter, LogRow, MasterKey, Registry, Topic,
-    UsageDelta, embedded, hash_token,
+    Act, AsRead, Changes, ConnectSettings, GatewayWord, InstanceUpdate, LogFilter, LogRow, MasterKey,
+    Registry, Topic, UsageDelta, embedded, hash_token,
 };
 use sqlx::Connection;
 
@@ -43,9 +43,11 @@ async fn tokens_and_secrets_open_only_for_whom_they_are_meant() {
 
     // One that the operator made is taken in once, however many do so at a time, and stays revoked when it was.
     let given = "dvt_0123456789abcdefghijklmnopqrstuv";
-    let admin = NewToken { description: "given".into(), namespace: None, role: Role::Admin, expires_at: None };
+    let admin =
+        NewToken { description: "given".into(), namespace: None, role: Role::Admin, expires_at: None };
     let both = registry.as_davit("test");
-    let (one, two) = tokio::join!(both.adopt_token(admin.clone(), given), both.adopt_token(admin.clone(), given));
+    let (one, two) =
+        tokio::join!(both.adopt_token(admin.clone(), given), both.adopt_token(admin.clone(), given));
     assert!(one.unwrap() && two.unwrap());
     let found = registry.find_token(hash_token(given)).await.unwrap().unwrap();
     assert_eq!((found.role, found.namespace), (Role::Admin, None));
@@ -165,10 +167,10 @@ async fn an_instance_serves_one_version_and_never_goes_back() {
     let (gateway, stranger) = (GatewayId::new(), GatewayId::new());
     let changes = Changes::listen(registry).await.unwrap();
     let mut demand_changed = changes.subscribe(Topic::Demand);
-    registry.register_gateway(gateway, "http://127.0.0.1:7480").await.unwrap();
+    let joined = registry.register_gateway(gateway, "http://127.0.0.1:7480").await.unwrap();
     assert_eq!(registry.gateways().await.unwrap()[0].lapsed_for, None);
-    assert!(registry.heartbeat_gateway(gateway).await.unwrap());
-    assert!(!registry.heartbeat_gateway(stranger).await.unwrap());
+    assert!(registry.beat_gateway(gateway, joined, &GatewayWord::default()).await.unwrap().is_some());
+    assert!(registry.beat_gateway(stranger, joined, &GatewayWord::default()).await.unwrap().is_none());
 
     let key = PoolKey::of(&spec(), "");
     registry.write_demand(gateway, &[(key.clone(), 3, 1)]).await.unwrap();
@@ -217,6 +219,56 @@ async fn an_instance_serves_one_version_and_never_goes_back() {
     assert!(registry.live_instances().await.unwrap().is_empty());
     registry.drop_gateway(gateway).await.unwrap();
     assert!(registry.gateways().await.unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn gateways_hear_each_other_and_a_word_of_an_earlier_life_counts_for_nothing() {
+    let db = fresh().await;
+    let registry = db.registry();
+    let (one, two) = (GatewayId::new(), GatewayId::new());
+    let changes = Changes::listen(registry).await.unwrap();
+    let mut told = changes.subscribe(Topic::Gateways);
+    let first = registry.register_gateway(one, "http://a").await.unwrap();
+    tokio::time::timeout(Duration::from_secs(5), told.changed()).await.unwrap().unwrap();
+    let second = registry.register_gateway(two, "http://b").await.unwrap();
+    assert_ne!(first, second);
+    let word = GatewayWord {
+        adopted: vec![first, second],
+        over: [(davit_api::VersionId::new(), 3)].into(),
+        address: Some("10.0.0.1:7483".into()),
+        leaving: true,
+    };
+    registry.beat_gateway(one, first, &word).await.unwrap().unwrap();
+    let heard = registry.beat_gateway(two, second, &GatewayWord::default()).await.unwrap().unwrap();
+    let of_one = heard.iter().find(|peer| peer.id == one).unwrap();
+    assert_eq!((of_one.joined, of_one.alive, &of_one.word), (first, true, &word));
+    assert_eq!(heard.len(), 2, "itself included");
+
+    // Silent for too long, then given up, then back: under another number.
+    let mut raw = sqlx::PgConnection::connect(db.url()).await.unwrap();
+    sqlx::raw_sql("update gateways set seen_at = '2020-01-01'").execute(&mut raw).await.unwrap();
+    let heard = registry.beat_gateway(two, second, &GatewayWord::default()).await.unwrap().unwrap();
+    assert!(heard.iter().all(|peer| peer.alive == (peer.id == two)));
+    // A controller that slept, and still thinks both silent, forgets nobody that was heard of, or has an instance.
+    assert!(!registry.forget_gateway(two).await.unwrap());
+    let instance = InstanceId::new();
+    registry.insert_instance(instance, one, &PoolKey::of(&spec(), ""), IMAGE).await.unwrap();
+    assert!(!registry.forget_gateway(one).await.unwrap());
+    registry.set_removed(instance, "its gateway is gone").await.unwrap();
+    assert!(registry.forget_gateway(one).await.unwrap());
+    registry.register_gateway(one, "http://a").await.unwrap();
+    registry.drop_gateway(one).await.unwrap();
+    assert!(registry.beat_gateway(one, first, &word).await.unwrap().is_none());
+    assert_ne!(registry.register_gateway(one, "http://a").await.unwrap(), first);
+    assert!(registry.beat_gateway(one, first, &word).await.unwrap().is_none());
+
+    // An older davit's gateway shares nothing, and knows nothing of it.
+    sqlx::query("insert into gateways (id, public_url) values ($1, 'http://old')")
+        .bind(uuid::Uuid::new_v4())
+        .execute(&mut raw)
+        .await
+        .unwrap();
+    assert_eq!(registry.beat_gateway(two, second, &word).await.unwrap().unwrap().len(), 2);
 }
 
 #[tokio::test]

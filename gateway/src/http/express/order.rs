@@ -155,6 +155,9 @@ fn order(
             public.let_in(&table, &headers, &version.namespace, Role::Invoke).ok()?;
         }
     }
+    if public.corridor.may_pass_on(&version) {
+        return None;
+    }
     public.metrics.requests.add(1);
     let (id, arrived) = (InvocationId::new(), Instant::now());
     let mut text = [0; uuid::fmt::Hyphenated::LENGTH];
