@@ -79,7 +79,7 @@ make_image() {
 have go || fail 'Go is missing. Install Go 1.21 or newer (it fetches the version that is needed by itself), then try again.'
 "$ROOT/scripts/setup-packages.sh" cc >&2
 # The functions run where a failed command does not end them by itself, hence their `|| return`.
-cached kubernetes kubernetes 'Kubernetes from its Go modules (about 4 min on 2 cores, once)' make_kubernetes
+cached kubernetes kubernetes 'Kubernetes from its Go modules (4 min on 2 idle cores, once)' make_kubernetes
 cached coredns coredns 'CoreDNS from its Go module (about 1 min, once)' make_coredns
 cached helm helm 'Helm from its Go module (about 2 min, once)' make_helm
 cached pause images/pause 'the pause image' make_pause

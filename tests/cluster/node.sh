@@ -151,13 +151,15 @@ END
 
 # start_runtime <node>: its network and its container runtime, which need no API server.
 start_runtime() {
-    local node=$1
-    connect_node "$node"
-    write_runtime_config "$node"
-    node_part "$node" containerd "$(command -v containerd)" --config "$CLUSTER_DIR/$node/containerd.toml"
-    wait_for 'answer from containerd' 20 "containerd-$node" "$BIN/ctr" --address "$(node_runtime "$node")" version
+    connect_node "$1"
+    write_runtime_config "$1"
+    start_containerd "$1"
     # What a node that was switched off left in its runtime's books.
-    "$BIN/kubernetes" end-pods -runtime "$(node_runtime "$node")" || fail "the pods of an earlier run could not be ended"
+    "$BIN/kubernetes" end-pods -runtime "$(node_runtime "$1")" || fail "the pods of an earlier run could not be ended"
+}
+start_containerd() {
+    node_part "$1" containerd "$(command -v containerd)" --config "$CLUSTER_DIR/$1/containerd.toml"
+    wait_for 'answer from containerd' 20 "containerd-$1" "$BIN/ctr" --address "$(node_runtime "$1")" version
 }
 
 # start_kubelet <node> <zone>: needs the API server.
@@ -193,6 +195,11 @@ import_images() {
 stop_node() {
     local node=$1
     stop_parts 10 "kubelet-$node" "kube-proxy-$node" "kube-router-$node"
+    # Pods live on when their runtime is killed, and only it ends them as they should be.
+    if ! part_alive "containerd-$node" && mountpoint -q "$(node_network "$node")"; then
+        rm -f "$PIDS/containerd-$node.pid"
+        (start_containerd "$node") || true
+    fi
     if part_alive "containerd-$node"; then
         "$BIN/kubernetes" end-pods -runtime "$(node_runtime "$node")" || note "  some pods of $node did not end as they should"
     fi
