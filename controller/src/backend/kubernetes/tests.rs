@@ -11,6 +11,7 @@ use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use kube::api::ObjectMeta;
 use serde_json::json;
 
+use super::super::image::ImageLimits;
 use super::super::{BuildLimits, Role};
 use super::*;
 
@@ -181,6 +182,39 @@ async fn an_image_that_is_not_the_current_one_gets_its_agent_from_davits() {
     let made = stage.backend.api.create(&PostParams::default(), &made).await.unwrap();
     stage.backend.pods.made(made);
     stage.until_ready(request.instance, &ContainerId("davit-old".into())).await;
+    stage.leave_nothing().await;
+}
+
+#[tokio::test]
+async fn a_users_image_gets_davits_agent_and_a_later_controller_knows_it() {
+    let Some(stage) = stage().await else { return };
+    // Any image will do, davit's own as well.
+    let image = format!("{}/davit/runtime-provided:latest", stage.registry).parse().unwrap();
+    let limits = ImageLimits { wall: LIMIT, bytes: 1 << 30 };
+    let (log, _lines) = mpsc::channel(10);
+    let asked = FetchRequest { image, logins: Logins::None, limits };
+    let had = stage.backend.fetch_image(asked, log).await.unwrap();
+    assert!(had.facts.id.0.starts_with(&stage.registry) && had.facts.os == "linux", "{had:?}");
+    let absent = format!("{}/davit/nothing:1", stage.registry).parse().unwrap();
+    let (log, _lines) = mpsc::channel(10);
+    let asked = FetchRequest { image: absent, logins: Logins::None, limits };
+    let refused = stage.backend.fetch_image(asked, log).await.unwrap_err();
+    assert!(refused.to_string().starts_with("image: there is no "), "{refused}");
+
+    let later = settings(&stage.namespace, &stage.registry);
+    let later = KubernetesBackend::with_client(stage.client.clone(), later).await.unwrap();
+    let id = later.resolve(&had.facts.id.0).await.unwrap();
+    let key = PoolKey { image: id.0.clone(), ..stage.request(64).await.key };
+    assert!(key.is_own_image());
+    let request = StartRequest { instance: InstanceId::new(), role: Role::Instance, image: id, key };
+    let container = later.start(request.clone()).await.unwrap();
+    let kept = later.kept_images().await.unwrap();
+    assert_eq!(kept.iter().map(|kept| &kept.id).collect::<Vec<_>>(), [&had.facts.id]);
+    later.drop_image(kept[0].clone()).await.unwrap();
+    assert_eq!(later.kept_images().await.unwrap(), []);
+
+    let stage = Stage { backend: later, ..stage };
+    stage.until_ready(request.instance, &container).await;
     stage.leave_nothing().await;
 }
 
