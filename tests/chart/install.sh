@@ -2,7 +2,7 @@
 # davit installed by its chart on the cluster that KUBECONFIG leads to, used, upgraded under load and removed again. One line for each
 # thing that was tried. Usage: tests/chart/install.sh
 # Images come from the local engine: DAVIT_CLUSTER_REGISTRY is where this host pushes them (`scripts/cluster.sh env` says it for the test
-# cluster), DAVIT_IMAGE_PULL_REGISTRY what nodes call it.
+# cluster), DAVIT_IMAGE_PULL_REGISTRY what nodes call it. DAVIT_CLUSTER_POLICIES=enforced says that its network enforces NetworkPolicies.
 source "$(dirname "$0")/../../scripts/lib.sh"
 cd "$ROOT"
 
@@ -88,14 +88,10 @@ prober_was_answered() { stop_prober && k logs prober | grep -Eq '^[1-9][0-9]* ca
 # From this machine, as the notes of the installation say it.
 deploy_steady() {
     k port-forward service/davit-controller 17481:80 &
-    local forward=$! source=$WORK_DIR/chart-steady status=0
-    rm -rf "$source"
-    mkdir -p "$source"
-    printf 'name = "steady"\nruntime = "python3.13"\nhandler = "app.handler"\naccess = "public"\n' > "$source/davit.toml"
-    printf 'def handler(event, context):\n    return {"statusCode": 200, "body": "steady"}\n' > "$source/app.py"
+    local forward=$! status=0
     until_true 20 curl --silent --output /dev/null http://127.0.0.1:17481/ || status=1
     DAVIT_URL=http://127.0.0.1:17481 DAVIT_TOKEN=$(k get secret davit-admin-token --output go-template='{{index .data "token" | base64decode}}') \
-        "$DAVIT" deploy "$source" || status=1
+        "$DAVIT" deploy "$ROOT/tests/chart/steady" || status=1
     kill "$forward"
     return "$status"
 }
@@ -110,6 +106,41 @@ labelled() {
     all=$(function_pods | wc -l)
     chosen=$(k get pods --output name --selector "app.kubernetes.io/managed-by=davit,app.kubernetes.io/instance=$RELEASE,app.kubernetes.io/component in (function,builder),davit.network in (egress,none)" | wc -l)
     [[ $all -gt 0 && $all == "$chosen" ]]
+}
+# reached <expected> <host> <port>: from the prober's pod, or, with function_reached, from a function's.
+reached() {
+    local found
+    found=$(k exec prober -- python3 -c 'import socket, sys
+try: socket.create_connection((sys.argv[1], int(sys.argv[2])), 3).close(); print("yes")
+except OSError: print("no")' "$2" "$3")
+    printf '%s:%s from a pod beside davit: %s\n' "$2" "$3" "$found"
+    [[ $found == "$1" ]]
+}
+function_reached() {
+    local found
+    found=$(k exec prober -- python3 -c 'import sys, urllib.request
+said = urllib.request.urlopen("http://davit-gateway/default/steady/?to=" + sys.argv[1], timeout=20).read()
+print("yes" if said == b"reached" else "no")' "$2:$3")
+    printf '%s:%s from a function: %s\n' "$2" "$3" "$found"
+    [[ $found == "$1" ]]
+}
+pod_address() { k get pods --selector "$1" --output jsonpath='{.items[0].status.podIP}'; }
+# A few lines of the table in test_network.py, as the cluster's own network sees them.
+policies_hold() {
+    local gateway function wrong=0
+    gateway=$(pod_address app.kubernetes.io/component=gateway)
+    function=$(pod_address app.kubernetes.io/managed-by=davit)
+    reached yes davit-gateway 80 || wrong=1
+    reached yes davit-controller 80 || wrong=1
+    reached no "$gateway" 7482 || wrong=1
+    reached no davit-postgres 5432 || wrong=1
+    reached no "$function" 9000 || wrong=1
+    function_reached no davit-controller 80 || wrong=1
+    function_reached no davit-postgres 5432 || wrong=1
+    function_reached no "$gateway" 7482 || wrong=1
+    function_reached no kubernetes.default.svc 443 || wrong=1
+    function_reached no 169.254.169.254 80 || wrong=1
+    return "$wrong"
 }
 rights() {
     may create pods --namespace "$NAMESPACE" && may get configmaps/davit-instances --namespace "$NAMESPACE" || return
@@ -129,6 +160,9 @@ try 'it answers at the service' eval 'start_prober && until_true 120 probing'
 try 'its pods belong to the ConfigMap of the release' owned
 try 'its pods have the labels that the policies select' labelled
 try 'the controller may do what it has to and no more' rights
+if [[ ${DAVIT_CLUSTER_POLICIES:-} == enforced ]]; then
+    try "NetworkPolicies hold in the cluster's network" policies_hold
+fi
 key=$(k get secret davit-master-key davit-admin-token --output jsonpath='{.items[*].data}')
 try 'it is upgraded' helm upgrade "$RELEASE" "$CHART" "${settings[@]}" --set gateway.podAnnotations.upgraded=yes,controller.podAnnotations.upgraded=yes --wait --timeout 5m
 try 'no call failed meanwhile' prober_was_answered

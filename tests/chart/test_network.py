@@ -5,7 +5,7 @@ import unittest
 from network import Host, Pod, reaches
 from rendering import INSTALLATIONS, NAMESPACE, RELEASE, TRIAL, pod_templates, rendered, values
 
-PORTS = (("public", 7480), ("management", 7481), ("admin", 7482), ("postgres", 5432))
+PORTS = (("public", 7480), ("management", 7481), ("admin", 7482), ("peers", 7484), ("postgres", 5432))
 
 
 def davit(component, namespace=NAMESPACE, instance=RELEASE):
@@ -125,6 +125,11 @@ class Table(unittest.TestCase):
             (TEST, CONTROLLER, 7482, False),
             (GATEWAY, CONTROLLER, 7481, False),
             (CONTROLLER, GATEWAY, 7480, False),
+            (GATEWAY, GATEWAY, 7484, True),
+            (GATEWAY, GATEWAY, 7482, False),
+            (CONTROLLER, GATEWAY, 7484, False),
+            (NEIGHBOUR, GATEWAY, 7484, False),
+            (FUNCTION, GATEWAY, 7484, False),
             (INTERNET, davit("anything"), 80, False),
             (davit("anything"), INTERNET, 443, False),
         ])
