@@ -101,9 +101,9 @@ pub struct VersionSpec {
     pub async_timeout_seconds: Option<u32>,
     /// Calls at a time in one instance.
     pub concurrency: u32,
-    /// Instances at a time, over all gateways' shares.
+    /// Instances at a time, over all gateways.
     pub max_instances: u32,
-    /// Instances that each gateway keeps while the version is live, even when nobody calls.
+    /// Instances that are kept while the version is live, even when nobody calls, over all gateways.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub min_instances: u32,
     /// Size of /tmp in MiB.

@@ -25,7 +25,7 @@ use crate::outcome;
 use crate::version::LiveVersion;
 
 pub use headers::{Origin, prepare};
-pub(crate) use headers::{is_hop, is_ours, strip_ours};
+pub(crate) use headers::{clean_response, clean_upgraded, is_hop, is_ours, strip_ours};
 
 /// Where a server function gets events from queue, schedule and invoke API.
 const EVENTS_PATH: &str = "/events";

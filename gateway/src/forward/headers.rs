@@ -154,12 +154,12 @@ pub(crate) fn strip_ours(headers: &mut HeaderMap) {
 }
 
 /// Makes a function's response fit for the client.
-pub(super) fn clean_response(headers: &mut HeaderMap) {
+pub(crate) fn clean_response(headers: &mut HeaderMap) {
     strip(headers, |name| is_hop(name.as_str()));
 }
 
 /// The same for the response that switches protocols.
-pub(super) fn clean_upgraded(headers: &mut HeaderMap) {
+pub(crate) fn clean_upgraded(headers: &mut HeaderMap) {
     strip(headers, |name| is_hop(name.as_str()));
     headers.remove(header::CONTENT_LENGTH);
     headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));

@@ -134,13 +134,13 @@ fn answer(outcome: Outcome, ticket: &Ticket, tail: Option<&LogTail>) -> Response
     let Outcome { result, cold, timings, .. } = outcome;
     let facts = Facts { cold, timings, tail: tail.map(LogTail::text).unwrap_or_default() };
     match result {
-        Ok(Answer::Http(response)) => noted(*response, &Note::Http(facts)),
+        Ok(Answer::Http(response)) => noted(*response, Note::Http(facts)),
         Ok(Answer::Event { content_type, body }) => {
             let mut response = Response::new(Body::full(body));
             if let Ok(value) = HeaderValue::from_str(&content_type) {
                 response.headers_mut().insert(header::CONTENT_TYPE, value);
             }
-            noted(response, &Note::Event(facts))
+            noted(response, Note::Event(facts))
         }
         Err(error) => failed(&error, ticket, facts),
     }
@@ -148,11 +148,11 @@ fn answer(outcome: Outcome, ticket: &Ticket, tail: Option<&LogTail>) -> Response
 
 fn failed(error: &CallError, ticket: &Ticket, facts: Facts) -> Response<Body> {
     let failure = Failure { error: error.body(ticket.request_id), started: error.started };
-    noted(Response::new(Body::full(serde_json::to_vec(&failure).unwrap_or_default())), &Note::Failed(facts))
+    noted(Response::new(Body::full(serde_json::to_vec(&failure).unwrap_or_default())), Note::Failed(facts))
 }
 
 fn refused(refusal: Refusal) -> Response<Body> {
-    noted(Response::new(Body::empty()), &Note::Refused(refusal))
+    noted(Response::new(Body::empty()), Note::Refused(refusal))
 }
 
 fn last(mut response: Response<Body>) -> Response<Body> {
@@ -160,7 +160,7 @@ fn last(mut response: Response<Body>) -> Response<Body> {
     response
 }
 
-fn noted(mut response: Response<Body>, note: &Note) -> Response<Body> {
+fn noted(mut response: Response<Body>, note: Note) -> Response<Body> {
     response.headers_mut().insert(NOTE, note.header());
     response
 }

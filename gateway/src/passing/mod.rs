@@ -23,6 +23,7 @@ use parking_lot::Mutex;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::forward::{clean_response, clean_upgraded};
 use crate::http::{Body, collect};
 use crate::instances::Instances;
 use crate::invoke::{Answer, Call, CallError, Outcome, Payload, lost};
@@ -77,6 +78,8 @@ enum Taken {
 enum Why {
     Refused(Refusal),
     Unreachable,
+    /// It cannot be said in a header.
+    Unsayable,
 }
 
 impl Relay {
@@ -126,7 +129,7 @@ impl Relay {
                     self.metrics.passed_back.add(1);
                     self.busy.note(function, gateway, why);
                     put_back(&mut call, body);
-                    if waits {
+                    if waits || why == Why::Unsayable {
                         break;
                     }
                 }
@@ -172,7 +175,7 @@ impl Relay {
         };
         let ticket = self.ticket(peer, version, call, waits);
         let Some((ticket, proof)) = self.seal.sign(&method, &target, &ticket) else {
-            return Taken::Back(body_of(call), Why::Unreachable);
+            return Taken::Back(body_of(call), Why::Unsayable);
         };
         let body = match &mut call.payload {
             Payload::Event(event) => Body::full(event.clone()),
@@ -243,11 +246,13 @@ impl Relay {
             Some(Note::Http(facts)) => {
                 if response.status() == StatusCode::SWITCHING_PROTOCOLS {
                     self.join(call, line, &mut response);
-                    let response = response.map(|_| Body::empty());
+                    let mut response = response.map(|_| Body::empty());
+                    clean_upgraded(response.headers_mut());
                     return Taken::Done(Ok(Answer::Http(Box::new(response))), facts);
                 }
                 let returned = Box::new(Returned::new(self.lines.clone(), line));
-                let response = response.map(|body| Body::stream(body).guarded(returned));
+                let mut response = response.map(|body| Body::stream(body).guarded(returned));
+                clean_response(response.headers_mut());
                 Taken::Done(Ok(Answer::Http(Box::new(response))), facts)
             }
             Some(Note::Event(facts)) => {
@@ -275,9 +280,15 @@ impl Relay {
                 Taken::Done(Err(failed), facts)
             }
             None => {
-                tracing::warn!(gateway = %peer.id, status = %response.status(), "another gateway does not take calls of this one");
-                // It says nothing about a call that it took.
-                Taken::Back(held, Why::Unreachable)
+                let status = response.status();
+                tracing::warn!(gateway = %peer.id, %status, "another gateway does not take calls of this one");
+                match status {
+                    // It does not know us, or is another one at this address: it took nothing.
+                    StatusCode::FORBIDDEN | StatusCode::MISDIRECTED_REQUEST => {
+                        Taken::Back(held, Why::Unreachable)
+                    }
+                    _ => done(Err(unclear())),
+                }
             }
         }
     }
@@ -374,6 +385,7 @@ impl Busy {
             Why::Refused(Refusal::Full) => (function, now + FULL),
             Why::Refused(Refusal::Unknown) => (function, now + AWAY),
             Why::Refused(Refusal::Leaving) | Why::Unreachable => (ALL, now + AWAY),
+            Why::Unsayable => return,
         };
         let mut notes = self.0.lock();
         if notes.len() >= NOTES {

@@ -175,10 +175,20 @@ fn from_hex(text: &[u8]) -> Option<Vec<u8>> {
 }
 
 impl Note {
-    /// The note's header. One whose lines cannot be a header's goes without them.
-    pub(super) fn header(&self) -> HeaderValue {
-        let text = serde_json::to_vec(self).unwrap_or_default();
-        HeaderValue::from_bytes(&text).unwrap_or(HeaderValue::from_static("{}"))
+    /// The note's header. JSON leaves one character as it is that no header may have; lines with it are left out.
+    pub(super) fn header(mut self) -> HeaderValue {
+        if let Ok(value) = self.text() {
+            return value;
+        }
+        match &mut self {
+            Self::Failed(facts) | Self::Event(facts) | Self::Http(facts) => facts.tail.clear(),
+            Self::Refused(_) => {}
+        }
+        self.text().unwrap_or(HeaderValue::from_static("{}"))
+    }
+
+    fn text(&self) -> Result<HeaderValue, http::header::InvalidHeaderValue> {
+        HeaderValue::from_bytes(&serde_json::to_vec(self).unwrap_or_default())
     }
 
     /// What a header says.
@@ -264,8 +274,11 @@ mod tests {
             Note::Event(facts.clone()),
             Note::Http(facts),
         ] {
-            assert_eq!(Note::of(Some(&note.header())), Some(note));
+            assert_eq!(Note::of(Some(&note.clone().header())), Some(note));
         }
         assert_eq!(Note::of(None), None);
+        let odd = Note::Event(Facts { cold: true, tail: "\u{7f}".into(), ..Facts::default() });
+        let told = Note::Event(Facts { cold: true, ..Facts::default() });
+        assert_eq!(Note::of(Some(&odd.header())), Some(told), "how the call went must always be said");
     }
 }
