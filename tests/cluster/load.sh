@@ -1,23 +1,18 @@
 #!/usr/bin/env bash
 # Brings images of the local engine to the cluster: pushes them to its registry, from where every node fetches them. A layer that is
-# there already is neither pushed nor fetched again. In pods, IMAGE has its own name, since nodes ask the registry
-# first for everything, or 127.0.0.1:15000/IMAGE. Usage: see scripts/cluster.sh, which calls this as root.
+# there already is neither pushed nor fetched again. In pods it is 127.0.0.1:15000/IMAGE. Usage: see scripts/cluster.sh, which calls this as root.
 # shellcheck source=tests/cluster/lib.sh
 source "$(dirname "$0")/lib.sh"
 
 [[ $# -gt 0 ]] || fail 'usage: scripts/cluster.sh load IMAGE...'
 have docker && docker info > /dev/null 2>&1 || fail 'no container engine answers; run scripts/setup-docker.sh first'
 
-# What an image is called where nothing is left out: docker.io/library/name:latest.
-full_name() {
+# Where the cluster has an image: its name without a registry of its own, behind the cluster's.
+in_cluster() {
     local name=$1
     [[ ${name##*/} == *:* ]] || name+=:latest
-    case ${name%%/*} in
-        "$name") name=docker.io/library/$name ;;
-        *.* | *:* | localhost) ;;
-        *) name=docker.io/$name ;;
-    esac
-    echo "$name"
+    if [[ $name == */* && ${name%%/*} == *[.:]* ]]; then name=${name#*/}; fi
+    echo "$REGISTRY/$name"
 }
 
 for image in "$@"; do
@@ -25,15 +20,14 @@ for image in "$@"; do
 done
 for image in "$@"; do
     begun=$(now_ms)
-    full=$(full_name "$image")
-    stored=$REGISTRY/${full#*/}
+    stored=$(in_cluster "$image")
     docker tag "$image" "$stored"
     docker push --quiet "$stored" > /dev/null || fail "$image could not be pushed to the cluster's registry"
     docker image rm "$stored" > /dev/null
     pushed=$(now_ms)
     for node in node-1 node-2; do
         part_alive "containerd-$node" || continue
-        "$BIN/kubernetes" pull -runtime "$(node_runtime "$node")" -within 5m "$full"
+        "$BIN/kubernetes" pull -runtime "$(node_runtime "$node")" -within 5m "$stored"
     done
     fetched=$(now_ms)
     printf '%s: pushed in %d.%d s, fetched in %d.%d s\n' "$image" $(((pushed - begun) / 1000)) $(((pushed - begun) % 1000 / 100)) \

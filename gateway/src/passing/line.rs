@@ -30,7 +30,10 @@ pub(super) struct Line {
 
 /// Idle connections; clones are the same.
 #[derive(Clone, Default)]
-pub(super) struct Lines(Arc<Mutex<HashMap<SocketAddr, Vec<(Line, Instant)>>>>);
+pub(super) struct Lines(Arc<Mutex<Idle>>);
+
+/// Lines that nobody uses, by whose they are, with since when.
+type Idle = HashMap<SocketAddr, Vec<(Line, Instant)>>;
 
 /// Why there is no answer.
 pub(super) enum Failed {

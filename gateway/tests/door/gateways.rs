@@ -89,7 +89,7 @@ impl Several {
 #[tokio::test]
 async fn calls_gather_at_one_gateway_wherever_they_come_in() {
     let v = version(|s| s.max_instances = 6);
-    let several = Several::new(3, &v, &[v.clone()]).await;
+    let several = Several::new(3, &v, std::slice::from_ref(&v)).await;
     for at in 0..3 {
         several.world(at).container(&v).await;
     }
@@ -110,7 +110,7 @@ async fn calls_gather_at_one_gateway_wherever_they_come_in() {
 #[tokio::test]
 async fn a_limit_holds_over_all_gateways_and_all_of_it_can_be_used_from_each() {
     let v = version(|s| s.max_instances = 4);
-    let several = Several::new(2, &v, &[v.clone()]).await;
+    let several = Several::new(2, &v, std::slice::from_ref(&v)).await;
     for at in [0, 1] {
         for _ in 0..5 {
             several.world(at).container(&v).await;
@@ -137,7 +137,7 @@ async fn a_limit_holds_over_all_gateways_and_all_of_it_can_be_used_from_each() {
 #[tokio::test]
 async fn who_has_no_share_of_a_function_still_answers_for_it() {
     let v = version(|s| s.max_instances = 1);
-    let several = Several::new(3, &v, &[v.clone()]).await;
+    let several = Several::new(3, &v, std::slice::from_ref(&v)).await;
     for at in 0..3 {
         several.world(at).container(&v).await;
     }
@@ -150,7 +150,7 @@ async fn who_has_no_share_of_a_function_still_answers_for_it() {
 #[tokio::test]
 async fn a_gateway_that_is_away_or_leaves_costs_no_call() {
     let v = version(|_| {});
-    let several = Several::new(2, &v, &[v.clone()]).await;
+    let several = Several::new(2, &v, std::slice::from_ref(&v)).await;
     for at in [0, 1] {
         several.world(at).container(&v).await;
     }
@@ -172,7 +172,7 @@ async fn a_gateway_that_is_away_or_leaves_costs_no_call() {
 
     // One that died at once: nobody listens, and what lies idle is closed.
     let w = version(|s| s.handler = "other".into());
-    let several = Several::new(2, &w, &[w.clone()]).await;
+    let several = Several::new(2, &w, std::slice::from_ref(&w)).await;
     several.world(0).container(&w).await;
     several.world(1).container(&w).await;
     several.world(1).call(&w, json!({})).await.unwrap();
@@ -187,7 +187,7 @@ async fn a_gateway_that_is_away_or_leaves_costs_no_call() {
 #[tokio::test]
 async fn requests_to_servers_pass_through_both_ways_and_a_stranger_gets_nothing() {
     let v = public(|s| (s.kind, s.concurrency, s.max_instances) = (FunctionKind::Server, 8, 1));
-    let several = Several::new(2, &v, &[v.clone()]).await;
+    let several = Several::new(2, &v, std::slice::from_ref(&v)).await;
     several.world(0).container_with(&v, Some(server().await)).await;
     let door = &several.gateways[1].door;
     let answer =
@@ -220,7 +220,7 @@ async fn requests_to_servers_pass_through_both_ways_and_a_stranger_gets_nothing(
 #[tokio::test]
 async fn who_joins_starts_nothing_before_the_others_know_and_what_they_hold_has_ended() {
     let v = version(|s| s.max_instances = 2);
-    let mut several = Several::new(1, &v, &[v.clone()]).await;
+    let mut several = Several::new(1, &v, std::slice::from_ref(&v)).await;
     for _ in 0..2 {
         several.world(0).container(&v).await;
     }

@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::pin::Pin;
+use std::str::FromStr as _;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -140,7 +141,9 @@ impl Asker {
     fn whose(&self, image: &str) -> Result<(Reference, RegistryAuth), Unsaid> {
         let image: Reference = image.parse().map_err(|e| Unsaid::Unreached(format!("{image}: {e}")))?;
         // Logins of the default registry stand under no host.
-        let host = Some(image.registry()).filter(|host| *host != "docker.io");
+        let default = Reference::from_str("app").ok();
+        let is_default = default.is_some_and(|default| default.registry() == image.registry());
+        let host = Some(image.registry()).filter(|_| !is_default);
         let auth = match self.logins.of(host) {
             None => RegistryAuth::Anonymous,
             // It would have to be traded for another one, which the library does not do.

@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 
-use davit_api::{InstallationId, InstanceId, NetworkClass, PoolKey, SECRET_FOLDER};
+use davit_api::{InstallationId, InstanceId, NetworkClass, SECRET_FOLDER};
 use davit_link::InstanceSecret;
 use k8s_openapi::api::core::v1::{
     Capabilities, Container, ContainerPort, EmptyDirVolumeSource, EnvVar, LocalObjectReference, Pod,
@@ -82,7 +82,7 @@ pub(super) fn function_pod(
 ) -> Pod {
     let key = &request.key;
     let mut memory = vec![("tmp".to_owned(), "/tmp".to_owned(), u64::from(key.ephemeral_mb))];
-    let mut env = link_env(request.instance, secret);
+    let mut env = link_env(secret);
     match program {
         Program::Runtime | Program::OldRuntime => {
             memory.push(("task".into(), TASK_ROOT.into(), TASK_MB));
@@ -142,7 +142,7 @@ pub(super) fn builder_pod(
     mounts.push(agent_mount());
     let mut volumes: Vec<Volume> = folders.iter().map(|(name, _, size)| on_disk(name, size)).collect();
     volumes.push(in_memory(BRINGS_AGENT, AGENT_MB));
-    let mut env = link_env(request.id, secret);
+    let mut env = link_env(secret);
     env.push(plain("DAVIT_BUILDER", "1"));
     let container = Container {
         name: CONTAINER.into(),
@@ -169,12 +169,9 @@ pub(super) fn builder_pod(
     pod
 }
 
-fn link_env(instance: InstanceId, secret: &InstanceSecret) -> Vec<EnvVar> {
-    vec![
-        plain("DAVIT_LINK", "tcp"),
-        plain("DAVIT_INSTANCE", &instance.to_string()),
-        plain("DAVIT_LINK_SECRET", &secret.to_hex()),
-    ]
+/// With it the agent takes its gateway by TCP. Functions do not get to see it.
+fn link_env(secret: &InstanceSecret) -> Vec<EnvVar> {
+    vec![plain("DAVIT_LINK_SECRET", &secret.to_hex())]
 }
 
 fn agent_port() -> ContainerPort {

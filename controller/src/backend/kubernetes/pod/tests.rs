@@ -135,7 +135,7 @@ fn a_functions_pod_says_who_it_is_and_what_it_may_have() {
         spec["volumes"].as_array().unwrap().iter().map(|v| &v["emptyDir"]["sizeLimit"]).collect();
     assert_eq!(sizes, ["64Mi", &format!("{TASK_MB}Mi"), "2Mi"]);
     let env: Vec<_> = container["env"].as_array().unwrap().iter().map(|e| &e["name"]).collect();
-    assert_eq!(env, ["DAVIT_LINK", "DAVIT_INSTANCE", "DAVIT_LINK_SECRET"]);
+    assert_eq!(env, ["DAVIT_LINK_SECRET"]);
 }
 
 #[test]
