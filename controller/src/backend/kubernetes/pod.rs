@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 
-use davit_api::{InstallationId, InstanceId, NetworkClass, PoolKey, SECRET_FOLDER};
+use davit_api::{InstallationId, InstanceId, NetworkClass, SECRET_FOLDER};
 use davit_link::InstanceSecret;
 use k8s_openapi::api::core::v1::{
     Capabilities, Container, ContainerPort, EmptyDirVolumeSource, EnvVar, LocalObjectReference, Pod,
