@@ -1,7 +1,7 @@
 //! Every field of every pod is held against the Pod Security Standard "restricted"
 //! (kubernetes.io/docs/concepts/security/pod-security-standards), whatever was asked for.
 
-use davit_api::InstanceId;
+use davit_api::PoolKey;
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
