@@ -33,6 +33,8 @@ OTHER = Pod("shop", (("app", "shop"),), PORTS)
 NEIGHBOUR = Pod(NAMESPACE, (("app", "cli"),), PORTS)
 PROMETHEUS = Pod("monitoring", (("app", "prometheus"),))
 INTERNET, METADATA, KUBERNETES, NODE = Host("203.0.113.9"), Host("169.254.169.254"), Host("10.96.0.1"), Host("192.168.1.10")
+# In a private network, as most are.
+RESOLVER = Host("10.255.255.53")
 SIX, SIX_INSIDE = Host("2001:db8::1"), Host("fd00::1")
 
 
@@ -70,8 +72,9 @@ class Table(unittest.TestCase):
             (FUNCTION, INTERNET, 5432, True),
             (FUNCTION, SIX, 443, True),
             (FUNCTION, SIX_INSIDE, 443, False),
-            (FUNCTION, DNS, 53, True, "UDP"),
-            (FUNCTION, DNS, 53, True),
+            (FUNCTION, RESOLVER, 53, True, "UDP"),
+            (FUNCTION, RESOLVER, 53, True),
+            (FUNCTION, RESOLVER, 80, False),
             (FUNCTION, DNS, 9153, False),
             (FUNCTION, METADATA, 80, False),
             (FUNCTION, KUBERNETES, 443, False),
@@ -102,11 +105,22 @@ class Table(unittest.TestCase):
         self.judge(of, [
             (FUNCTION, INTERNET, 443, False),
             (FUNCTION, Host("10.3.0.1"), 443, False),
-            (FUNCTION, DNS, 53, True, "UDP"),
+            (FUNCTION, RESOLVER, 53, True, "UDP"),
             (BUILDER, INTERNET, 443, False),
             (BUILDER, Host("10.3.0.1"), 443, True),
             (BUILDER, Host("10.3.0.1"), 80, False),
-            (BUILDER, DNS, 53, True, "UDP"),
+            (BUILDER, RESOLVER, 53, True, "UDP"),
+        ])
+
+    def test_names_are_asked_of_whom_the_nodes_ask_when_that_is_said(self):
+        self.judge(values(networkPolicy={"dns": {"nodeResolvers": ["10.255.255.53/32"]}}), [
+            (FUNCTION, RESOLVER, 53, True, "UDP"),
+            (BUILDER, RESOLVER, 53, True, "UDP"),
+            (FUNCTION, DNS, 53, False, "UDP"),
+            (FUNCTION, Host("10.1.1.1"), 53, False, "UDP"),
+            (LONELY, RESOLVER, 53, False, "UDP"),
+            (GATEWAY, DNS, 53, True, "UDP"),
+            (GATEWAY, RESOLVER, 53, False, "UDP"),
         ])
 
     def test_the_control_plane_is_reached_where_it_serves(self):

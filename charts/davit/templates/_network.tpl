@@ -31,10 +31,22 @@ app.kubernetes.io/instance: {{ .root.Release.Name }}
       - {key: app.kubernetes.io/component, operator: In, values: [{{ join ", " .components }}]}
 {{- end -}}
 
-{{/* Egress rules: names, and the outside world. (dict "root" $ "internet" true "extra" (list …)) */}}
+{{/* Egress rules: names, and the outside world. (dict "root" $ "internet" true "extra" (list …)); with "names" "node" names are asked of
+whom the nodes ask, since pods of functions and builds do not use the cluster's DNS. */}}
 {{- define "davit.network.outside" -}}
 {{- $network := .root.Values.networkPolicy -}}
 {{- with $network.dns -}}
+{{- if eq "node" (default "cluster" $.names) -}}
+- ports:
+    - {protocol: UDP, port: 53}
+    - {protocol: TCP, port: 53}
+  {{- with .nodeResolvers }}
+  to:
+    {{- range . }}
+    - ipBlock: {cidr: {{ . }}}
+    {{- end }}
+  {{- end }}
+{{- else -}}
 - to:
     - namespaceSelector:
         matchLabels:
@@ -48,6 +60,7 @@ app.kubernetes.io/instance: {{ .root.Release.Name }}
   ports:
     - {protocol: UDP, port: {{ .port }}}
     - {protocol: TCP, port: {{ .port }}}
+{{- end }}
 {{- end }}
 {{- if .internet }}
 - to:
