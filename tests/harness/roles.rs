@@ -188,6 +188,11 @@ impl Roles {
         self.part(who).kill();
     }
 
+    /// Asks a process to end, and waits for nothing.
+    pub fn ask_to_end(&mut self, who: Who) {
+        self.part(who).signal(Signal::TERM);
+    }
+
     /// Whether a process was started, and neither crashed nor was found ended since.
     pub fn started(&mut self, who: Who) -> bool {
         self.part(who).started()

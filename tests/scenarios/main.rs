@@ -15,6 +15,7 @@ mod elsewhere;
 mod engine_restart;
 mod first_function;
 mod frugal;
+mod gateways;
 mod hang_up;
 mod http;
 mod images;

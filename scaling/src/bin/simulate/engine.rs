@@ -54,6 +54,8 @@ pub(crate) struct Totals {
     pub(crate) p75_cold: f64,
     /// Starts for which the budget had no room.
     pub(crate) over_budget: u64,
+    /// Most instances of one function at a time.
+    pub(crate) peak: usize,
 }
 
 #[derive(PartialEq, Eq, PartialOrd, Ord, Clone, Copy)]
@@ -90,6 +92,7 @@ struct Fleet {
 }
 
 struct World<'a> {
+    length: Duration,
     functions: &'a [Function],
     fleets: Vec<Fleet>,
     policy: Policy,
@@ -102,8 +105,13 @@ struct World<'a> {
     totals: Totals,
 }
 
-/// Replays the whole trace.
+/// Replays a whole day.
 pub(crate) fn run(functions: &[Function], policy: Policy, cold: Cold) -> Totals {
+    run_for(DAY, functions, policy, cold)
+}
+
+/// Replays the first part of a trace.
+pub(crate) fn run_for(length: Duration, functions: &[Function], policy: Policy, cold: Cold) -> Totals {
     let start = Instant::now();
     let fleets = (0..functions.len()).map(|f| Fleet {
         keeper: Keeper::new(policy, start),
@@ -120,6 +128,7 @@ pub(crate) fn run(functions: &[Function], policy: Policy, cold: Cold) -> Totals 
         random: Random(f as u64 ^ 0x5eed),
     });
     let mut world = World {
+        length,
         functions,
         fleets: fleets.collect(),
         policy,
@@ -133,7 +142,7 @@ pub(crate) fn run(functions: &[Function], policy: Policy, cold: Cold) -> Totals 
     };
     (0..functions.len()).for_each(|f| world.arm_next_call(f));
     while let Some(Reverse((at, _, f, event))) = world.events.pop() {
-        if at > start + DAY {
+        if at > start + length {
             break;
         }
         world.now = at;
@@ -235,7 +244,7 @@ impl World<'_> {
     }
 
     fn rent(&self, f: usize, since: Instant) -> f64 {
-        let until = self.now.min(self.start + DAY);
+        let until = self.now.min(self.start + self.length);
         until.saturating_duration_since(since).as_secs_f64() * f64::from(self.functions[f].memory_mb) / 1024.0
     }
 
@@ -271,7 +280,9 @@ impl World<'_> {
             self.make_room(self.held_mb + memory - budget);
         }
         self.held_mb += memory;
-        self.fleets[f].starting += 1;
+        let fleet = &mut self.fleets[f];
+        fleet.starting += 1;
+        self.totals.peak = self.totals.peak.max(fleet.busy + fleet.idle.len() + fleet.starting);
         let ready = self.now + self.fleets[f].cold;
         if ahead.is_some() {
             // Nobody waits for it, so its start is idle time too.
@@ -357,7 +368,7 @@ impl World<'_> {
     }
 
     fn close(mut self) -> Totals {
-        self.now = self.start + DAY;
+        self.now = self.start + self.length;
         for f in 0..self.fleets.len() {
             while !self.fleets[f].idle.is_empty() {
                 self.drop_idle(f, 0);

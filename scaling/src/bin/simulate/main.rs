@@ -1,7 +1,8 @@
 //! Replays a day of calls in a simulated clock through the library's own decisions and through others, and
 //! prints how they compare; writes the same as JSON, and a plot. `docs/scaling.md` explains the figures.
 //!
-//! Usage: `cargo run --release -p davit-scaling --bin simulate -- [--trace FILE] [--out FOLDER]`
+//! Usage: `cargo run --release -p davit-scaling --bin simulate -- [--trace FILE] [--out FOLDER]`, or with
+//! `--size FUNCTIONS,CALLS_A_SECOND,GATEWAYS,SECONDS` for what so many functions come to (`docs/scale.md`).
 #![expect(clippy::print_stdout, reason = "this program's product is what it prints")]
 
 mod compare;
@@ -10,6 +11,7 @@ mod knative;
 mod plot;
 mod policy;
 mod report;
+mod size;
 mod step;
 #[cfg(test)]
 mod tests;
@@ -30,7 +32,17 @@ fn main() -> Result<()> {
         match flag.as_str() {
             "--trace" => trace = value.into(),
             "--out" => out = PathBuf::from(value),
-            _ => return Err(format!("{flag} is not known; there are --trace FILE and --out FOLDER").into()),
+            "--size" => {
+                let size = value.parse::<size::Size>()?;
+                println!("{}", size::run(size));
+                return Ok(());
+            }
+            _ => {
+                return Err(format!(
+                    "{flag} is not known; there are --trace FILE, --out FOLDER and --size NUMBERS"
+                )
+                .into());
+            }
         }
     }
     let text = std::fs::read_to_string(&trace).map_err(|e| format!("{}: {e}", trace.display()))?;
