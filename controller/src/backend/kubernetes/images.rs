@@ -231,7 +231,14 @@ fn remember<T>(map: &Mutex<HashMap<String, T>>, key: String, value: T) {
 }
 
 fn unreached(image: &ImageName, why: &Unsaid) -> BackendError {
-    BackendError::Unavailable(format!("cannot tell which image {image} is: {why}"))
+    match why {
+        Unsaid::Unreached(why) => {
+            BackendError::Unavailable(format!("the registry of {image} is not reached: {why}"))
+        }
+        why => BackendError::Refused(format!(
+            "of {image} its registry says: {why}; push it, or name another in DAVIT_KUBERNETES_CONFIG"
+        )),
+    }
 }
 
 #[cfg(test)]
