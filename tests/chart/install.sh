@@ -46,7 +46,7 @@ clean_up() {
 trap clean_up EXIT
 
 DAVIT_IMAGE_VALUES=$VALUES DAVIT_IMAGE_PULL_REGISTRY=${DAVIT_IMAGE_PULL_REGISTRY:-$DAVIT_CLUSTER_REGISTRY} \
-    scripts/push-images.sh "$DAVIT_CLUSTER_REGISTRY" python3.13 > "$LOG"
+    scripts/push-images.sh "$DAVIT_CLUSTER_REGISTRY" python3.13 provided > "$LOG"
 docker tag davit/postgres:latest "$DAVIT_CLUSTER_REGISTRY/davit/postgres:17"
 docker push --quiet "$DAVIT_CLUSTER_REGISTRY/davit/postgres:17" > /dev/null
 pull=${DAVIT_IMAGE_PULL_REGISTRY:-$DAVIT_CLUSTER_REGISTRY}
@@ -135,10 +135,10 @@ policies_hold() {
     reached no "$gateway" 7482 || wrong=1
     reached no davit-postgres 5432 || wrong=1
     reached no "$function" 9000 || wrong=1
-    function_reached no davit-controller 80 || wrong=1
-    function_reached no davit-postgres 5432 || wrong=1
+    function_reached no "$(k get service davit-controller --output jsonpath='{.spec.clusterIP}')" 80 || wrong=1
+    function_reached no "$(pod_address app.kubernetes.io/component=postgres)" 5432 || wrong=1
     function_reached no "$gateway" 7482 || wrong=1
-    function_reached no kubernetes.default.svc 443 || wrong=1
+    function_reached no "$(kubectl get service kubernetes --namespace default --output jsonpath='{.spec.clusterIP}')" 443 || wrong=1
     function_reached no 169.254.169.254 80 || wrong=1
     return "$wrong"
 }
