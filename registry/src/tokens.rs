@@ -65,7 +65,8 @@ impl Audited {
         if self.registry.token_exists(hash).await? {
             return Ok(self.registry.find_token(hash).await?.is_some());
         }
-        let shaped = |s: &str| s.len() >= 32 && s.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_".contains(&b));
+        let shaped =
+            |s: &str| s.len() >= 32 && s.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_".contains(&b));
         if !secret.strip_prefix(PREFIX).is_some_and(shaped) {
             let rule = "must be dvt_ and at least 32 letters, digits, hyphens or underscores";
             return Err(davit_api::ApiError::field("token", rule).into());

@@ -17,7 +17,7 @@ HELM=$(scripts/helm.sh)
 DAVIT=${DAVIT_BIN:-$ROOT/target/release/davit}
 
 k() { kubectl --namespace "$NAMESPACE" "$@"; }
-helm() { "$HELM" --namespace "$NAMESPACE" "$@"; }
+helm() { command "$HELM" --namespace "$NAMESPACE" "$@"; }
 # try <what> <command...>: runs it; the line says how it went, and the log shows what it said if it failed.
 try() {
     local what=$1 begun=$SECONDS

@@ -6,11 +6,11 @@ use clap::Args;
 use davit_controller::http::Admin;
 use davit_daemon::Drain;
 
+use super::Log;
 use super::engine::BackendArgs;
 use super::parts::{self, Opened};
 use super::process::bind;
 use super::state::State;
-use super::Log;
 use crate::context::Globals;
 use crate::failure::Result;
 use crate::output::line;

@@ -7,10 +7,10 @@ use clap::Args;
 use davit_controller::http::Admin;
 use davit_daemon::Drain;
 
+use super::Log;
 use super::parts::{self, Opened};
 use super::process::bind;
 use super::state::State;
-use super::Log;
 use crate::context::Globals;
 use crate::failure::Result;
 use crate::output::line;

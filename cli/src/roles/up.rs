@@ -10,11 +10,11 @@ use davit_gateway::Gateway;
 use davit_registry::embedded::Postgres;
 use tokio::net::TcpListener;
 
+use super::Log;
 use super::engine::Which;
 use super::parts::{self, ControlPlane, PartSettings, Store};
 use super::process::{Process, bind};
 use super::state::State;
-use super::Log;
 use crate::context::{Endpoint, Globals};
 use crate::failure::{Failure, Result};
 use crate::output::line;

@@ -43,9 +43,11 @@ async fn tokens_and_secrets_open_only_for_whom_they_are_meant() {
 
     // One that the operator made is taken in once, however many do so at a time, and stays revoked when it was.
     let given = "dvt_0123456789abcdefghijklmnopqrstuv";
-    let admin = NewToken { description: "given".into(), namespace: None, role: Role::Admin, expires_at: None };
+    let admin =
+        NewToken { description: "given".into(), namespace: None, role: Role::Admin, expires_at: None };
     let both = registry.as_davit("test");
-    let (one, two) = tokio::join!(both.adopt_token(admin.clone(), given), both.adopt_token(admin.clone(), given));
+    let (one, two) =
+        tokio::join!(both.adopt_token(admin.clone(), given), both.adopt_token(admin.clone(), given));
     assert!(one.unwrap() && two.unwrap());
     let found = registry.find_token(hash_token(given)).await.unwrap().unwrap();
     assert_eq!((found.role, found.namespace), (Role::Admin, None));
