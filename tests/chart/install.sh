@@ -90,8 +90,9 @@ deploy_steady() {
     k port-forward service/davit-controller 17481:80 &
     local forward=$! status=0
     until_true 20 curl --silent --output /dev/null http://127.0.0.1:17481/ || status=1
+    # A registry that is slow for a moment is a reason to ask again, as the answer says.
     DAVIT_URL=http://127.0.0.1:17481 DAVIT_TOKEN=$(k get secret davit-admin-token --output go-template='{{index .data "token" | base64decode}}') \
-        "$DAVIT" deploy "$ROOT/tests/chart/steady" || status=1
+        until_true 60 "$DAVIT" deploy "$ROOT/tests/chart/steady" || status=1
     kill "$forward"
     return "$status"
 }
