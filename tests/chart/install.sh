@@ -146,7 +146,7 @@ policies_hold() {
 rights() {
     may create pods --namespace "$NAMESPACE" && may get configmaps/davit-instances --namespace "$NAMESPACE" || return
     may_not get secrets --namespace "$NAMESPACE" && may_not get configmaps/davit-kubernetes --namespace "$NAMESPACE" || return
-    may_not create pods/exec --namespace "$NAMESPACE" && may_not create deployments --namespace "$NAMESPACE" && may_not list pods --namespace kube-system
+    may_not create pods --subresource exec --namespace "$NAMESPACE" && may_not create deployments --namespace "$NAMESPACE" && may_not list pods --namespace kube-system
 }
 no_pods() { [[ -z $(k get pods --output name | grep -v ^pod/prober) ]]; }
 kept() { k get secret davit-master-key > /dev/null; }
