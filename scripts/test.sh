@@ -90,7 +90,7 @@ group_chart() {
 }
 # davit by its chart on the cluster that KUBECONFIG leads to.
 group_install() {
-    need_images python3.13
+    need_images python3.13 provided
     DAVIT_BIN=${DAVIT_BIN:-$ROOT/target/debug/davit}
     export DAVIT_BIN
     if [[ $DAVIT_BIN == "$ROOT/target/debug/davit" ]]; then cargo build --bin davit; fi

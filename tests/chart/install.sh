@@ -17,7 +17,7 @@ HELM=$(scripts/helm.sh)
 DAVIT=${DAVIT_BIN:-$ROOT/target/release/davit}
 
 k() { kubectl --namespace "$NAMESPACE" "$@"; }
-helm() { "$HELM" --namespace "$NAMESPACE" "$@"; }
+helm() { command "$HELM" --namespace "$NAMESPACE" "$@"; }
 # try <what> <command...>: runs it; the line says how it went, and the log shows what it said if it failed.
 try() {
     local what=$1 begun=$SECONDS
@@ -46,7 +46,7 @@ clean_up() {
 trap clean_up EXIT
 
 DAVIT_IMAGE_VALUES=$VALUES DAVIT_IMAGE_PULL_REGISTRY=${DAVIT_IMAGE_PULL_REGISTRY:-$DAVIT_CLUSTER_REGISTRY} \
-    scripts/push-images.sh "$DAVIT_CLUSTER_REGISTRY" python3.13 > "$LOG"
+    scripts/push-images.sh "$DAVIT_CLUSTER_REGISTRY" python3.13 provided > "$LOG"
 docker tag davit/postgres:latest "$DAVIT_CLUSTER_REGISTRY/davit/postgres:17"
 docker push --quiet "$DAVIT_CLUSTER_REGISTRY/davit/postgres:17" > /dev/null
 pull=${DAVIT_IMAGE_PULL_REGISTRY:-$DAVIT_CLUSTER_REGISTRY}
@@ -90,8 +90,9 @@ deploy_steady() {
     k port-forward service/davit-controller 17481:80 &
     local forward=$! status=0
     until_true 20 curl --silent --output /dev/null http://127.0.0.1:17481/ || status=1
+    # A registry that is slow for a moment is a reason to ask again, as the answer says.
     DAVIT_URL=http://127.0.0.1:17481 DAVIT_TOKEN=$(k get secret davit-admin-token --output go-template='{{index .data "token" | base64decode}}') \
-        "$DAVIT" deploy "$ROOT/tests/chart/steady" || status=1
+        until_true 60 "$DAVIT" deploy "$ROOT/tests/chart/steady" || status=1
     kill "$forward"
     return "$status"
 }
@@ -135,17 +136,17 @@ policies_hold() {
     reached no "$gateway" 7482 || wrong=1
     reached no davit-postgres 5432 || wrong=1
     reached no "$function" 9000 || wrong=1
-    function_reached no davit-controller 80 || wrong=1
-    function_reached no davit-postgres 5432 || wrong=1
+    function_reached no "$(k get service davit-controller --output jsonpath='{.spec.clusterIP}')" 80 || wrong=1
+    function_reached no "$(pod_address app.kubernetes.io/component=postgres)" 5432 || wrong=1
     function_reached no "$gateway" 7482 || wrong=1
-    function_reached no kubernetes.default.svc 443 || wrong=1
+    function_reached no "$(kubectl get service kubernetes --namespace default --output jsonpath='{.spec.clusterIP}')" 443 || wrong=1
     function_reached no 169.254.169.254 80 || wrong=1
     return "$wrong"
 }
 rights() {
     may create pods --namespace "$NAMESPACE" && may get configmaps/davit-instances --namespace "$NAMESPACE" || return
     may_not get secrets --namespace "$NAMESPACE" && may_not get configmaps/davit-kubernetes --namespace "$NAMESPACE" || return
-    may_not create pods/exec --namespace "$NAMESPACE" && may_not create deployments --namespace "$NAMESPACE" && may_not list pods --namespace kube-system
+    may_not create pods --subresource exec --namespace "$NAMESPACE" && may_not create deployments --namespace "$NAMESPACE" && may_not list pods --namespace kube-system
 }
 no_pods() { [[ -z $(k get pods --output name | grep -v ^pod/prober) ]]; }
 kept() { k get secret davit-master-key > /dev/null; }

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Builds what the test cluster runs, unless it is there already: Kubernetes, CoreDNS, Helm, and the images that the cluster itself
-# needs. Prints the folder of each, a line `name folder`. Needs no root. Usage: tests/cluster/build.sh
+# needs. Prints the folder of each, a line `name folder`. Needs no root. Usage: tests/cluster/build.sh [name...]: all of it, or
+# only what is named, such as helm.
 # Built things are kept by the hash of what they are made from in ${XDG_CACHE_HOME:-~/.cache}/davit/cluster, so that only the first run
 # of all checkouts pays.
 # shellcheck source=tests/cluster/lib.sh
@@ -17,9 +18,11 @@ content_of() {
         printf '%s\n' "$GOFLAGS" "$PAUSE_IMAGE" "$COREDNS_IMAGE" "$PROBE_IMAGE") | sha256sum | cut -c1-32
 }
 
+WANTED=("$@")
 # cached <name> <source folder> <what it is> <function>: the function is called with a folder to write to and only if needed.
 cached() {
     local name=$1 source=$2 what=$3 make=$4 target begun=$SECONDS
+    [[ ${#WANTED[@]} == 0 || " ${WANTED[*]} " == *" $name "* ]] || return 0
     target=$CACHE/$(content_of "$source" "$make")
     if [[ ! -d $target ]]; then
         say "building $what" >&2
