@@ -9,10 +9,12 @@ use crate::shares::{Id, order};
 pub struct Here {
     /// An instance with a free slot.
     pub free: bool,
-    /// The call would find an instance soon, or one may be started for it.
+    /// The call would find an instance soon: by waiting for one, or because the pool has one that may be started.
     pub room: bool,
-    /// Instances that are there or on their way, or the right to start one.
+    /// Instances that are there or on their way.
     pub any: bool,
+    /// The right to have one, however long its start takes.
+    pub may: bool,
 }
 
 /// What becomes of a call.
@@ -46,12 +48,15 @@ pub fn way(function: Id, me: Id, here: Here, others: &[Id], full: impl Fn(Id) ->
             return Way::To { gateway: *gateway, waits: false };
         }
     }
-    // Everybody is full: it waits where it came in if that can ever serve it, else with the first that can.
+    // Nobody has room: it waits where it came in if an instance is there, else with the first that may have one, so that a
+    // container is started for it once and not at every gateway.
     if here.any {
         return Way::Here;
     }
-    let first = order.into_iter().find(|gateway| *gateway != me);
-    first.map_or(Way::Here, |gateway| Way::To { gateway, waits: true })
+    match order.into_iter().find(|gateway| *gateway != me || here.may) {
+        Some(gateway) if gateway != me => Way::To { gateway, waits: true },
+        _ => Way::Here,
+    }
 }
 
 #[cfg(test)]
@@ -62,7 +67,7 @@ mod tests {
 
     use super::*;
 
-    const COLD: Here = Here { free: false, room: true, any: true };
+    const COLD: Here = Here { free: false, room: true, any: true, may: true };
 
     /// Where a call that came to `me` ends, when every gateway says at once whether it is full.
     fn end(function: Id, me: Id, all: &[Id], full: &HashSet<Id>) -> Id {
@@ -109,10 +114,10 @@ mod tests {
         #[test]
         fn what_is_warm_stays_and_nothing_is_passed_to_oneself(
             function in any::<Id>(), me in any::<Id>(), others in prop::collection::vec(any::<Id>(), 0..9),
-            free in any::<bool>(), room in any::<bool>(), any in any::<bool>(), full in any::<bool>(),
+            free in any::<bool>(), room in any::<bool>(), any in any::<bool>(), may in any::<bool>(), full in any::<bool>(),
         ) {
             let others: Vec<Id> = others.into_iter().filter(|id| *id != me).collect();
-            match way(function, me, Here { free, room, any }, &others, |_| full) {
+            match way(function, me, Here { free, room, any, may }, &others, |_| full) {
                 Way::Here => {}
                 Way::To { gateway, waits } => {
                     prop_assert!(!free && others.contains(&gateway));
@@ -129,5 +134,13 @@ mod tests {
         assert_eq!(way(7, 1, nothing, &[2, 3], |_| true), Way::To { gateway: first, waits: true });
         assert_eq!(way(7, 1, nothing, &[], |_| true), Way::Here);
         assert_eq!(way(7, 1, Here { any: true, ..nothing }, &[2, 3], |_| true), Way::Here);
+        // No pool has one ready: all ends wait at the same gateway.
+        let may = Here { may: true, ..nothing };
+        let all = order(7, [1, 2, 3]);
+        for me in [1, 2, 3] {
+            let others: Vec<Id> = [1, 2, 3].into_iter().filter(|id| *id != me).collect();
+            let waits = Way::To { gateway: all[0], waits: true };
+            assert_eq!(way(7, me, may, &others, |_| true), if me == all[0] { Way::Here } else { waits });
+        }
     }
 }

@@ -165,8 +165,9 @@ impl Instances {
         if let Some(fleet) = self.fleets.read().get(&version.fleet_key()) {
             return fleet.place();
         }
-        let may_start = self.shared.peers.bounds(version).most > 0;
-        Here { free: false, room: may_start, any: may_start }
+        let may = self.shared.peers.bounds(version).most > 0;
+        let room = may && self.shared.pools.ready(&version.pool_key) > 0;
+        Here { free: false, room, any: false, may }
     }
 
     /// Takes news of other gateways into account: what is idle beyond a share that got smaller goes at once, what has calls

@@ -50,11 +50,14 @@ impl Fleet {
         let concurrency = self.concurrency();
         let open = |m: &Member| m.in_use < concurrency && !m.instance.link.is_closed();
         let free = state.line.is_empty() && state.members.iter().any(open);
-        // At its share a fleet has room as long as waiting is better than a start elsewhere.
-        let room = state.held() < state.bounds.most
-            || (state.held() > 0
-                && !state.learnt.pilot.lacks(&self.census(&state), self.cold(&state), Instant::now()));
-        Here { free, room, any: state.held() > 0 || state.bounds.most > 0 }
+        // Another one can be started at once, or waiting here is better than a start elsewhere.
+        let pooled = || self.shared.pools.ready(&self.version.pool_key) > state.starting;
+        let waits = || {
+            let cold = self.cold(&state);
+            !state.members.is_empty() && !state.learnt.pilot.lacks(&self.census(&state), cold, Instant::now())
+        };
+        let room = (state.held() < state.bounds.most && pooled()) || waits();
+        Here { free, room, any: state.held() > 0, may: state.bounds.most > 0 }
     }
 
     /// An estimate can be wrong, and a call can hang; at most one such look is due at a time.

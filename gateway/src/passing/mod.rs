@@ -104,7 +104,7 @@ impl Relay {
         let others: Vec<Peer> = peers.others.iter().filter(may_hold).copied().collect();
         let ids: Vec<u128> = others.iter().map(|peer| peer.id.0.as_u128()).collect();
         let here = self.instances.place(version);
-        if !self.hold(&mut call, here.any).await {
+        if !self.hold(&mut call, here.any || here.may).await {
             return Passed::Here(call);
         }
         // Each is asked once at most, and the last one with a call that waits.
