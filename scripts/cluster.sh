@@ -54,7 +54,9 @@ case ${1:-} in
     status) status ;;
     env)
         need_cluster
-        printf 'export KUBECONFIG=%q PATH=%q:"$PATH" DAVIT_CLUSTER_REGISTRY=%q\n' "$ADMIN" "$BIN" "$REGISTRY" ;;
+        printf 'export KUBECONFIG=%q PATH=%q:"$PATH" DAVIT_TEST_CLUSTER=%q\n' "$ADMIN" "$BIN" "$CLUSTER_DIR"
+        # Pods call the registry by an address that this host's engine would not push to without TLS.
+        printf 'export DAVIT_CLUSTER_REGISTRY=%q DAVIT_IMAGE_PULL_REGISTRY=%q DAVIT_CLUSTER_POLICIES=enforced\n' "$REGISTRY" "$HOST_ADDRESS:$REGISTRY_PORT" ;;
     load) need_cluster; as_cluster 'bring images to nodes' "$CLUSTER_SOURCES/load.sh" "${@:2}" ;;
     node) need_cluster; as_cluster 'change nodes' "$CLUSTER_SOURCES/second-node.sh" "${@:2}" ;;
     build) "$CLUSTER_SOURCES/build.sh" ;;

@@ -58,8 +58,12 @@ impl Up {
     }
 
     async fn serve(&self, globals: &Globals) -> Result<()> {
-        let settings = PartSettings::read()?;
+        let mut settings = PartSettings::read()?;
         let which = self.backend.which()?;
+        if matches!(which, Which::Kubernetes(..)) {
+            // Pods are on other machines: nothing that is mounted here reaches them.
+            settings.share_code = false;
+        }
         let mut process = Process::new()?;
         let (tasks, readiness) = (process.tasks.clone(), process.readiness.clone());
         let Built { state, postgres, store, gateway, mut control, admin, endpoint } =
