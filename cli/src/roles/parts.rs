@@ -52,7 +52,7 @@ pub(super) struct PartSettings {
     gateway_threads: Option<usize>,
     write_timeout: Duration,
     tls: Option<TlsFiles>,
-    share_code: bool,
+    pub(super) share_code: bool,
     /// Time from the first signal until everything must be over.
     pub(super) drain: Duration,
     /// Holds a token that an administrator is to have.
