@@ -1,5 +1,5 @@
 //! Calls that another gateway carries out: to it over a port that only gateways speak on, and back. `davit_scaling::gather`
-//! decides; every door's calls come by here, since the corridor asks ([`Relay::pass`]).
+//! decides; every door's calls come by here, since the corridor asks (`Relay::pass`).
 //!
 //! A call is passed on once at most. Until the other side has taken it, it can come back and be carried out here: what
 //! could not be sent twice (a long body) is passed on only where this gateway may hold no instance at all.
