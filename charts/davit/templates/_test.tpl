@@ -7,7 +7,7 @@ image: {{ include "davit.image" (dict "root" .root "image" .root.Values.images.d
 imagePullPolicy: {{ .root.Values.images.pullPolicy }}
 args: {{ toJson .args }}
 env:
-  - {name: HOME, value: /work}
+  - {name: HOME, value: /scratch}
   - {name: DAVIT_URL, value: "http://{{ $name }}-controller:{{ .root.Values.controller.service.port }}"}
   - {name: DAVIT_GATEWAY_URL, value: "{{ ternary "https" "http" $tls }}://{{ $name }}-gateway.{{ .root.Release.Namespace }}.svc:{{ .root.Values.gateway.service.port }}"}
   - name: DAVIT_TOKEN
@@ -21,7 +21,7 @@ resources:
   requests: {cpu: 50m, memory: 64Mi}
   limits: {memory: 256Mi}
 volumeMounts:
-  - {name: work, mountPath: /work}
+  - {name: work, mountPath: /scratch}
   {{- if $tls }}
   - {name: gateway-ca, mountPath: /etc/davit/gateway-ca, readOnly: true}
   {{- end }}
