@@ -90,6 +90,22 @@ async fn an_instance_whose_machine_wants_it_gone_ends_its_calls_while_another_ta
 }
 
 #[tokio::test]
+async fn what_came_in_the_place_of_an_instance_that_leaves_stays_while_its_last_call_goes_on() {
+    let world = World::new(|_| {});
+    let v = version(|s| s.max_instances = 1);
+    let seen = [world.container(&v).await, world.container(&v).await];
+    // Longer than the time between two looks at what is idle.
+    let leaving = world.call(&v, json!({"leave": true, "sleep": 2_500}));
+    let next = async {
+        until("another one is there", || seen[1].inits.load(SeqCst) == 1).await;
+        world.call(&v, json!({"n": 2})).await
+    };
+    let (first, second) = tokio::join!(leaving, next);
+    assert!(first.is_ok() && second.is_ok());
+    assert!(!seen[1].closed.load(SeqCst), "it was one too many only as long as the other one counted");
+}
+
+#[tokio::test]
 async fn a_full_line_refuses_at_once_and_safely() {
     let world = World::new(|l| l.waiting = 2);
     let v = version(|s| s.max_instances = 1);

@@ -48,8 +48,7 @@ impl Fleet {
     pub(super) fn place(&self) -> Here {
         let state = self.state.lock();
         let concurrency = self.concurrency();
-        let open = |m: &Member| m.in_use < concurrency && !m.instance.link.is_closed();
-        let free = state.line.is_empty() && state.members.iter().any(open);
+        let free = state.line.is_empty() && state.members.iter().any(|m| m.has_room(concurrency));
         // Another one can be started at once, or waiting here is better than a start elsewhere.
         let pooled = || self.shared.pools.ready(&self.version.pool_key) > state.starting;
         let waits = || {

@@ -125,6 +125,11 @@ impl Member {
         self.in_use == 0 && self.debuggers == 0
     }
 
+    /// Whether it could take one more call.
+    pub(super) fn has_room(&self, concurrency: usize) -> bool {
+        self.in_use < concurrency && !self.leaving && !self.instance.link.is_closed()
+    }
+
     /// Its place among those that could take a call; the greatest gets it. A running instance goes before a
     /// frozen one, and the fullest among these, so that load gathers on few instances and the others can go.
     pub(super) fn place(&self) -> (bool, usize, Instant) {
@@ -220,11 +225,7 @@ impl State {
 
     /// Takes a slot of the member whose turn it is.
     pub(super) fn free_slot(&mut self, concurrency: usize, now: Instant) -> Option<Grant> {
-        let member = self
-            .members
-            .iter_mut()
-            .filter(|m| m.in_use < concurrency && !m.leaving && !m.instance.link.is_closed())
-            .max_by_key(|m| m.place())?;
+        let member = self.members.iter_mut().filter(|m| m.has_room(concurrency)).max_by_key(|m| m.place())?;
         self.busy += usize::from(member.in_use == 0);
         self.in_use += 1;
         member.in_use += 1;

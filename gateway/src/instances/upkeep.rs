@@ -131,7 +131,7 @@ impl Fleet {
 /// Takes out idle members until there are no more than there may be; those that would get a call last go first.
 fn beyond(state: &mut State) -> Vec<Member> {
     let mut gone = Vec::new();
-    while state.members.len() > state.bounds.most {
+    while state.staying() > state.bounds.most {
         let idle = (0..state.members.len()).filter(|at| state.members[*at].is_idle());
         let Some(last) = idle.min_by_key(|at| state.members[*at].place()) else { break };
         gone.push(state.take_out(last));
