@@ -6,7 +6,7 @@
 mod debugger;
 mod grpc;
 mod headers;
-mod upgrade;
+pub(crate) mod upgrade;
 
 use std::sync::Arc;
 use std::task::Context;

@@ -159,17 +159,18 @@ impl Gateway {
         let mut corridor = Corridor::new(instances.clone(), exchange.clone());
         let wake = Arc::new(Notify::new());
         let Deps { registry, changes, key } = self.deps;
-        let agents_key = key.clone();
-        let passing = self.peers.as_ref().map(|_| {
-            Arc::new(Relay::new(self.id, instances.clone(), key.gateways_key(), stops.hard.clone()))
-        });
+        let gateways_key = key.gateways_key();
+        let passing = self
+            .peers
+            .as_ref()
+            .map(|_| Arc::new(Relay::new(self.id, instances.clone(), gateways_key, stops.hard.clone())));
         if let Some(passing) = &passing {
             corridor = corridor.with_passing(passing.clone());
         }
         let acceptor = Acceptor::spawn(registry.clone(), wake.clone());
         let refresh = Refresh::new(routes.clone(), registry.clone(), key.clone());
         let pins = refresh.pins();
-        let (gateways_key, peers_pins) = (key.gateways_key(), pins.clone());
+        let peers_pins = pins.clone();
         let public = Arc::new(Public::new(http::Parts {
             routes: routes.clone(),
             pins: pins.clone(),
@@ -238,7 +239,7 @@ impl Gateway {
             doors.push(tokio::spawn(passing::serve(door.listener, inner, lanes, stop, hard)));
         }
         let state_dir = self.config.state_dir.clone();
-        let (key, lanes) = (agents_key, self.lanes.clone());
+        let lanes = self.lanes.clone();
         let watch = Watch::new(registry.clone(), self.id, state_dir, key, instances.clone(), lanes);
         let refresh = routes::run(
             refresh,

@@ -7,7 +7,7 @@ use davit_api::{Digest, GatewayId, InstanceId, InstanceState, PoolKey, VersionId
 use sqlx::Row;
 use sqlx::postgres::PgRow;
 
-use crate::rows::{bigint, count64, digest_opt, int, parsed, pool_key};
+use crate::rows::{bigint, bind_pool_key, count64, digest_opt, parsed, pool_key};
 use crate::{Registry, RegistryError, Result};
 
 /// One instance as stored.
@@ -85,21 +85,13 @@ impl Registry {
         key: &PoolKey,
         image_digest: &str,
     ) -> Result<()> {
-        sqlx::query(
+        let insert = sqlx::query(
             "insert into instances
                 (id, gateway_id, image, memory_mb, cpu_millis, ephemeral_mb, network, image_digest)
              values ($1, $2, $3, $4, $5, $6, $7, $8)",
-        )
-        .bind(id.0)
-        .bind(gateway.0)
-        .bind(&key.image)
-        .bind(int(key.memory_mb))
-        .bind(int(key.cpu_millis))
-        .bind(int(key.ephemeral_mb))
-        .bind(key.network.as_str())
-        .bind(image_digest)
-        .execute(&self.pool)
-        .await?;
+        );
+        let insert = bind_pool_key(insert.bind(id.0).bind(gateway.0), key);
+        insert.bind(image_digest).execute(&self.pool).await?;
         Ok(())
     }
 

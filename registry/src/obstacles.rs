@@ -2,8 +2,9 @@
 //! whoever looks at a function. A note that nobody repeats is old news, and is passed over.
 
 use davit_api::PoolKey;
+use sqlx::Row;
 
-use crate::rows::{int, pool_key};
+use crate::rows::{bind_pool_key, pool_key};
 use crate::{Registry, Result};
 
 /// Longest reason that is kept, in characters; what is longer is cut.
@@ -17,36 +18,23 @@ impl Registry {
         if reason.is_empty() {
             return Ok(());
         }
-        sqlx::query(
+        let insert = sqlx::query(
             "insert into obstacles (image, memory_mb, cpu_millis, ephemeral_mb, network, reason)
              values ($1, $2, $3, $4, $5, $6)
              on conflict (image, memory_mb, cpu_millis, ephemeral_mb, network) do update
              set reason = excluded.reason, noted_at = clock_timestamp()",
-        )
-        .bind(&key.image)
-        .bind(int(key.memory_mb))
-        .bind(int(key.cpu_millis))
-        .bind(int(key.ephemeral_mb))
-        .bind(key.network.as_str())
-        .bind(reason)
-        .execute(&self.pool)
-        .await?;
+        );
+        bind_pool_key(insert, key).bind(reason).execute(&self.pool).await?;
         Ok(())
     }
 
     /// Instances of this kind can be started again.
     pub async fn clear_obstacle(&self, key: &PoolKey) -> Result<()> {
-        sqlx::query(
+        let delete = sqlx::query(
             "delete from obstacles
              where (image, memory_mb, cpu_millis, ephemeral_mb, network) = ($1, $2, $3, $4, $5)",
-        )
-        .bind(&key.image)
-        .bind(int(key.memory_mb))
-        .bind(int(key.cpu_millis))
-        .bind(int(key.ephemeral_mb))
-        .bind(key.network.as_str())
-        .execute(&self.pool)
-        .await?;
+        );
+        bind_pool_key(delete, key).execute(&self.pool).await?;
         Ok(())
     }
 
@@ -61,7 +49,6 @@ impl Registry {
 
     /// What was noted of late, newest first, of at most 500 kinds.
     pub async fn obstacles(&self) -> Result<Vec<(PoolKey, String)>> {
-        use sqlx::Row as _;
         let rows = sqlx::query(
             "select * from obstacles where noted_at > clock_timestamp() - interval '10 minutes'
              order by noted_at desc limit 500",
@@ -73,18 +60,12 @@ impl Registry {
 
     /// What was noted of late about one kind.
     pub async fn obstacle(&self, key: &PoolKey) -> Result<Option<String>> {
-        let found = sqlx::query_scalar(
+        let select = sqlx::query(
             "select reason from obstacles
              where (image, memory_mb, cpu_millis, ephemeral_mb, network) = ($1, $2, $3, $4, $5)
                and noted_at > clock_timestamp() - interval '10 minutes'",
-        )
-        .bind(&key.image)
-        .bind(int(key.memory_mb))
-        .bind(int(key.cpu_millis))
-        .bind(int(key.ephemeral_mb))
-        .bind(key.network.as_str())
-        .fetch_optional(&self.pool)
-        .await?;
-        Ok(found)
+        );
+        let found = bind_pool_key(select, key).fetch_optional(&self.pool).await?;
+        Ok(found.map(|row| row.try_get("reason")).transpose()?)
     }
 }

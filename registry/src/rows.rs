@@ -6,9 +6,10 @@ use std::str::FromStr;
 use davit_api::{Digest, PoolKey};
 use serde::de::DeserializeOwned;
 use serde_json::value::RawValue;
-use sqlx::Row;
-use sqlx::postgres::PgRow;
+use sqlx::postgres::{PgArguments, PgRow};
+use sqlx::query::Query;
 use sqlx::types::Json;
+use sqlx::{Postgres, Row};
 
 use crate::{RegistryError, Result};
 
@@ -96,4 +97,17 @@ pub(crate) fn pool_key(row: &PgRow) -> Result<PoolKey> {
         ephemeral_mb: count32(row, "ephemeral_mb")?,
         network: parsed(row, "network")?,
     })
+}
+
+/// Binds the columns of a pool key, in the order of [`pool_key`].
+pub(crate) fn bind_pool_key<'q>(
+    query: Query<'q, Postgres, PgArguments>,
+    key: &'q PoolKey,
+) -> Query<'q, Postgres, PgArguments> {
+    query
+        .bind(&key.image)
+        .bind(int(key.memory_mb))
+        .bind(int(key.cpu_millis))
+        .bind(int(key.ephemeral_mb))
+        .bind(key.network.as_str())
 }

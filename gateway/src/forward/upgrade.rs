@@ -22,19 +22,30 @@ pub(super) struct Open {
 /// Carries bytes both ways. `stop` cuts it, because an upgraded connection knows no other end of the process.
 pub(super) async fn pass(open: Open, client: OnUpgrade, server: OnUpgrade, stop: CancellationToken) {
     let Open { slot, instance, send, metrics } = open;
+    if let Err(error) = join(client, server, &metrics, stop).await {
+        tracing::debug!(instance = %instance.id, %error, "upgrade did not come about");
+    }
+    drop((slot, send));
+}
+
+/// Joins two connections byte for byte until either side ends, or `stop`. An error: one of them was not upgraded.
+pub(crate) async fn join(
+    client: OnUpgrade,
+    server: OnUpgrade,
+    metrics: &Metrics,
+    stop: CancellationToken,
+) -> hyper::Result<()> {
     metrics.upgrades_open.add(1);
     let joined = async {
         let (client, server) = tokio::try_join!(client, server)?;
         let (mut client, mut server) = (TokioIo::new(client), TokioIo::new(server));
         let _ = tokio::io::copy_bidirectional(&mut client, &mut server).await;
-        Ok::<(), hyper::Error>(())
+        Ok(())
     };
-    tokio::select! {
-        () = stop.cancelled() => {}
-        ended = joined => if let Err(error) = ended {
-            tracing::debug!(instance = %instance.id, %error, "upgrade did not come about");
-        },
-    }
+    let ended = tokio::select! {
+        () = stop.cancelled() => Ok(()),
+        ended = joined => ended,
+    };
     metrics.upgrades_open.sub(1);
-    drop((slot, send));
+    ended
 }

@@ -18,12 +18,11 @@ use davit_scaling::gather::{self, Way};
 use http::{HeaderValue, Method, Request, Response, StatusCode, Uri, header};
 use http_body::Body as _;
 use hyper::body::Incoming;
-use hyper_util::rt::TokioIo;
 use parking_lot::Mutex;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::forward::{clean_response, clean_upgraded};
+use crate::forward::{clean_response, clean_upgraded, upgrade};
 use crate::http::{Body, collect};
 use crate::instances::Instances;
 use crate::invoke::{Answer, Call, CallError, Outcome, Payload, lost};
@@ -177,13 +176,10 @@ impl Relay {
         let Some((ticket, proof)) = self.seal.sign(&method, &target, &ticket) else {
             return Taken::Back(body_of(call), Why::Unsayable);
         };
+        let held = body_of(call);
         let body = match &mut call.payload {
             Payload::Event(event) => Body::full(event.clone()),
             Payload::Http(request) => std::mem::take(request.body_mut()),
-        };
-        let held = match &call.payload {
-            Payload::Event(event) => event.clone(),
-            Payload::Http(_) => body.held(),
         };
         let mut request = Request::new(body);
         (*request.method_mut(), *request.uri_mut()) = (method, target);
@@ -316,17 +312,9 @@ impl Relay {
         let (client, there) = (hyper::upgrade::on(&mut **request), hyper::upgrade::on(response));
         let (stop, metrics) = (self.stop.clone(), self.metrics.clone());
         self.upgrades.spawn(async move {
-            metrics.upgrades_open.add(1);
-            let joined = async {
-                let (client, there) = tokio::try_join!(client, there).ok()?;
-                let (mut client, mut there) = (TokioIo::new(client), TokioIo::new(there));
-                tokio::io::copy_bidirectional(&mut client, &mut there).await.ok()
-            };
-            tokio::select! {
-                () = stop.cancelled() => {}
-                _ = joined => {}
+            if let Err(error) = upgrade::join(client, there, &metrics, stop).await {
+                tracing::debug!(%error, "an upgrade that was passed on did not come about");
             }
-            metrics.upgrades_open.sub(1);
             drop(line);
         });
     }

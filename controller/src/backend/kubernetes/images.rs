@@ -166,9 +166,7 @@ impl Images {
         if let Some(labels) = self.labels.lock().get(&id.0) {
             return Ok(labels.get(label).cloned());
         }
-        let repository = self.repositories.lock().get(&id.0).cloned();
-        let Some(repository) = repository else { return Ok(None) };
-        let reference = format!("{repository}@{}", id.0);
+        let Ok(reference) = self.of_digest(id) else { return Ok(None) };
         let said: Said = self.asker.about(&reference).await.map_err(|why| {
             BackendError::Unavailable(format!("the image registry does not say what {reference} is: {why}"))
         })?;
