@@ -36,5 +36,6 @@ alive() {
     [[ $pid =~ ^[0-9]+$ && -r /proc/$pid/cmdline ]] || return 1
     # A zombie keeps its /proc entry until its parent looks at it.
     ! grep -q '^State:[[:space:]]*Z' "/proc/$pid/status" 2> /dev/null || return 1
-    tr '\0' ' ' < "/proc/$pid/cmdline" | grep -qF -- "${2:-}"
+    # While a process takes on another program it has no command line for a moment.
+    [[ -z ${2:-} ]] || tr '\0' ' ' 2> /dev/null < "/proc/$pid/cmdline" | grep -qF -- "$2"
 }
