@@ -39,6 +39,10 @@ helm.sh/chart: {{ printf "%s-%s" .root.Chart.Name .root.Chart.Version }}
 {{- default (printf "%s-master-key" (include "davit.fullname" .)) .Values.masterKey.existingSecret -}}
 {{- end -}}
 
+{{- define "davit.metrics.secret" -}}
+{{- default (printf "%s-metrics-token" (include "davit.fullname" .)) .Values.metrics.token.existingSecret -}}
+{{- end -}}
+
 {{- define "davit.adminToken.secret" -}}
 {{- default (printf "%s-admin-token" (include "davit.fullname" .)) .Values.adminToken.existingSecret -}}
 {{- end -}}

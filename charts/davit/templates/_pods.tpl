@@ -114,6 +114,7 @@ initContainers:
 {{ include "davit.postgres.env" .root }}
 - {name: DAVIT_STATE_DIR, value: /var/lib/davit}
 - {name: DAVIT_ADMIN, value: "0.0.0.0:7482"}
+- {name: DAVIT_METRICS_TOKEN_FILE, value: /etc/davit/metrics-token/token}
 - {name: DAVIT_MASTER_KEY_FILE, value: /etc/davit/master-key/master.key}
 - {name: DAVIT_DB_CONNECTIONS, value: {{ .of.databaseConnections | quote }}}
 - {name: DAVIT_DRAIN, value: {{ .of.drainSeconds }}s}
@@ -134,6 +135,7 @@ initContainers:
 - {name: state, mountPath: /var/lib/davit}
 - {name: tmp, mountPath: /tmp}
 - {name: master-key, mountPath: /etc/davit/master-key, readOnly: true}
+- {name: metrics-token, mountPath: /etc/davit/metrics-token, readOnly: true}
 {{- include "davit.postgres.mounts" . }}
 {{- end -}}
 
@@ -148,6 +150,11 @@ initContainers:
     secretName: {{ include "davit.masterKey.secret" .root }}
     defaultMode: 0440
     items: [{key: {{ .root.Values.masterKey.key }}, path: master.key}]
+- name: metrics-token
+  secret:
+    secretName: {{ include "davit.metrics.secret" .root }}
+    defaultMode: 0440
+    items: [{key: {{ .root.Values.metrics.token.key }}, path: token}]
 {{- include "davit.postgres.volumes" .root }}
 {{- end -}}
 

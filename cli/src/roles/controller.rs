@@ -3,7 +3,6 @@
 use std::net::SocketAddr;
 
 use clap::Args;
-use davit_controller::http::Admin;
 use davit_daemon::Drain;
 
 use super::Log;
@@ -67,7 +66,7 @@ impl Controller {
             &process.tasks,
         )
         .await?;
-        process.serve_admin(admin, control.show(Admin::new(process.readiness.clone())));
+        process.serve_admin(admin, control.show(settings.admin(&process)));
         line(format!("management  http://{management_at}"));
 
         let stop = process.stop().await;

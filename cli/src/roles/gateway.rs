@@ -4,7 +4,6 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use clap::Args;
-use davit_controller::http::Admin;
 use davit_daemon::Drain;
 use davit_gateway::config::PeersPort;
 
@@ -60,8 +59,7 @@ impl Gateway {
         let url = self.public_url.clone();
         let gateway = parts::data_plane(self.public, url, Some(peers), &state, &store, &settings).await?;
         let gateway = gateway.spawn(process.readiness.latch("routes"));
-        process
-            .serve_admin(admin, parts::show_gateway(Admin::new(process.readiness.clone()), gateway.admin()));
+        process.serve_admin(admin, parts::show_gateway(settings.admin(&process), gateway.admin()));
         line(format!("functions   http://{}", gateway.address()));
 
         let stop = process.stop().await;

@@ -18,7 +18,7 @@ use davit_daemon::{Allowed, Drain, Limits, Settings, Tasks, listener};
 use davit_gateway::config::{HttpLimits, PeersPort};
 use davit_gateway::http::TlsFiles;
 use davit_gateway::{Config as GatewayConfig, Deps, Gateway};
-use davit_registry::{Changes, ConnectSettings, ContentStore, MasterKey, Registry};
+use davit_registry::{Changes, ConnectSettings, ContentStore, MasterKey, Registry, hash_token};
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -57,6 +57,8 @@ pub(super) struct PartSettings {
     pub(super) drain: Duration,
     /// Holds a token that an administrator is to have.
     pub(super) admin_token: Option<std::path::PathBuf>,
+    /// Hash of what shows that somebody on another machine may read metrics and status.
+    metrics_token: Option<[u8; 32]>,
     build: BuildSettings,
 }
 
@@ -81,6 +83,7 @@ impl PartSettings {
             share_code: settings.or("DAVIT_SHARE_CODE", true),
             drain: settings.duration("DAVIT_DRAIN", Duration::from_secs(30)),
             admin_token: settings.optional("DAVIT_ADMIN_TOKEN_FILE"),
+            metrics_token: metrics_token(&mut settings),
             tls: tls(&mut settings),
             build: BuildSettings::read(&mut settings),
         };
@@ -115,6 +118,11 @@ impl PartSettings {
         settings.finish().map_err(|e| Failure::Usage(e.to_string()))?;
         Ok(read)
     }
+
+    /// What the admin listener shows, to those who may see it.
+    pub(super) fn admin(&self, process: &Process) -> Admin {
+        Admin::new(process.readiness.clone()).readers(self.metrics_token)
+    }
 }
 
 /// What a role on a shared Postgres begins with.
@@ -143,6 +151,17 @@ pub(super) async fn open<A>(
 }
 
 /// A certificate and its key; one without the other is a mistake.
+fn metrics_token(settings: &mut Settings) -> Option<[u8; 32]> {
+    let name = "DAVIT_METRICS_TOKEN_FILE";
+    let path: std::path::PathBuf = settings.optional(name)?;
+    match std::fs::read_to_string(&path) {
+        Ok(text) if text.trim().len() >= 16 => return Some(hash_token(text.trim())),
+        Ok(_) => settings.problem(name, format!("{} has to hold 16 characters or more", path.display())),
+        Err(error) => settings.problem(name, format!("{}: {error}", path.display())),
+    }
+    None
+}
+
 fn tls(settings: &mut Settings) -> Option<TlsFiles> {
     let certificate = settings.optional("DAVIT_TLS_CERT");
     let key = settings.optional("DAVIT_TLS_KEY");

@@ -4,7 +4,6 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use clap::Args;
-use davit_controller::http::Admin;
 use davit_daemon::{Drain, Tasks};
 use davit_gateway::Gateway;
 use davit_registry::embedded::Postgres;
@@ -70,10 +69,8 @@ impl Up {
             process.start(self.build(globals, &settings, &which, &tasks)).await?;
 
         let gateway = gateway.spawn(readiness.latch("routes"));
-        process.serve_admin(
-            admin,
-            parts::show_gateway(control.show(Admin::new(readiness.clone())), gateway.admin()),
-        );
+        process
+            .serve_admin(admin, parts::show_gateway(control.show(settings.admin(&process)), gateway.admin()));
         state.write_endpoint(&endpoint)?;
         line(format!("functions   {}", endpoint.gateway_url));
         line(format!("management  {}", endpoint.management_url));
