@@ -20,16 +20,21 @@ const DOUBT: Duration = Duration::from_secs(7);
 
 /// Whether this process acts; changes with the lease.
 #[derive(Debug, Clone)]
-pub struct Acting(watch::Receiver<bool>);
+pub struct Acting(watch::Receiver<Option<Fence>>);
 
 impl Acting {
     /// Whether it acts now.
     pub fn now(&self) -> bool {
-        *self.0.borrow()
+        self.0.borrow().is_some()
+    }
+    /// What shows the registry that it does. A process that slept may have it and not act any more, so the registry looks
+    /// at it with what must not be done twice.
+    pub fn fence(&self) -> Option<Fence> {
+        self.0.borrow().clone()
     }
     /// Returns once it acts. Never returns when the lease task has ended.
     pub async fn wait(&mut self) {
-        if self.0.wait_for(|acting| *acting).await.is_err() {
+        if self.0.wait_for(Option::is_some).await.is_err() {
             std::future::pending::<()>().await;
         }
     }
@@ -37,19 +42,24 @@ impl Acting {
 
 /// Competes for the lease until the tasks are stopped, then lets go of it.
 pub fn spawn(registry: Registry, holder: Uuid, tasks: &Tasks) -> Acting {
-    let (sender, receiver) = watch::channel(false);
+    let (sender, receiver) = watch::channel(None);
     let stopping = tasks.stopping();
     tasks.spawn_loop("controller-lease", async move {
         let mut held: Option<(Fence, Instant)> = None;
         loop {
             held = step(&registry, holder, held).await;
-            sender.send_if_modified(|acting| std::mem::replace(acting, held.is_some()) != held.is_some());
+            let fence = held.as_ref().map(|(fence, _)| fence.clone());
+            sender.send_if_modified(|known| {
+                let changed = *known != fence;
+                *known = fence;
+                changed
+            });
             tokio::select! {
                 () = stopping.cancelled() => break,
                 () = tokio::time::sleep(RENEW) => {}
             }
         }
-        sender.send_replace(false);
+        sender.send_replace(None);
         if let Some((fence, _)) = held {
             let _ = tokio::time::timeout(RENEW, registry.release_lease(&fence)).await;
         }

@@ -8,7 +8,7 @@ use sqlx::Row;
 use sqlx::postgres::PgRow;
 
 use crate::rows::{bigint, bind_pool_key, count64, digest_opt, parsed, pool_key};
-use crate::{Registry, RegistryError, Result};
+use crate::{Fence, Registry, RegistryError, Result};
 
 /// One instance as stored.
 #[derive(Debug, Clone, PartialEq)]
@@ -77,22 +77,28 @@ fn read(row: &PgRow) -> Result<InstanceRow> {
 }
 
 impl Registry {
-    /// Records the decision to start an instance, before its container is made.
+    /// Records the decision to start an instance, before its container is made. `false`, and nothing is recorded, when the
+    /// lease is not held any more.
     pub async fn insert_instance(
         &self,
+        fence: &Fence,
         id: InstanceId,
         gateway: GatewayId,
         key: &PoolKey,
         image_digest: &str,
-    ) -> Result<()> {
+    ) -> Result<bool> {
+        // The lease's row is held until this is written, so nobody else becomes the one who acts in between.
         let insert = sqlx::query(
-            "insert into instances
+            "with held as (
+                select from leases where name = $9 and holder = $10 and fence = $11 and expires_at > clock_timestamp()
+                for share)
+             insert into instances
                 (id, gateway_id, image, memory_mb, cpu_millis, ephemeral_mb, network, image_digest)
-             values ($1, $2, $3, $4, $5, $6, $7, $8)",
+             select $1, $2, $3, $4, $5, $6, $7, $8 from held",
         );
-        let insert = bind_pool_key(insert.bind(id.0).bind(gateway.0), key);
-        insert.bind(image_digest).execute(&self.pool).await?;
-        Ok(())
+        let insert = bind_pool_key(insert.bind(id.0).bind(gateway.0), key).bind(image_digest);
+        let done = insert.bind(&fence.name).bind(fence.holder).bind(fence.number).execute(&self.pool).await?;
+        Ok(done.rows_affected() == 1)
     }
 
     /// Its agent is warm: the gateway may take it, at that address if it has one. `false` when it is past that already.

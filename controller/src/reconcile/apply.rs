@@ -14,6 +14,7 @@ use tokio::time::Instant;
 
 use super::obstacles::Obstacles;
 use super::plan::{Plan, Reason, Removal};
+use crate::acting::Acting;
 use crate::backend::{ContainerId, ImageId, Role, StartRequest};
 use crate::probe;
 use crate::world::{BusyGuard, World};
@@ -24,6 +25,7 @@ const LONGEST_REST: Duration = Duration::from_secs(30);
 #[derive(Clone)]
 pub(super) struct Applier {
     world: Arc<World>,
+    acting: Acting,
     tasks: Tasks,
     removing: Arc<Mutex<HashSet<ContainerId>>>,
     /// Images whose starts fail: how often in a row, and until when they are left alone.
@@ -37,10 +39,11 @@ pub(super) struct Applier {
 }
 
 impl Applier {
-    pub(super) fn new(world: Arc<World>, tasks: Tasks) -> Self {
+    pub(super) fn new(world: Arc<World>, acting: Acting, tasks: Tasks) -> Self {
         Self {
             obstacles: Obstacles::new(world.registry.clone()),
             world,
+            acting,
             tasks,
             removing: Arc::default(),
             failing: Arc::default(),
@@ -139,9 +142,17 @@ impl Applier {
     async fn start(&self, gateway: GatewayId, key: PoolKey, image: ImageId) -> bool {
         let instance = InstanceId::new();
         let busy = self.world.starting.enter(instance);
-        if let Err(error) = self.world.registry.insert_instance(instance, gateway, &key, &image.0).await {
-            tracing::warn!(%error, "cannot write an instance's row");
-            return false;
+        let Some(fence) = self.acting.fence() else { return false };
+        match self.world.registry.insert_instance(&fence, instance, gateway, &key, &image.0).await {
+            Ok(true) => {}
+            Ok(false) => {
+                tracing::warn!("another controller acts by now: nothing is started here");
+                return false;
+            }
+            Err(error) => {
+                tracing::warn!(%error, "cannot write an instance's row");
+                return false;
+            }
         }
         let this = self.clone();
         self.tasks.spawn("start-instance", async move {

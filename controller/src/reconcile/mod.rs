@@ -57,7 +57,7 @@ pub fn spawn(world: Arc<World>, mut acting: Acting, tasks: &Tasks) -> watch::Rec
         let mut instances = world.changes.subscribe(Topic::Instances);
         let mut demand = world.changes.subscribe(Topic::Demand);
         let mut reader = read::Reader::new(world.clone());
-        let applier = apply::Applier::new(world.clone(), tasks_of_apply);
+        let applier = apply::Applier::new(world.clone(), acting.clone(), tasks_of_apply);
         let mut looks = 0;
         loop {
             tokio::select! {

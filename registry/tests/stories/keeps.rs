@@ -182,7 +182,8 @@ async fn an_instance_serves_one_version_and_never_goes_back() {
     assert!(registry.read_demand().await.unwrap().is_empty());
 
     let id = InstanceId::new();
-    registry.insert_instance(id, gateway, &key, IMAGE).await.unwrap();
+    let fence = registry.acquire_lease("controller", uuid::Uuid::new_v4()).await.unwrap().unwrap();
+    assert!(registry.insert_instance(&fence, id, gateway, &key, IMAGE).await.unwrap());
     assert!(registry.set_pooled(id, None).await.unwrap());
     let mut news = InstanceUpdate {
         id,
@@ -252,7 +253,8 @@ async fn gateways_hear_each_other_and_a_word_of_an_earlier_life_counts_for_nothi
     // A controller that slept, and still thinks both silent, forgets nobody that was heard of, or has an instance.
     assert!(!registry.forget_gateway(two).await.unwrap());
     let instance = InstanceId::new();
-    registry.insert_instance(instance, one, &PoolKey::of(&spec(), ""), IMAGE).await.unwrap();
+    let fence = registry.acquire_lease("controller", uuid::Uuid::new_v4()).await.unwrap().unwrap();
+    assert!(registry.insert_instance(&fence, instance, one, &PoolKey::of(&spec(), ""), IMAGE).await.unwrap());
     assert!(!registry.forget_gateway(one).await.unwrap());
     registry.set_removed(instance, "its gateway is gone").await.unwrap();
     assert!(registry.forget_gateway(one).await.unwrap());
@@ -284,6 +286,15 @@ async fn a_lease_has_one_holder_and_its_number_grows() {
     assert!(!registry.renew_lease(&first).await.unwrap(), "lapsed: it must be acquired again");
     let second = registry.acquire_lease("controller", two).await.unwrap().unwrap();
     assert!(second.number > first.number);
+    // One that slept through its lease starts nothing that the other does not know of.
+    let gateway = GatewayId::new();
+    registry.register_gateway(gateway, "http://localhost").await.unwrap();
+    let key = PoolKey::of(&spec(), "");
+    for (fence, writes) in [(&first, false), (&second, true)] {
+        let written = registry.insert_instance(fence, InstanceId::new(), gateway, &key, IMAGE).await;
+        assert_eq!(written.unwrap(), writes, "{fence:?}");
+    }
+    assert_eq!(registry.live_instances().await.unwrap().len(), 1);
     registry.release_lease(&first).await.unwrap();
     assert!(registry.renew_lease(&second).await.unwrap(), "a past holder cannot release it");
     registry.release_lease(&second).await.unwrap();
