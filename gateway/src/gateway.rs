@@ -251,11 +251,12 @@ impl Gateway {
             },
             stops.upkeep.clone(),
         );
-        let upkeep = vec![
+        let mut upkeep = vec![
             tokio::spawn(refresh),
             tokio::spawn(watch.run(changes.clone(), stops.upkeep.clone())),
             tokio::spawn(demand.run(registry.clone(), self.id, instances.clone(), stops.upkeep.clone())),
         ];
+        upkeep.extend(passing.iter().map(|relay| tokio::spawn(relay.clone().tidy(stops.upkeep.clone()))));
         let lease = Lease {
             registry: registry.clone(),
             gateway: self.id,

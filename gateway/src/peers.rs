@@ -9,6 +9,7 @@ use arc_swap::ArcSwap;
 use davit_api::{GatewayId, VersionId};
 use davit_registry::GatewayPeer;
 use davit_scaling::shares::{Member, View};
+use tokio::sync::Notify;
 
 use crate::version::LiveVersion;
 
@@ -17,6 +18,8 @@ pub struct Peers {
     known: ArcSwap<Known>,
     /// Whether others take calls, which every call asks.
     others: AtomicBool,
+    /// For whoever keeps something of them.
+    news: Notify,
 }
 
 /// What was known at one moment.
@@ -50,7 +53,7 @@ impl Default for Peers {
     /// Without a word about others a gateway is alone.
     fn default() -> Self {
         let known = Known { view: View::alone(0), others: Vec::new() };
-        Self { known: ArcSwap::from_pointee(known), others: AtomicBool::new(false) }
+        Self { known: ArcSwap::from_pointee(known), others: AtomicBool::new(false), news: Notify::new() }
     }
 }
 
@@ -68,6 +71,12 @@ impl Peers {
     pub(crate) fn store(&self, known: Known) {
         self.others.store(!known.others.is_empty(), Ordering::Relaxed);
         self.known.store(Arc::new(known));
+        self.news.notify_one();
+    }
+
+    /// Returns when something may have changed; for one to wait on.
+    pub(crate) async fn news(&self) {
+        self.news.notified().await;
     }
 
     /// What a version may have here.

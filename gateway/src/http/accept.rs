@@ -39,18 +39,17 @@ pub struct Door {
     pub hard: CancellationToken,
 }
 
+/// How long a connection that has brought nothing yet may take for its first request after `stop`: whoever opened it did so
+/// before, and would take its end for a failed call.
+const FIRST: Duration = Duration::from_secs(1);
+
 /// Accepts until `stop` fires; returns when every connection has ended or `hard` fires.
 pub async fn serve(listener: TcpListener, door: Door, lanes: Arc<Lanes>) {
     let door = Arc::new(door);
     let connections = TaskTracker::new();
     let room = Arc::new(Semaphore::new(door.limits.connections));
-    loop {
-        let accepted = tokio::select! {
-            biased;
-            () = door.stop.cancelled() => break,
-            accepted = accept_one(&listener, &room) => accepted,
-        };
-        let Some((stream, peer, permit)) = accepted else { continue };
+    let carry = |stream: std::net::TcpStream, peer, permit| {
+        let _ = stream.set_nodelay(true);
         let door = door.clone();
         lanes.carry(connections.track_future(async move {
             door.public.metrics().connections_open.add(1);
@@ -61,13 +60,36 @@ pub async fn serve(listener: TcpListener, door: Door, lanes: Arc<Lanes>) {
             door.public.metrics().connections_open.sub(1);
             drop(permit);
         }));
+    };
+    loop {
+        let accepted = tokio::select! {
+            biased;
+            () = door.stop.cancelled() => break,
+            accepted = accept_one(&listener, &room) => accepted,
+        };
+        if let Some((stream, peer, permit)) = accepted {
+            carry(stream, peer, permit);
+        }
     }
-    drop(listener);
+    // Those that the kernel has accepted are open to their clients.
+    if let Ok(listener) = listener.into_std() {
+        while let (Ok(permit), Ok((stream, peer))) = (room.clone().try_acquire_owned(), listener.accept()) {
+            if stream.set_nonblocking(true).is_ok() {
+                carry(stream, peer, permit);
+            }
+        }
+    }
     connections.close();
     tokio::select! {
         () = connections.wait() => {}
         () = door.hard.cancelled() => {}
     }
+}
+
+/// Returns when a connection is to bring no more requests: at the stop, or, as long as its first one has not `begun`, a little after.
+pub(super) async fn stopped(stop: &CancellationToken, begun: impl Future<Output = ()>) {
+    stop.cancelled().await;
+    let _ = tokio::time::timeout(FIRST, begun).await;
 }
 
 /// A connection that no runtime watches yet: its lane's will.
@@ -79,10 +101,7 @@ async fn accept_one(
     let permit = room.clone().acquire_owned().await.ok()?;
     let accepted = listener.accept().await.and_then(|(stream, peer)| Ok((stream.into_std()?, peer)));
     match accepted {
-        Ok((stream, peer)) => {
-            let _ = stream.set_nodelay(true);
-            Some((stream, peer, permit))
-        }
+        Ok((stream, peer)) => Some((stream, peer, permit)),
         Err(error) => {
             // Out of descriptors or memory: do not spin, the cause passes when a connection ends.
             tracing::warn!(%error, "accept failed");
@@ -135,7 +154,10 @@ where
     let answers = Answers::default();
     // Requests on a connection are tasks of their own.
     let (their, from, watch) = (public.clone(), from.clone(), answers.clone());
+    let begun = CancellationToken::new();
+    let noted = begun.clone();
     let service = service_fn(move |request: Request<Incoming>| {
+        noted.cancel();
         let (public, from, answer) = (their.clone(), from.clone(), watch.another());
         async move {
             let response = public.handle(request.map(Body::stream), &from).await;
@@ -154,7 +176,7 @@ where
         let mut connection = std::pin::pin!(connection);
         tokio::select! {
             ended = connection.as_mut() => ended,
-            () = stop.cancelled() => {
+            () = stopped(stop, begun.cancelled()) => {
                 connection.as_mut().graceful_shutdown();
                 connection.await
             }
@@ -175,8 +197,10 @@ where
     S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
     let Door { public, limits, stop, .. } = door;
-    let service = service_fn(move |request: Request<Incoming>| async move {
-        Ok::<Response<Body>, Infallible>(public.handle(request.map(Body::stream), from).await)
+    let begun = &CancellationToken::new();
+    let service = service_fn(move |request: Request<Incoming>| {
+        begun.cancel();
+        async move { Ok::<Response<Body>, Infallible>(public.handle(request.map(Body::stream), from).await) }
     });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
@@ -189,7 +213,7 @@ where
     let mut connection = std::pin::pin!(connection);
     tokio::select! {
         ended = connection.as_mut() => ended,
-        () = stop.cancelled() => {
+        () = stopped(stop, begun.cancelled()) => {
             connection.as_mut().graceful_shutdown();
             connection.await
         }

@@ -32,6 +32,8 @@ const IDLE: Duration = Duration::from_secs(60);
 const HEADERS: usize = 128;
 /// For how long calls that others had sent before they heard of the end are still told no.
 const LAST: Duration = Duration::from_secs(2);
+/// How long others may take to close what they keep open. Were it closed here, a call could be on its way.
+const CLOSING: Duration = Duration::from_secs(8);
 
 /// What answers on the port.
 pub struct Inner {
@@ -96,7 +98,9 @@ impl Inner {
         let tail = ticket.tail.then(Arc::<LogTail>::default);
         let call = call(&ticket, payload, until, tail.clone());
         let outcome = self.corridor.carry_out_here(Target { version }, call).await;
-        answer(outcome, &ticket, tail.as_deref())
+        let response = answer(outcome, &ticket, tail.as_deref());
+        let closing = self.leaving.is_cancelled() && response.status() != StatusCode::SWITCHING_PROTOCOLS;
+        if closing { last(response) } else { response }
     }
 
     async fn version(&self, ticket: &Ticket) -> Option<Arc<LiveVersion>> {
@@ -180,35 +184,34 @@ pub async fn serve(
 ) {
     let inner = Arc::new(inner);
     let (connections, room) = (TaskTracker::new(), Arc::new(Semaphore::new(CONNECTIONS)));
-    // Others hear of the end a moment after it.
     let end = CancellationToken::new();
-    let ending = end.clone();
-    let stopping = async move {
-        stop.cancelled().await;
-        tokio::time::sleep(LAST).await;
-        ending.cancel();
+    let carry = |stream: std::net::TcpStream, permit| {
+        let _ = stream.set_nodelay(true);
+        let (inner, end, hard) = (inner.clone(), end.clone(), hard.clone());
+        lanes.carry(connections.track_future(async move {
+            tokio::select! {
+                () = hard.cancelled() => {}
+                () = connection(stream, &inner, &end) => {}
+            }
+            drop(permit);
+        }));
     };
     let accepting = async {
         loop {
             let Ok(permit) = room.clone().acquire_owned().await else { return };
-            let stream = match listener.accept().await.and_then(|(stream, _)| stream.into_std()) {
-                Ok(stream) => stream,
+            match listener.accept().await.and_then(|(stream, _)| stream.into_std()) {
+                Ok(stream) => carry(stream, permit),
                 Err(error) => {
                     tracing::warn!(%error, "accept failed on the gateways' port");
                     tokio::time::sleep(Duration::from_millis(50)).await;
-                    continue;
                 }
-            };
-            let _ = stream.set_nodelay(true);
-            let (inner, end, hard) = (inner.clone(), end.clone(), hard.clone());
-            lanes.carry(connections.track_future(async move {
-                tokio::select! {
-                    () = hard.cancelled() => {}
-                    () = connection(stream, &inner, &end) => {}
-                }
-                drop(permit);
-            }));
+            }
         }
+    };
+    // Others hear of the end a moment after it.
+    let stopping = async {
+        stop.cancelled().await;
+        tokio::time::sleep(LAST).await;
     };
     tokio::select! {
         () = stopping => {}
@@ -216,8 +219,14 @@ pub async fn serve(
         () = accepting => {}
     }
     connections.close();
+    let ending = async {
+        if tokio::time::timeout(CLOSING, connections.wait()).await.is_err() {
+            end.cancel();
+            connections.wait().await;
+        }
+    };
     tokio::select! {
-        () = connections.wait() => {}
+        () = ending => {}
         () = hard.cancelled() => {}
     }
 }

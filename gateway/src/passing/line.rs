@@ -84,6 +84,11 @@ impl Lines {
         None
     }
 
+    /// Closes idle ones to all others than these. The side that sends does it, so that no call is on its way to the one that closes.
+    pub(super) fn keep_to(&self, wanted: impl Fn(&SocketAddr) -> bool) {
+        self.0.lock().retain(|to, _| wanted(to));
+    }
+
     fn give(&self, line: Line) {
         if line.send.is_closed() {
             return;

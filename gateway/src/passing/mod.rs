@@ -89,6 +89,15 @@ impl Relay {
         Self { me, instances, seal: Seal::new(key), lines, busy, upgrades, stop, metrics }
     }
 
+    /// Lets go of connections to gateways that take no calls any more, as soon as that is heard of.
+    pub async fn tidy(self: Arc<Self>, stop: CancellationToken) {
+        let peers = &self.instances.shared().peers;
+        while stop.run_until_cancelled(peers.news()).await.is_some() {
+            let known = peers.known();
+            self.lines.keep_to(|to| known.others.iter().any(|peer| peer.address == *to));
+        }
+    }
+
     /// Whether a call may be another gateway's: there are others, and no instance here has a place for it.
     pub(crate) fn concerns(&self, version: &Arc<LiveVersion>) -> bool {
         self.instances.shared().peers.has_others() && !self.instances.place(version).free

@@ -174,3 +174,26 @@ async fn what_a_server_asks_for_joins_its_callers_trace_by_either_way() {
         }
     }
 }
+
+/// Clients connect and then send; a door that shuts in between would fail a call that nobody could have known better of.
+#[tokio::test]
+async fn who_connected_before_the_end_has_one_call_and_who_lies_idle_has_none() {
+    let (door, _, _) = serving().await;
+    let mut idle = TcpStream::connect(door.address).await.unwrap();
+    idle.write_all(b"GET /shop/orders HTTP/1.1\r\nHost: h\r\n\r\n").await.unwrap();
+    assert!(idle.read(&mut [0; 4096]).await.unwrap() > 0);
+    let mut fresh = Vec::new();
+    for _ in ["", USUAL] {
+        fresh.push(TcpStream::connect(door.address).await.unwrap());
+    }
+    door.world.stop.cancel();
+    idle.read_to_end(&mut Vec::new()).await.unwrap();
+    for (mut client, header) in fresh.into_iter().zip(["", USUAL]) {
+        let request = format!("GET /shop/orders HTTP/1.1\r\nHost: h\r\n{header}\r\n");
+        client.write_all(request.as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        client.read_to_string(&mut answer).await.unwrap();
+        assert_eq!(status(&answer), 200, "{answer}");
+        assert!(answer.to_ascii_lowercase().contains("connection: close"), "{answer}");
+    }
+}

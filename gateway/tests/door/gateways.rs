@@ -41,6 +41,7 @@ impl Several {
             routes.store(Table::build(versions.to_vec(), HashMap::new()));
             let pins = Pins::new(routes.clone(), registry.clone(), Arc::new(MasterKey::from_bytes([7; 32])));
             let passing = Arc::new(Relay::new(id, world.instances.clone(), KEY, hard.clone()));
+            tokio::spawn(passing.clone().tidy(hard.clone()));
             world.corridor = world.corridor.clone().with_passing(passing);
             let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
             let address = listener.local_addr().unwrap().to_string();

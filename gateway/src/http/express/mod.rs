@@ -25,6 +25,7 @@ use self::answer::Framing;
 use self::exchange::Answering;
 use self::order::{Order, Verdict};
 use crate::config::HttpLimits;
+use crate::http::accept::stopped;
 use crate::http::{Body, Door, Peer, Public, error, stall};
 use crate::instances::Underway;
 
@@ -50,6 +51,8 @@ struct Express<'a> {
     peer: &'a Peer,
     limits: HttpLimits,
     stop: &'a CancellationToken,
+    /// It has brought a request.
+    begun: bool,
     /// What has come from the client and is not used yet.
     input: BytesMut,
     /// What goes to the function.
@@ -65,7 +68,8 @@ pub(super) async fn serve(client: TcpStream, door: &Door, peer: &Peer) -> Option
     let Door { public, limits, stop, .. } = door;
     let (input, received) = (BytesMut::with_capacity(READ_BYTES), BytesMut::new());
     let (request, out) = (Vec::new(), Vec::new());
-    let mut this = Express { client, public, peer, limits: *limits, stop, input, request, received, out };
+    let mut this =
+        Express { client, public, peer, limits: *limits, stop, begun: false, input, request, received, out };
     loop {
         match this.next().await {
             Ok(Next::Request) => {}
@@ -98,6 +102,7 @@ impl Express<'_> {
                 return Ok(Next::Close);
             }
         };
+        self.begun = true;
         order.last |= self.stop.is_cancelled();
         if let Some(next) = self.take_body(&order).await? {
             return Ok(next);
@@ -109,12 +114,17 @@ impl Express<'_> {
     async fn read_head(&mut self, until: Instant) -> io::Result<bool> {
         self.input.reserve(READ_BYTES);
         let idle = self.input.is_empty();
+        let begun = async || {
+            if !self.begun {
+                std::future::pending().await
+            }
+        };
         tokio::select! {
             biased;
             read = tokio::time::timeout_at(until.into(), self.client.read_buf(&mut self.input)) => {
                 Ok(read.is_ok_and(|read| read.is_ok_and(|n| n > 0)))
             }
-            () = self.stop.cancelled(), if idle => Ok(false),
+            () = stopped(self.stop, begun()), if idle => Ok(false),
         }
     }
 
