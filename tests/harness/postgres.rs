@@ -18,6 +18,8 @@ use crate::{eventually, is_root};
 pub struct Postgres {
     dir: tempfile::TempDir,
     tcp: Option<u16>,
+    /// Where it listens when it has a port.
+    host: &'static str,
     user: Option<(u32, u32)>,
     child: Option<Child>,
 }
@@ -33,20 +35,38 @@ impl Postgres {
         Self::make(Some(free_port())).await
     }
 
+    /// Starts a standby that follows this one, at another address and the same port. From here on this one's commits wait
+    /// until the standby has them, too.
+    pub async fn start_standby(&self) -> Self {
+        let mut standby = Self::prepare(self.tcp, "127.0.0.2");
+        let copied = standby
+            .command("pg_basebackup")
+            .args(["--username=davit", "--no-sync", "--checkpoint=fast", "--write-recovery-conf"])
+            .args(["--port", &self.port().to_string(), "--host"])
+            .arg(self.socket())
+            .arg("-D")
+            .arg(standby.dir.path().join("data"))
+            .output()
+            .expect("pg_basebackup runs");
+        assert!(copied.status.success(), "pg_basebackup: {}", String::from_utf8_lossy(&copied.stderr));
+        standby.start().await;
+        self.ask("alter system set synchronous_standby_names = '*'");
+        self.ask("select pg_reload_conf()");
+        eventually("the standby to follow", async || {
+            let state = self.ask("select sync_state from pg_stat_replication");
+            if state == ["sync"] { Ok(()) } else { Err(state) }
+        })
+        .await;
+        standby
+    }
+
+    /// Makes a standby the one that is written to.
+    pub fn promote(&self) {
+        assert_eq!(self.ask("select pg_promote()"), ["t"]);
+    }
+
     async fn make(tcp: Option<u16>) -> Self {
-        let dir = state_dir();
-        // The server refuses to run as root.
-        let user = is_root().then(|| user_ids("postgres").or_else(|| user_ids("nobody")).expect("a user"));
-        fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o711)).expect("its mode is set");
-        for name in ["data", "socket"] {
-            let path = dir.path().join(name);
-            fs::create_dir(&path).expect("a directory");
-            fs::set_permissions(&path, fs::Permissions::from_mode(0o700)).expect("its mode is set");
-            if let Some((uid, gid)) = user {
-                chown(&path, Some(uid), Some(gid)).expect("its owner is set");
-            }
-        }
-        let mut postgres = Self { dir, tcp, user, child: None };
+        let mut postgres = Self::prepare(tcp, "127.0.0.1");
         let made = postgres
             .command("initdb")
             .args(["--username=davit", "--auth=trust", "--encoding=UTF8", "--locale=C", "--no-sync", "-D"])
@@ -65,6 +85,23 @@ impl Postgres {
         postgres
     }
 
+    /// Directories for one, of the user that it runs as.
+    fn prepare(tcp: Option<u16>, host: &'static str) -> Self {
+        let dir = state_dir();
+        // The server refuses to run as root.
+        let user = is_root().then(|| user_ids("postgres").or_else(|| user_ids("nobody")).expect("a user"));
+        fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o711)).expect("its mode is set");
+        for name in ["data", "socket"] {
+            let path = dir.path().join(name);
+            fs::create_dir(&path).expect("a directory");
+            fs::set_permissions(&path, fs::Permissions::from_mode(0o700)).expect("its mode is set");
+            if let Some((uid, gid)) = user {
+                chown(&path, Some(uid), Some(gid)).expect("its owner is set");
+            }
+        }
+        Self { dir, tcp, host, user, child: None }
+    }
+
     pub(crate) fn socket(&self) -> PathBuf {
         self.dir.path().join("socket")
     }
@@ -77,7 +114,7 @@ impl Postgres {
     /// The server's address.
     pub fn url(&self) -> String {
         match self.tcp {
-            Some(port) => format!("postgres://davit:any@127.0.0.1:{port}/davit"),
+            Some(port) => format!("postgres://davit:any@{}:{port}/davit", self.host),
             None => format!("postgres://davit@localhost/davit?host={}", self.socket().display()),
         }
     }
@@ -105,7 +142,7 @@ impl Postgres {
         let mut command = self.command("postgres");
         command.arg("-D").arg(self.dir.path().join("data"));
         // Killed processes lose nothing without fsync; only a power cut would.
-        let (listen, port) = (if self.tcp.is_some() { "127.0.0.1" } else { "" }, self.port());
+        let (listen, port) = (if self.tcp.is_some() { self.host } else { "" }, self.port());
         let (listen, port) = (format!("listen_addresses={listen}"), format!("port={port}"));
         for setting in [&listen, &port, &socket, "fsync=off", "max_connections=100"] {
             command.arg("-c").arg(setting);

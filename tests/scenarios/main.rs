@@ -27,6 +27,7 @@ mod memory;
 mod misbehaving;
 mod openapi;
 mod pinned;
+mod postgres_failover;
 mod postgres_outage;
 mod roles;
 mod rootless;
