@@ -6,15 +6,12 @@ use std::process::Command;
 
 use serde_json::{Value, json};
 
-use crate::Chance;
-
 /// Where nodes fetch images from, unless `DAVIT_TEST_REGISTRY` says otherwise: the test cluster's own registry.
 const REGISTRY: &str = "127.0.0.1:15000";
 /// The object that owns a davit's pods.
 const OWNER: &str = "davit-instances";
-/// Runtimes that stories on a cluster use.
-const RUNTIMES: [&str; 6] = ["python3.13", "node20", "provided", "java21", "ruby3.3", "php8.4"];
-const BUILDERS: [&str; 2] = ["go", "rust"];
+/// Runtimes that stories on a cluster use: their images have to be in its registry.
+const RUNTIMES: [&str; 3] = ["python3.13", "node20", "provided"];
 
 /// A cluster that stories run on.
 #[derive(Debug, Clone)]
@@ -53,10 +50,27 @@ impl Cluster {
         let role = role.map_or_else(String::new, |role| format!(",davit.role={role}"));
         let selector = format!("davit.installation={installation}{role}");
         // One that is on its way out is as good as gone: it serves nobody.
-        let template = "{range .items[?(!@.metadata.deletionTimestamp)]}{.metadata.name}{\"\\n\"}{end}";
-        let output = format!("jsonpath={template}");
+        let name = "{{if not .metadata.deletionTimestamp}}{{.metadata.name}}{{\"\\n\"}}{{end}}";
+        let output = format!("go-template={{{{range .items}}}}{name}{{{{end}}}}");
         let listed = self.asked(&["get", "pods", "--all-namespaces", "-l", &selector, "-o", &output]);
         listed.lines().map(str::to_owned).collect()
+    }
+
+    /// Addresses of the pods of an installation that have one.
+    pub fn addresses_of(&self, installation: &str) -> Vec<String> {
+        let selector = format!("davit.installation={installation}");
+        let output = "jsonpath={.items[*].status.podIP}";
+        let listed = self.asked(&["get", "pods", "--all-namespaces", "-l", &selector, "-o", output]);
+        listed.split_whitespace().map(str::to_owned).collect()
+    }
+
+    /// Where the cluster's own parts listen that speak TLS: its API, and the kubelets.
+    pub fn own_doors(&self) -> Vec<(String, u16)> {
+        let api = ["get", "service", "kubernetes", "-n", "default", "-o", "jsonpath={.spec.clusterIP}"];
+        let address = "jsonpath={.items[*].status.addresses[?(@.type==\"InternalIP\")].address}";
+        let nodes = self.asked(&["get", "nodes", "-o", address]);
+        let kubelets = nodes.split_whitespace().map(|node| (node.to_owned(), 10250));
+        [(self.asked(&api), 443)].into_iter().chain(kubelets).collect()
     }
 
     /// Takes a pod away at once, as a node that fails does.
@@ -69,10 +83,19 @@ impl Cluster {
 
     /// A namespace for one davit's pods, held to "restricted", and the settings with which that davit uses it.
     pub fn room(&self, state: &Path) -> Room {
-        let namespace = format!("davit-story-{:08x}", Chance::new().below(u64::from(u32::MAX)));
-        self.asked(&["create", "namespace", &namespace]);
-        let restricted = "pod-security.kubernetes.io/enforce=restricted";
-        self.asked(&["label", "namespace", &namespace, restricted]);
+        // The server chooses the rest of the name, so that stories beside each other never share one.
+        let made = json!({
+            "apiVersion": "v1",
+            "kind": "Namespace",
+            "metadata": {
+                "generateName": "davit-story-",
+                "labels": { "pod-security.kubernetes.io/enforce": "restricted" },
+            },
+        });
+        let file = state.join("namespace.json");
+        std::fs::write(&file, made.to_string()).expect("the state directory takes a file");
+        let name = "jsonpath={.metadata.name}";
+        let namespace = self.asked(&["create", "-f", &file.display().to_string(), "-o", name]);
         self.asked(&["-n", &namespace, "create", "configmap", OWNER]);
         let config = state.join("kubernetes.json");
         std::fs::write(&config, settings(&namespace).to_string()).expect("the state directory takes a file");
@@ -80,6 +103,8 @@ impl Cluster {
             ("DAVIT_BACKEND".to_owned(), "kubernetes".to_owned()),
             ("DAVIT_KUBERNETES_CONFIG".to_owned(), config.display().to_string()),
             ("KUBECONFIG".to_owned(), self.kubeconfig().display().to_string()),
+            // A pod costs more to start than a container, and a story has davit started more than once.
+            ("DAVIT_POOL_BASE".to_owned(), "1".to_owned()),
         ];
         Room { cluster: self.clone(), namespace, settings }
     }
@@ -95,16 +120,12 @@ fn registry() -> String {
 }
 
 fn settings(namespace: &str) -> Value {
-    let images = |kind: &str, names: &[&str]| {
-        let image = |name: &&str| ((*name).to_owned(), image_on_nodes(&format!("{kind}-{name}")).into());
-        Value::Object(names.iter().map(image).collect())
-    };
+    let image = |name: &str| (name.to_owned(), image_on_nodes(&format!("runtime-{name}")).into());
     json!({
         "namespace": namespace,
         "owner": OWNER,
         "agentImage": image_on_nodes("davit"),
-        "runtimes": images("runtime", &RUNTIMES),
-        "builders": images("build", &BUILDERS),
+        "runtimes": Value::Object(RUNTIMES.into_iter().map(image).collect()),
         "imagePullPolicy": "IfNotPresent",
         "plainHttpRegistries": [registry()],
         "memoryMb": 6_000,

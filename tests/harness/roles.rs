@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicU16, Ordering};
 use rustix::process::Signal;
 use serde_json::Value;
 
+use crate::cluster::{Cluster, Room};
 use crate::process::{Process, binary, http_client, state_dir};
 use crate::{Api, Cli, Postgres, docker, eventually};
 
@@ -55,6 +56,8 @@ pub struct Roles {
     /// The registry's Postgres.
     pub postgres: Postgres,
     state: tempfile::TempDir,
+    /// Their place in the cluster, where one was chosen.
+    room: Option<Room>,
     /// A client for HTTP calls that a test makes itself.
     pub http: reqwest::Client,
 }
@@ -68,15 +71,17 @@ impl Roles {
     /// The same with more settings of each process; they are given the state directory.
     pub async fn start_with(gateways: usize, settings: impl Fn(Who, &Path) -> Vec<(String, String)>) -> Self {
         let (postgres, state) = (Postgres::start_new().await, state_dir());
+        let room = Cluster::chosen().map(|cluster| cluster.room(state.path()));
         let make = |who: Who, gateway: u16| {
             let mut part = part(who, gateway, &postgres, state.path());
+            part.process.settings.extend(room.iter().flat_map(|room| room.settings.clone()));
             part.process.settings.extend(settings(who, state.path()));
             part
         };
         let gateways: Vec<Part> = (0..gateways).map(|number| make(Who::Gateway(number), 0)).collect();
         let controller = make(Who::Controller(0), gateways[0].public);
         let standby = make(Who::Controller(1), gateways[0].public);
-        let mut roles = Self { gateways, controller, standby, postgres, state, http: http_client() };
+        let mut roles = Self { gateways, controller, standby, postgres, state, room, http: http_client() };
         roles.start_controller().await;
         for number in 0..roles.gateways.len() {
             roles.start_gateway(number).await;
@@ -276,7 +281,7 @@ impl Drop for Roles {
         self.controller.process.stop();
         // A controller leaves the containers of living gateways alone, and what it did not get to is its next
         // start's work; here there is none.
-        if let Ok(installation) = installation {
+        if let (Ok(installation), None) = (installation, &self.room) {
             docker::remove_all(&installation);
         }
         docker::unmount_below(self.state.path());

@@ -1,6 +1,7 @@
 //! What a function can see and reach: proven from inside one.
 
-use davit_e2e::Davit;
+use davit_e2e::{Cluster, Davit};
+use serde_json::{Value, json};
 
 const PROBE: &str = r#"
 import os, socket, json
@@ -55,4 +56,75 @@ async fn a_function_has_no_rights_and_reaches_no_internal_port() {
         "{seen}"
     );
     assert_eq!(seen["reached"], serde_json::json!([]), "{seen}");
+}
+
+/// Speaks where it is told to as a stranger, and says what it heard.
+const STRANGER: &str = r#"
+import glob, os, socket, ssl
+def hear(host, port, tls):
+    path = '/pods' if port == 10250 else '/api/v1/secrets'
+    try:
+        wire = socket.create_connection((host, port), timeout=2)
+    except OSError:
+        return 'not reached'
+    try:
+        wire.settimeout(10)
+        if tls:
+            blind = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+            blind.check_hostname, blind.verify_mode = False, ssl.CERT_NONE
+            wire = blind.wrap_socket(wire)
+        ask = f'GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\nX-Filler: ' + 'x' * 200 + '\r\n\r\n'
+        wire.sendall(ask.encode())
+        heard = b''
+        while piece := wire.recv(65536):
+            heard += piece
+        return heard[:200].decode('latin-1')
+    except OSError as error:
+        return heard[:200].decode('latin-1') if heard else 'closed'
+    finally:
+        wire.close()
+def handler(event, context):
+    token = glob.glob('/var/run/secrets/kubernetes.io/*/*')
+    named = [n for n in os.environ if 'KUBERNETES' in n or 'LINK' in n]
+    return {'heard': [[d, hear(*d)] for d in event['doors']], 'token': token, 'named': named}
+"#;
+
+/// On a cluster whose network lets everything through, as one without NetworkPolicies does.
+#[tokio::test]
+async fn in_a_cluster_every_door_that_a_function_can_reach_stays_shut() {
+    let Some(cluster) = Cluster::chosen() else {
+        eprintln!("skipped: DAVIT_TEST_CLUSTER names no cluster");
+        return;
+    };
+    let davit = Davit::up().await;
+    let cli = davit.cli();
+    cli.deploy_python("neighbour", "", "def handler(event, context):\n    return 'here'\n").await;
+    assert_eq!(cli.invoke("neighbour", "{}").await.json(), "here");
+    cli.deploy_python("stranger", "timeout_seconds = 120\n", STRANGER).await;
+    let mut doors: Vec<Value> =
+        cluster.own_doors().iter().map(|(host, port)| json!([host, port, true])).collect();
+    let agents = cluster.addresses_of(&davit.endpoint("installation"));
+    assert!(!agents.is_empty(), "the neighbour has a pod");
+    doors.extend(agents.iter().map(|pod| json!([pod, 9000, false])));
+    let seen = cli.invoke("stranger", &json!({ "doors": doors }).to_string()).await.json();
+    assert_eq!((&seen["token"], &seen["named"]), (&json!([]), &json!([])), "no key to the cluster: {seen}");
+    let heard = seen["heard"].as_array().expect("a list");
+    assert_eq!(heard.len(), doors.len());
+    let mut agents_met = 0;
+    for door in heard {
+        let (port, said) = (&door[0][1], door[1].as_str().expect("a text"));
+        let shut = match port.as_u64() {
+            Some(443 | 10250) => said.contains(" 401 ") || said.contains(" 403 "),
+            Some(9000) => {
+                // It says what it is, and closes when the other does not know the instance's secret.
+                agents_met += u32::from(said.starts_with("davit\0\0"));
+                said.starts_with("davit\0\0") && said.chars().count() == 40
+                    || said == "not reached"
+                    || said == "closed"
+            }
+            _ => false,
+        };
+        assert!(shut, "{door} in {seen}");
+    }
+    assert!(agents_met > 0, "nobody was asked: {seen}");
 }
