@@ -24,6 +24,8 @@ try() {
     shift
     if "$@" > "$LOG" 2>&1; then
         printf 'ok - %s (%d s)\n' "$what" $((SECONDS - begun))
+        # What was measured.
+        grep '^# ' "$LOG" || true
     else
         printf 'not ok - %s (%d s)\n' "$what" $((SECONDS - begun))
         sed 's/^/  # /' "$LOG" | tail -n 30
@@ -74,7 +76,7 @@ start_prober() {
 		      image: $pull/davit/runtime-python3.13@$python
 		      command: [python3, -u, -c]
 		      args: [$(python3 -c 'import json, sys; print(json.dumps(open("tests/chart/prober.py").read()))')]
-		      env: [{name: TARGET, value: "http://davit-gateway/default/steady/"}]
+		      env: [{name: TARGET, value: "http://davit-gateway/default/steady/"}, {name: RATE, value: "100"}]
 		      securityContext: {allowPrivilegeEscalation: false, readOnlyRootFilesystem: true, capabilities: {drop: [ALL]}}
 	POD
 }
@@ -84,7 +86,13 @@ stop_prober() {
     k wait --for=jsonpath='{.status.phase}'=Succeeded --timeout=60s pod/prober
     k logs prober
 }
-prober_was_answered() { stop_prober && k logs prober | grep -Eq '^[1-9][0-9]* calls, 0 failed'; }
+prober_was_answered() {
+    local told
+    stop_prober
+    told=$(k logs prober | grep -E '^[0-9]+ calls')
+    printf '# %s\n' "$told"
+    [[ $told == [1-9]*' 0 failed' ]] || { k logs --prefix --tail 40 --selector app.kubernetes.io/component=gateway; return 1; }
+}
 # From this machine, as the notes of the installation say it.
 deploy_steady() {
     k port-forward service/davit-controller 17481:80 &
@@ -134,14 +142,26 @@ policies_hold() {
     reached yes davit-gateway 80 || wrong=1
     reached yes davit-controller 80 || wrong=1
     reached no "$gateway" 7482 || wrong=1
+    reached no "$gateway" 7484 || wrong=1
     reached no davit-postgres 5432 || wrong=1
     reached no "$function" 9000 || wrong=1
     function_reached no "$(k get service davit-controller --output jsonpath='{.spec.clusterIP}')" 80 || wrong=1
     function_reached no "$(pod_address app.kubernetes.io/component=postgres)" 5432 || wrong=1
     function_reached no "$gateway" 7482 || wrong=1
     function_reached no "$(kubectl get service kubernetes --namespace default --output jsonpath='{.spec.clusterIP}')" 443 || wrong=1
+    function_reached no "$(k get pods --selector app.kubernetes.io/managed-by=davit --output jsonpath='{.items[0].status.hostIP}')" 10250 || wrong=1
     function_reached no 169.254.169.254 80 || wrong=1
+    neighbours_are_apart || wrong=1
     return "$wrong"
+}
+# Pods of other functions and of the pools, whichever of its own instances the call comes to.
+neighbours_are_apart() {
+    local pod met=0
+    for pod in $(k get pods --selector app.kubernetes.io/managed-by=davit --output jsonpath='{.items[*].status.podIP}'); do
+        function_reached no "$pod" 9000 || return
+        met=$((met + 1))
+    done
+    [[ $met -ge 2 ]]
 }
 rights() {
     may create pods --namespace "$NAMESPACE" && may get configmaps/davit-instances --namespace "$NAMESPACE" || return
@@ -166,10 +186,10 @@ if [[ ${DAVIT_CLUSTER_POLICIES:-} == enforced ]]; then
 fi
 key=$(k get secret davit-master-key davit-admin-token --output jsonpath='{.items[*].data}')
 try 'it is upgraded' helm upgrade "$RELEASE" "$CHART" "${settings[@]}" --set gateway.podAnnotations.upgraded=yes,controller.podAnnotations.upgraded=yes --wait --timeout 5m
-try 'no call failed meanwhile' prober_was_answered
 try 'keys and tokens are what they were' test "$(k get secret davit-master-key davit-admin-token --output jsonpath='{.items[*].data}')" = "$key"
 try 'helm test says so, too' helm test "$RELEASE" --timeout 10m
 try 'it is rolled back' helm rollback "$RELEASE" 1 --wait --timeout 5m
+try 'no call failed meanwhile' prober_was_answered
 try 'it is removed' helm uninstall "$RELEASE" --wait --timeout 3m
 try 'no pod is left' until_true 60 no_pods
 try 'the master key is' kept
