@@ -15,7 +15,7 @@ stop: ## stop what `make demo` started
 check: ## the fast part of the tests: format, lints, unit tests
 	@scripts/test.sh fmt clippy scripts unit
 
-test: ## every test, on real Docker and real Postgres
+test: ## every test, on real Docker, Postgres and Kubernetes
 	@scripts/test.sh
 
 campaign: ## 100,000 jobs, 1,000 schedules, 500 kills, and what davit kept of its promises (an hour and more)
