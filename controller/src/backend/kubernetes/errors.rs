@@ -63,7 +63,7 @@ fn refused(asked: Asked<'_>, status: &Status) -> BackendError {
         404 if said.contains("namespaces") => refused(format!(
             "there is no namespace {namespace}: make it, or name another in the configuration"
         )),
-        429 | 500 | 502..=504 if !said.contains("admission webhook") => {
+        429 | 500 | 502..=504 if !said.contains("webhook") => {
             BackendError::Unavailable(format!("the cluster's API: {said}"))
         }
         // Webhooks choose their own code; limits and classes of priority or of runtime are refused as 403.
@@ -115,8 +115,8 @@ mod tests {
             ),
             (
                 500,
-                r#"Internal error occurred: failed calling webhook: admission webhook "x" timed out"#,
-                "admission webhook",
+                r#"Internal error occurred: failed calling webhook "x": failed to call webhook: connection refused"#,
+                "namespace fn: Internal error occurred: failed calling webhook \"x\"",
             ),
             (
                 403,

@@ -8,7 +8,7 @@ use davit_api::{NetworkClass, PoolKey};
 use davit_link::{Link, LinkEvent};
 use k8s_openapi::api::core::v1::{Namespace, ResourceQuota, ResourceQuotaSpec, ServiceAccount};
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
-use kube::api::ObjectMeta;
+use kube::api::{ApiResource, DynamicObject, GroupVersionKind, ObjectMeta};
 use serde_json::json;
 
 use super::super::image::ImageLimits;
@@ -299,6 +299,68 @@ async fn a_start_that_cannot_succeed_says_why() {
         }
     };
     tokio::time::timeout(LIMIT, refused).await.expect("the quota is held");
+    stage.leave_nothing().await;
+}
+
+/// One webhook that nobody answers, and a rule that lets no pod in: each for this test's namespace alone.
+#[tokio::test]
+async fn what_admission_refuses_is_told_in_its_own_words() {
+    let Some(stage) = stage().await else { return };
+    let (namespace, name) = (&stage.namespace, format!("{}.example.com", stage.namespace));
+    let here = json!({"matchLabels": {"kubernetes.io/metadata.name": namespace}});
+    let pods = |operations: &str| json!([{"apiGroups": [""], "apiVersions": ["v1"], "resources": ["pods"], "operations": [operations]}]);
+    let webhook = json!({
+        "apiVersion": "admissionregistration.k8s.io/v1", "kind": "ValidatingWebhookConfiguration",
+        "metadata": {"name": name},
+        "webhooks": [{
+            "name": name, "admissionReviewVersions": ["v1"], "sideEffects": "None", "timeoutSeconds": 1,
+            "namespaceSelector": here, "rules": pods("CREATE"),
+            "clientConfig": {"url": "https://127.0.0.1:1/"},
+        }],
+    });
+    let policy = json!({
+        "apiVersion": "admissionregistration.k8s.io/v1", "kind": "ValidatingAdmissionPolicy",
+        "metadata": {"name": name},
+        "spec": {
+            "matchConstraints": {"namespaceSelector": here, "resourceRules": pods("CREATE")},
+            "validations": [{"expression": "false", "message": "nothing comes in here"}],
+        },
+    });
+    let binding = json!({
+        "apiVersion": "admissionregistration.k8s.io/v1", "kind": "ValidatingAdmissionPolicyBinding",
+        "metadata": {"name": name},
+        "spec": {"policyName": name, "validationActions": ["Deny"]},
+    });
+    let all = |kind: &str| {
+        let resource =
+            ApiResource::from_gvk(&GroupVersionKind::gvk("admissionregistration.k8s.io", "v1", kind));
+        Api::<DynamicObject>::all_with(stage.client.clone(), &resource)
+    };
+    let hooks = all("ValidatingWebhookConfiguration");
+    let (policies, bindings) = (all("ValidatingAdmissionPolicy"), all("ValidatingAdmissionPolicyBinding"));
+    let until_refused = async |words: &str| {
+        let refused = async {
+            loop {
+                // The API server hears of its rules a moment after they are made.
+                match stage.backend.start(stage.request(64).await).await {
+                    Err(BackendError::Refused(why)) if why.contains(words) => return,
+                    _ => tokio::time::sleep(Duration::from_millis(50)).await,
+                }
+            }
+        };
+        tokio::time::timeout(LIMIT, refused).await.is_ok()
+    };
+    let made = |object| serde_json::from_value::<DynamicObject>(object).unwrap();
+    hooks.create(&PostParams::default(), &made(webhook)).await.unwrap();
+    let unanswered = until_refused(&format!("failed calling webhook \"{name}\"")).await;
+    hooks.delete(&name, &DeleteParams::default()).await.unwrap();
+    policies.create(&PostParams::default(), &made(policy)).await.unwrap();
+    bindings.create(&PostParams::default(), &made(binding)).await.unwrap();
+    let denied = until_refused("nothing comes in here").await;
+    // They are nobody's namespace's, so they go before anything can fail.
+    bindings.delete(&name, &DeleteParams::default()).await.unwrap();
+    policies.delete(&name, &DeleteParams::default()).await.unwrap();
+    assert!(unanswered && denied, "webhook: {unanswered}, policy: {denied}");
     stage.leave_nothing().await;
 }
 
