@@ -140,7 +140,7 @@ await_cluster_build() {
 }
 
 # A whole run has to end in time: what comes last is left out, and counted as skipped, where a machine is so slow that it would not.
-LIMIT_MINUTES=${DAVIT_TEST_LIMIT:-87}
+LIMIT_MINUTES=${DAVIT_TEST_LIMIT:-88}
 # in_time <name> <minutes that it takes>
 in_time() {
     ((SECONDS + $2 * 60 < LIMIT_MINUTES * 60)) && return
@@ -152,7 +152,7 @@ in_time() {
 
 # A Kubernetes is started and used, gets a second node, and leaves nothing behind. One that runs already is used, and left running.
 group_cluster() {
-    in_time cluster 5 || return 0
+    in_time cluster 7 || return 0
     scripts/setup-packages.sh curl
     await_cluster_build
     run cluster tests/cluster/test.sh
@@ -176,11 +176,11 @@ need_cluster() {
 }
 
 # A story of each kind, as they are told on the engine; the whole of them takes longer than all else here.
-CLUSTER_STORIES=(first_function:: isolation:: http::a_plain_http scale_to_zero:: schedule::a_moment asynchronous::outcomes
+CLUSTER_STORIES=(first_function::a_lambda first_function::versions first_function::where isolation:: http::a_plain_http scale_to_zero:: schedule::a_moment asynchronous::outcomes
     tokens::secrets_reach kill::call roles::a_standby)
 # Pods instead of containers: the backend's own tests, and stories from one source with those of e2e.
 group_kubernetes() {
-    in_time kubernetes 9 || return 0
+    in_time kubernetes 10 || return 0
     TOOK=0
     need_cluster || { count kubernetes 1 0 1 0; return; }
     cargo_tests kubernetes cargo test --workspace --exclude davit-e2e --lib --no-fail-fast -- backend::kubernetes::tests

@@ -12,7 +12,7 @@ for folder in /proc/[0-9]*; do
     fi
 done
 echo '== mounts'
-awk '{ print $5 }' /proc/self/mountinfo | grep -vE '^/(var/lib/docker|run/docker|var/run/docker)/|/davit[^/]*/instances/' | sort
+awk '{ print $5 }' /proc/self/mountinfo | grep -vE '^/(var/lib/docker|run/docker|var/run/docker)/|/davit[^/]*/(instances|tasks)(/|$)' | sort
 echo '== interfaces'
 ip -o link | awk '{ print $2, ($0 ~ / master /) ? "in a bridge" : "alone" }' | grep -vE '^(veth[^ ]* in a bridge|docker|br-|davit-)' | sort
 echo '== network namespaces'
