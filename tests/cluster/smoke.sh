@@ -83,11 +83,11 @@ other=node-1
 web two "$other"
 shows 'a deployment becomes ready' 'successfully rolled out' k rollout status deployment/one --timeout=60s
 shows 'it logs' '^serving as one-' k logs deployment/one
-shows 'a pod reaches itself by its service and the cluster DNS' '^one-' from one get "http://one.$SPACE.svc.cluster.local"
+becomes 'a pod reaches itself by its service and the cluster DNS' '^one-' from one get "http://one.$SPACE.svc.cluster.local"
 shows 'a short name is completed' '^10\.215\.' from one lookup one
 shows 'kubernetes itself has a name' '^10\.215\.0\.1$' from one lookup kubernetes.default
 shows 'the host reaches a pod' '^one-' "$BIN/probe" get "http://$(pod_ip one):8080"
-shows 'the host reaches a service' '^one-' "$BIN/probe" get "http://$(k get service one -o 'jsonpath={.spec.clusterIP}')"
+becomes 'the host reaches a service' '^one-' "$BIN/probe" get "http://$(k get service one -o 'jsonpath={.spec.clusterIP}')"
 shows 'a pod may not read what it has no role for' '^no' admin auth can-i list secrets --as "system:serviceaccount:$SPACE:default" -n "$SPACE"
 refuses 'a namespace that is restricted refuses a pod that may run as root' 'violates PodSecurity "restricted' k run loose --image "$PROBE_IMAGE"
 refuses 'nobody gets a privileged container' 'privileged.*(forbidden|disallowed|not allowed)|violates PodSecurity' \
@@ -98,9 +98,9 @@ if [[ $other == node-2 ]]; then
     shows 'a pod on the second node logs, too' '^serving as two-' k logs deployment/two
     shows 'the nodes are in different zones' '^zone-a zone-b$' admin get nodes -o 'jsonpath={.items[*].metadata.labels.topology\.kubernetes\.io/zone}'
 fi
-shows "a pod reaches one on $other" '^two-' from one get "http://$(pod_ip two):8080"
-shows 'and back' '^one-' from two get "http://$(pod_ip one):8080"
-shows 'by service and DNS' '^one-' from two get "http://one.$SPACE"
+becomes "a pod reaches one on $other" '^two-' from one get "http://$(pod_ip two):8080"
+becomes 'and back' '^one-' from two get "http://$(pod_ip one):8080"
+becomes 'by service and DNS' '^one-' from two get "http://one.$SPACE"
 
 k apply -f - > /dev/null << END
 apiVersion: networking.k8s.io/v1
@@ -109,8 +109,8 @@ metadata: { name: friends }
 spec: { podSelector: { matchLabels: { app: one } }, policyTypes: [Ingress], ingress: [{ from: [{ podSelector: { matchLabels: { app: friend } } }] }] }
 END
 becomes 'a network policy keeps a pod from another' 'refused|deadline|Timeout' from two get "http://$(pod_ip one):8080"
-shows 'also by its service' 'refused|deadline|Timeout' from two get "http://one.$SPACE"
-shows 'it does so for nothing else' '^two-' from one get "http://two.$SPACE"
+becomes 'also by its service' 'refused|deadline|Timeout' from two get "http://one.$SPACE"
+becomes 'it does so for nothing else' '^two-' from one get "http://two.$SPACE"
 k patch networkpolicy friends --type merge -p '{"spec":{"ingress":[{"from":[{"podSelector":{"matchLabels":{"app":"two"}}}]}]}}' > /dev/null
 becomes 'a policy that allows the other lets it through' '^one-' from two get "http://$(pod_ip one):8080"
 exit "$FAILED"
