@@ -49,6 +49,14 @@ pub fn binary_path() -> std::path::PathBuf {
     process::binary()
 }
 
+/// How many instances wait for a first call in the pools of Python's image, as a gateway's status says.
+pub fn pooled_python(status: &serde_json::Value) -> u64 {
+    let pools = status["gateway"]["pools"].as_array().map(Vec::as_slice).unwrap_or_default();
+    let python =
+        pools.iter().filter(|pool| pool["image"].as_str().is_some_and(|image| image.contains("python")));
+    python.filter_map(|pool| pool["ready"].as_u64()).sum()
+}
+
 /// Whether the tests run as root. What needs root says that it was skipped otherwise.
 pub fn is_root() -> bool {
     rustix::process::geteuid().is_root()

@@ -129,9 +129,7 @@ impl Gated {
         // A busy machine starts containers one after the other.
         eventually_within(Duration::from_secs(150), "a full pool", async || {
             let status = self.davit.status().await;
-            let pools = status["gateway"]["pools"].as_array().cloned().unwrap_or_default();
-            let python = pools.iter().filter(|p| p["image"].as_str().is_some_and(|i| i.contains("python")));
-            let ready: u64 = python.filter_map(|p| p["ready"].as_u64()).sum();
+            let ready = davit_e2e::pooled_python(&status);
             if ready >= POOL { Ok(()) } else { Err(status) }
         })
         .await;

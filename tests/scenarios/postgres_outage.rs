@@ -30,9 +30,7 @@ async fn prepare(davit: &Davit, cold: usize) -> Steady {
 async fn the_pool_is_full(davit: &Davit, starts: usize) {
     eventually("a full pool", async || {
         let status = davit.status().await;
-        let pools = status["gateway"]["pools"].as_array().cloned().unwrap_or_default();
-        let python = pools.iter().filter(|p| p["image"].as_str().is_some_and(|i| i.contains("python")));
-        let ready: u64 = python.filter_map(|p| p["ready"].as_u64()).sum();
+        let ready = davit_e2e::pooled_python(&status);
         if ready >= starts as u64 { Ok(()) } else { Err(status) }
     })
     .await;

@@ -25,9 +25,7 @@ async fn answers(roles: &Roles, gateway: usize, function: &str) {
 async fn ready_instances(roles: &Roles, gateway: usize, at_least: u64) {
     eventually("a full pool", async || {
         let status = roles.status(gateway).await;
-        let pools = status["gateway"]["pools"].as_array().cloned().unwrap_or_default();
-        let python = pools.iter().filter(|p| p["image"].as_str().is_some_and(|i| i.contains("python")));
-        let ready: u64 = python.filter_map(|p| p["ready"].as_u64()).sum();
+        let ready = davit_e2e::pooled_python(&status);
         if ready >= at_least { Ok(()) } else { Err(status) }
     })
     .await;
