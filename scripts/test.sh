@@ -118,7 +118,8 @@ group_e2e() {
 CLUSTER_BUILD='' CLUSTER_OURS='' CLUSTER_READY=''
 clean_up() {
     [[ -z $CLUSTER_BUILD ]] || kill -- "-$CLUSTER_BUILD" 2> /dev/null || true
-    [[ -z $CLUSTER_OURS ]] || scripts/cluster.sh down
+    [[ -z $CLUSTER_OURS ]] || scripts/cluster.sh down || true
+    CLUSTER_BUILD='' CLUSTER_OURS=''
 }
 trap clean_up EXIT
 
@@ -224,6 +225,8 @@ build_cluster_aside
 for group in "${groups[@]}"; do
     "group_$group"
 done
+# Before the last line, which is the sum.
+clean_up
 
 printf '\n'
 printf '%s\n' "${SUMMARY[@]}"
