@@ -49,11 +49,7 @@ pub fn spawn(registry: Registry, holder: Uuid, tasks: &Tasks) -> Acting {
         loop {
             held = step(&registry, holder, held).await;
             let fence = held.as_ref().map(|(fence, _)| fence.clone());
-            sender.send_if_modified(|known| {
-                let changed = *known != fence;
-                *known = fence;
-                changed
-            });
+            sender.send_if_modified(|known| std::mem::replace(known, fence.clone()) != fence);
             tokio::select! {
                 () = stopping.cancelled() => break,
                 () = tokio::time::sleep(RENEW) => {}

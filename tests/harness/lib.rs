@@ -49,6 +49,16 @@ pub fn binary_path() -> std::path::PathBuf {
     process::binary()
 }
 
+/// A server in Python that answers `ok` in one piece, whatever it is asked; many connections at a time.
+pub const ANSWERING_SERVER: &str = "
+import os, socketserver
+class Answer(socketserver.BaseRequestHandler):
+    def handle(self):
+        while self.request.recv(65536):
+            self.request.sendall(b'HTTP/1.1 200 OK\\r\\ncontent-length: 2\\r\\n\\r\\nok')
+socketserver.ThreadingTCPServer(('127.0.0.1', int(os.environ['PORT'])), Answer).serve_forever()
+";
+
 /// How many instances wait for a first call in the pools of Python's image, as a gateway's status says.
 pub fn pooled_python(status: &serde_json::Value) -> u64 {
     let pools = status["gateway"]["pools"].as_array().map(Vec::as_slice).unwrap_or_default();

@@ -11,7 +11,7 @@ use serde_json::Value;
 
 use crate::cluster::{Cluster, Room};
 use crate::process::{Process, binary, http_client, state_dir};
-use crate::{Api, Cli, Postgres, docker, eventually};
+use crate::{Api, Cli, Postgres, docker, eventually, pooled_python};
 
 /// Ports below the range that the system hands out by itself, so that no outgoing connection takes one between
 /// its choice and its use.
@@ -129,6 +129,15 @@ impl Roles {
         let url = format!("http://127.0.0.1:{}/status", self.gateways[gateway].admin);
         let text = self.http.get(url).send().await.ok()?.text().await;
         Some(serde_json::from_str(&text.expect("a whole answer")).expect("the status is JSON"))
+    }
+
+    /// Waits until a gateway holds so many instances for the next cold starts.
+    pub async fn pooled(&self, gateway: usize, at_least: u64) {
+        eventually("a filled pool", async || {
+            let status = self.status(gateway).await;
+            if pooled_python(&status) >= at_least { Ok(()) } else { Err(status) }
+        })
+        .await;
     }
 
     /// The installation's id, by which the engine knows what belongs to it.

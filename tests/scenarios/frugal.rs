@@ -3,19 +3,12 @@
 
 use std::time::Duration;
 
-use davit_e2e::{Davit, Gate, Postgres, SystemCalls, eventually, eventually_within, is_root};
+use davit_e2e::{
+    ANSWERING_SERVER, Davit, Gate, Postgres, SystemCalls, eventually, eventually_within, is_root,
+};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-/// A server that answers in one piece.
-const SERVER: &str = "
-import os, socketserver
-class Answer(socketserver.BaseRequestHandler):
-    def handle(self):
-        while self.request.recv(65536):
-            self.request.sendall(b'HTTP/1.1 200 OK\\r\\ncontent-length: 2\\r\\n\\r\\nok')
-socketserver.ThreadingTCPServer(('127.0.0.1', int(os.environ['PORT'])), Answer).serve_forever()
-";
 const SERVER_TOML: &str = "name = \"server\"\nruntime = \"python3.13\"\nkind = \"server\"\ncommand = [\"python3\", \"server.py\"]\naccess = \"public\"\nmax_instances = 1\n";
 const HANDLER: &str = "
 def handler(event, context):
@@ -140,7 +133,7 @@ impl Gated {
 async fn calls_ask_nothing_of_postgres_or_the_engine_and_are_recorded_in_batches() {
     let gated = Gated::up().await;
     let (davit, cli) = (&gated.davit, gated.davit.cli());
-    cli.deploy_files(&[("davit.toml", SERVER_TOML), ("server.py", SERVER)]).await;
+    cli.deploy_files(&[("davit.toml", SERVER_TOML), ("server.py", ANSWERING_SERVER)]).await;
     cli.deploy_python("handler", HANDLER_TOML, HANDLER).await;
     for function in ["server", "handler"] {
         call(davit, function, 1).await;
@@ -202,7 +195,7 @@ async fn a_warm_call_of_a_server_costs_the_gateway_four_system_calls_and_its_wai
     }
     const CALLS: usize = 1_000;
     let davit = Davit::up_with(&[("DAVIT_GATEWAY_THREADS", "1")]).await;
-    davit.cli().deploy_files(&[("davit.toml", SERVER_TOML), ("server.py", SERVER)]).await;
+    davit.cli().deploy_files(&[("davit.toml", SERVER_TOML), ("server.py", ANSWERING_SERVER)]).await;
     call(&davit, "server", 100).await;
     let watched = SystemCalls::watch(davit.pid(), "lane-").await;
     call(&davit, "server", CALLS).await;

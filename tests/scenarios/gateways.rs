@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use davit_e2e::{Roles, Steady, Who, eventually, folder_of};
+use davit_e2e::{ANSWERING_SERVER, Roles, Steady, Who, eventually, folder_of};
 use serde_json::json;
 
 const HANDLER: &str = "
@@ -16,27 +16,8 @@ def handler(event, context):
 ";
 const PUBLIC: &str = "access = \"public\"\npayload = \"body\"\nmax_instances = 6\n[retry]\nmax_attempts = 20\nbase_delay_seconds = 0";
 
-/// A server that answers in one piece. One instance takes many calls, so that the story tells of gateways and not of how
-/// soon a busy machine starts containers.
-const SERVER: &str = "
-import os, socketserver
-class Answer(socketserver.BaseRequestHandler):
-    def handle(self):
-        while self.request.recv(65536):
-            self.request.sendall(b'HTTP/1.1 200 OK\\r\\ncontent-length: 2\\r\\n\\r\\nok')
-socketserver.ThreadingTCPServer(('127.0.0.1', int(os.environ['PORT'])), Answer).serve_forever()
-";
+/// One instance takes many calls, so that the story tells of gateways and not of how soon a busy machine starts containers.
 const SERVER_TOML: &str = "name = \"probed\"\nruntime = \"python3.13\"\nkind = \"server\"\ncommand = [\"python3\", \"server.py\"]\naccess = \"public\"\nconcurrency = 100\nmax_instances = 4\ntimeout_seconds = 60\n";
-
-/// Waits until a gateway has an instance for the next cold start; whoever replaces gateways does, too.
-async fn pooled(roles: &Roles, gateway: usize) {
-    eventually("a filled pool", async || {
-        let status = roles.status(gateway).await;
-        let ready = davit_e2e::pooled_python(&status);
-        if ready > 0 { Ok(()) } else { Err(status) }
-    })
-    .await;
-}
 
 async fn fleet(roles: &Roles, gateway: usize, function: &str) -> u64 {
     let status = roles.status(gateway).await;
@@ -139,7 +120,7 @@ async fn probe(http: reqwest::Client, urls: Vec<String>, stop: Arc<AtomicBool>) 
 async fn gateways_are_replaced_one_after_the_other_under_load_and_no_call_fails() {
     let mut roles = Roles::start(2).await;
     let home = gathered(&roles, "long").await;
-    let server = folder_of(&[("davit.toml", SERVER_TOML), ("server.py", SERVER)]);
+    let server = folder_of(&[("davit.toml", SERVER_TOML), ("server.py", ANSWERING_SERVER)]);
     roles.cli().deploy(server.path()).await;
     let urls: Vec<String> = (0..2).map(|at| format!("{}/default/probed", roles.api(at).gateway)).collect();
     for (gateway, url) in urls.iter().enumerate() {
@@ -148,7 +129,7 @@ async fn gateways_are_replaced_one_after_the_other_under_load_and_no_call_fails(
             if answer.status() == 200 { Ok(()) } else { Err(answer.status().to_string()) }
         })
         .await;
-        pooled(&roles, gateway).await;
+        roles.pooled(gateway, 1).await;
     }
     let stop = Arc::new(AtomicBool::new(false));
     let began = std::time::Instant::now();
@@ -177,7 +158,8 @@ async fn gateways_are_replaced_one_after_the_other_under_load_and_no_call_fails(
         })
         .await;
         roles.start_gateway(gateway).await;
-        pooled(&roles, gateway).await;
+        // Whoever replaces gateways waits for that, too.
+        roles.pooled(gateway, 1).await;
     }
     stop.store(true, Ordering::Relaxed);
     let (calls, failed) = probing.await.expect("the prober ends");

@@ -22,15 +22,6 @@ async fn answers(roles: &Roles, gateway: usize, function: &str) {
     .await;
 }
 
-async fn ready_instances(roles: &Roles, gateway: usize, at_least: u64) {
-    eventually("a full pool", async || {
-        let status = roles.status(gateway).await;
-        let ready = davit_e2e::pooled_python(&status);
-        if ready >= at_least { Ok(()) } else { Err(status) }
-    })
-    .await;
-}
-
 #[tokio::test]
 async fn each_role_may_go_while_the_other_goes_on() {
     let mut roles = Roles::start(1).await;
@@ -43,7 +34,7 @@ async fn each_role_may_go_while_the_other_goes_on() {
     assert_eq!(roles.api(0).succeeded(&id).await["result"], json!({"n": 7}).to_string().replace(':', ": "));
 
     // Without a controller: what is warm or pooled answers, and so does the queue.
-    ready_instances(&roles, 0, 1).await;
+    roles.pooled(0, 1).await;
     roles.stop_controller();
     let url = format!("{}/default/warm", roles.api(0).gateway);
     let steady = Steady::calling(&roles.http, url, "{}".into(), Duration::from_millis(20));

@@ -150,7 +150,7 @@ pub(super) async fn open<A>(
     Ok(Opened { settings, process, state, store, addresses })
 }
 
-/// A certificate and its key; one without the other is a mistake.
+/// A token that is given by its file; a short one could be guessed.
 fn metrics_token(settings: &mut Settings) -> Option<[u8; 32]> {
     let name = "DAVIT_METRICS_TOKEN_FILE";
     let path: std::path::PathBuf = settings.optional(name)?;
@@ -162,6 +162,7 @@ fn metrics_token(settings: &mut Settings) -> Option<[u8; 32]> {
     None
 }
 
+/// A certificate and its key; one without the other is a mistake.
 fn tls(settings: &mut Settings) -> Option<TlsFiles> {
     let certificate = settings.optional("DAVIT_TLS_CERT");
     let key = settings.optional("DAVIT_TLS_KEY");

@@ -308,13 +308,14 @@ async fn what_admission_refuses_is_told_in_its_own_words() {
     let Some(stage) = stage().await else { return };
     let (namespace, name) = (&stage.namespace, format!("{}.example.com", stage.namespace));
     let here = json!({"matchLabels": {"kubernetes.io/metadata.name": namespace}});
-    let pods = |operations: &str| json!([{"apiGroups": [""], "apiVersions": ["v1"], "resources": ["pods"], "operations": [operations]}]);
+    let creations =
+        json!([{"apiGroups": [""], "apiVersions": ["v1"], "resources": ["pods"], "operations": ["CREATE"]}]);
     let webhook = json!({
         "apiVersion": "admissionregistration.k8s.io/v1", "kind": "ValidatingWebhookConfiguration",
         "metadata": {"name": name},
         "webhooks": [{
             "name": name, "admissionReviewVersions": ["v1"], "sideEffects": "None", "timeoutSeconds": 1,
-            "namespaceSelector": here, "rules": pods("CREATE"),
+            "namespaceSelector": here, "rules": creations,
             "clientConfig": {"url": "https://127.0.0.1:1/"},
         }],
     });
@@ -322,7 +323,7 @@ async fn what_admission_refuses_is_told_in_its_own_words() {
         "apiVersion": "admissionregistration.k8s.io/v1", "kind": "ValidatingAdmissionPolicy",
         "metadata": {"name": name},
         "spec": {
-            "matchConstraints": {"namespaceSelector": here, "resourceRules": pods("CREATE")},
+            "matchConstraints": {"namespaceSelector": here, "resourceRules": creations},
             "validations": [{"expression": "false", "message": "nothing comes in here"}],
         },
     });
