@@ -11,7 +11,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::frame::{FIRST_ASK, Frame, FrameKind, MAX_BODY_BYTES, body_frames};
 use crate::message::{
-    Failure, FailureKind, Hello, InitDone, InitRequest, InvokeHead, LogEntry, PROTOCOL, RESULT_WINDOW,
+    Failure, FailureKind, Hello, InitDone, InitRequest, InvokeHead, Limits, LogEntry, PROTOCOL, RESULT_WINDOW,
 };
 use crate::place::Place;
 use crate::proof::Purpose;
@@ -284,7 +284,15 @@ impl Link {
 
     /// Asks whether the agent is there.
     pub async fn ping(&self, deadline: Instant) -> Result<(), LinkError> {
-        self.acknowledged(FrameKind::Ping, deadline).await
+        self.limits(deadline).await.map(drop)
+    }
+
+    /// What the instance may use now; older agents do not say.
+    pub async fn limits(&self, deadline: Instant) -> Result<Option<Limits>, LinkError> {
+        match self.ask(FrameKind::Ping, deadline).await? {
+            Answer::Pong(limits) => Ok(limits),
+            other => other.unexpected(),
+        }
     }
 
     /// Whether the connection is gone.

@@ -86,7 +86,7 @@ kinds! {
     Frozen = 39,
     /// From the agent: they run again.
     Thawed = 40,
-    /// From the agent: yes.
+    /// From the agent: yes; and what it may use (Limits), which older agents do not say.
     Pong = 41,
     /// From the agent: the instance is spent (Failure); the link closes.
     Exited = 42,

@@ -22,7 +22,7 @@ pub use client::{
 };
 pub use message::{
     ASK_AHEAD, ASKS, AnswerHead, AskHead, BuildOrder, Built, Debugger, Failure, FailureKind, Hello, InitDone,
-    InitRequest, InvokeHead, Kind, LogBatch, LogEntry, PAYLOAD_BYTES, PROTOCOL, RESULT_WINDOW, ResultHead,
-    STREAM_BYTES, Stream,
+    InitRequest, InvokeHead, Kind, Limits, LogBatch, LogEntry, PAYLOAD_BYTES, PROTOCOL, RESULT_WINDOW,
+    ResultHead, STREAM_BYTES, Stream,
 };
 pub use place::{InstanceSecret, Place};

@@ -9,7 +9,9 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use davit_link::frame::{FIRST_ASK, Frame, FrameKind, HEADER_BYTES, body_frames};
 use davit_link::socket::{self, Inbox, Outbox, Wire};
-use davit_link::{InitRequest, InvokeHead, Kind, Link, LinkError, LinkEvent, Place, RESULT_WINDOW, Reply};
+use davit_link::{
+    InitRequest, InvokeHead, Kind, Limits, Link, LinkError, LinkEvent, Place, RESULT_WINDOW, Reply,
+};
 use tokio::net::UnixListener;
 use tokio::sync::mpsc;
 
@@ -193,6 +195,26 @@ async fn the_end_of_the_instance_reaches_every_caller() {
     assert!(matches!(events.recv().await, Some(LinkEvent::Closed)));
     assert!(link.is_closed());
     assert!(matches!(link.ping(soon()).await, Err(LinkError::Failure(_))));
+}
+
+#[tokio::test]
+async fn an_agent_that_is_there_may_say_what_it_may_use() {
+    let (link, _events, outbox, mut inbox) = pair().await;
+    let agent = async {
+        let (old, _) = expect(&mut inbox, FrameKind::Ping).await;
+        outbox.send([Frame::empty(FrameKind::Pong, old.stream)]);
+        let (new, _) = expect(&mut inbox, FrameKind::Ping).await;
+        outbox.send([json(FrameKind::Pong, new.stream, r#"{"memory_bytes":1024,"cpu_millis":50}"#)]);
+        let (bad, _) = expect(&mut inbox, FrameKind::Ping).await;
+        outbox.send([json(FrameKind::Pong, bad.stream, "[]")]);
+    };
+    let gateway = async {
+        assert_eq!(link.limits(soon()).await.unwrap(), None);
+        let said = Limits { memory_bytes: 1_024, cpu_millis: 50 };
+        assert_eq!(link.limits(soon()).await.unwrap(), Some(said));
+        assert!(matches!(link.ping(soon()).await, Err(LinkError::Protocol(_))));
+    };
+    tokio::join!(agent, gateway);
 }
 
 #[tokio::test]

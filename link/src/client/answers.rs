@@ -12,7 +12,7 @@ use super::asks::Asks;
 use super::stream::{Begun, Feed};
 use super::{InvokeResult, LinkError, LinkEvent, join, lock};
 use crate::frame::{FIRST_ASK, Frame, FrameKind};
-use crate::message::{Failure, InitDone, LogEntry, PAYLOAD_BYTES, ResultHead, Stream};
+use crate::message::{Failure, InitDone, Limits, LogEntry, PAYLOAD_BYTES, ResultHead, Stream};
 use crate::socket::{Inbox, Outbox};
 
 /// A good answer.
@@ -23,6 +23,8 @@ pub(super) enum Answer {
     Streaming(Begun),
     Opened(OwnedFd),
     Acknowledged,
+    /// What it may use, if it says so.
+    Pong(Option<Limits>),
 }
 
 impl Answer {
@@ -181,8 +183,10 @@ impl Answers {
                 let descriptor = descriptor.ok_or_else(|| LinkError::Protocol("no descriptor".into()))?;
                 self.settle(stream, Ok(Answer::Opened(descriptor)));
             }
-            FrameKind::Frozen | FrameKind::Thawed | FrameKind::Pong => {
-                self.settle(stream, Ok(Answer::Acknowledged))
+            FrameKind::Frozen | FrameKind::Thawed => self.settle(stream, Ok(Answer::Acknowledged)),
+            FrameKind::Pong => {
+                let said = (!frame.body.is_empty()).then(|| parse(&frame)).transpose()?;
+                self.settle(stream, Ok(Answer::Pong(said)));
             }
             other => return Err(LinkError::Protocol(format!("an agent does not send {other:?}"))),
         }

@@ -17,7 +17,7 @@ use crate::agent::Agent;
 use crate::calls::Call;
 use crate::server::Inside;
 use crate::start::Bundle;
-use crate::{door, environment, failure, secrets, server, start};
+use crate::{door, environment, failure, limits, secrets, server, start};
 
 /// Takes the one gateway and greets it.
 pub(crate) async fn accept(agent: &Rc<Agent>) -> Result<Inbox, String> {
@@ -153,7 +153,10 @@ async fn take(
             agent.thaw();
             agent.send([Frame::empty(FrameKind::Thawed, stream)]);
         }
-        FrameKind::Ping => agent.send([Frame::empty(FrameKind::Pong, stream)]),
+        FrameKind::Ping => {
+            let said = limits::now().and_then(|limits| serde_json::to_vec(&limits).ok());
+            agent.send([Frame { kind: FrameKind::Pong, stream, body: said.unwrap_or_default().into() }]);
+        }
         other => return Err(format!("a gateway does not send {other:?}")),
     }
     Ok(())

@@ -14,6 +14,7 @@ mod door;
 mod environment;
 mod failure;
 mod image;
+mod limits;
 mod link;
 mod logs;
 mod oom;
