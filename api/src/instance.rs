@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{RuntimeName, VersionSpec};
+use crate::{RuntimeName, VersionSpec, limits};
 
 crate::text::words! {
     /// What an instance can reach.
@@ -52,6 +52,19 @@ impl PoolKey {
     pub fn is_own_image(&self) -> bool {
         self.image.starts_with("sha256:")
             || (self.image.contains("@sha256:") && RuntimeName::split_pinned(&self.image).is_none())
+    }
+
+    /// Whether the other one is another kind that differs in nothing but memory and CPU.
+    pub fn is_other_size_of(&self, other: &Self) -> bool {
+        let sized = Self { memory_mb: other.memory_mb, cpu_millis: other.cpu_millis, ..self.clone() };
+        sized == *other && self != other
+    }
+
+    /// The largest memory file system that such an instance has, in MiB.
+    pub fn largest_volume_mb(&self) -> u32 {
+        // An image of a function's own has its code inside.
+        let task_mb = if self.is_own_image() { 0 } else { limits::TASK_MB };
+        self.ephemeral_mb.max(task_mb)
     }
 }
 

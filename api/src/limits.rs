@@ -65,6 +65,8 @@ pub const SOURCE_BYTES: usize = 64 * 1024 * 1024;
 pub const LAYERS: usize = 5;
 /// A source archive or bundle unpacked, in bytes: as at AWS.
 pub const UNPACKED_BYTES: u64 = 262_144_000;
+/// Size of the memory file system that code is unpacked into, in MiB: the largest bundle, and folders.
+pub const TASK_MB: u32 = (UNPACKED_BYTES / (1024 * 1024)) as u32 + 16;
 /// Entries of an archive.
 pub const ARCHIVE_ENTRIES: usize = 100_000;
 /// An event of a topic in its JSON form, in bytes.

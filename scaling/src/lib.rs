@@ -8,6 +8,7 @@ pub mod fleet;
 pub mod gather;
 pub mod keep_alive;
 pub mod pool_size;
+pub mod resize;
 pub mod scale_in;
 pub mod scale_out;
 pub mod shares;

@@ -27,8 +27,8 @@ pub const SHARED_DIR: &str = "/run/davit";
 const PIDS: i64 = 256;
 const BUILDER_PIDS: i64 = 1_024;
 const MIB: i64 = 1024 * 1024;
-/// Size of the memory file system at a container's `/var/task`, in MiB: the largest bundle, and folders.
-pub const TASK_MB: u64 = limits::UNPACKED_BYTES / (1024 * 1024) + 16;
+/// Size of the memory file system at a container's `/var/task`, in MiB.
+pub const TASK_MB: u64 = limits::TASK_MB as u64;
 /// Where the code appears inside.
 pub const TASK_ROOT: &str = "/var/task";
 /// Size of the memory file system for secrets that become files, in MiB. Twice what they can take, for each fills whole
