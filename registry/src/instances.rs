@@ -1,5 +1,7 @@
 //! Instances: one row a container, from the decision to start it until it is gone. Written in batches.
 
+mod resize;
+
 use std::net::SocketAddr;
 
 use chrono::{DateTime, Utc};
@@ -25,6 +27,10 @@ pub struct InstanceRow {
     pub state: InstanceState,
     /// Where its agent is reached, if not through a socket on the machine of its gateway.
     pub address: Option<SocketAddr>,
+    /// Whether another size may be wished for, which happens once at most.
+    pub resizable: bool,
+    /// The other size that its gateway wishes for.
+    pub wish: Option<Wish>,
     /// The version that it serves, once it has one.
     pub version_id: Option<VersionId>,
     /// Digest of the configuration that it was given.
@@ -37,6 +43,26 @@ pub struct InstanceRow {
     pub created_at: DateTime<Utc>,
     /// When its state last changed.
     pub changed_at: DateTime<Utc>,
+}
+
+/// What an instance becomes a kind of, when its size is changed. Until that is over its gateway holds it back.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Wish {
+    /// The kind; it differs in memory and CPU alone.
+    pub key: PoolKey,
+    /// Whether its container may have the size already.
+    pub begun: bool,
+    /// Since when.
+    pub since: DateTime<Utc>,
+}
+
+/// How an instance became ready.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Ready {
+    /// Where its agent is reached, if not through a socket on the machine of its gateway.
+    pub address: Option<SocketAddr>,
+    /// Whether its size can be changed.
+    pub resizable: bool,
 }
 
 /// News of one instance from its gateway; counts are totals, so sending them twice does no harm.
@@ -57,10 +83,13 @@ pub struct InstanceUpdate {
 }
 
 fn read(row: &PgRow) -> Result<InstanceRow> {
+    let key = pool_key(row)?;
     Ok(InstanceRow {
         id: InstanceId(row.try_get("id")?),
         gateway: GatewayId(row.try_get("gateway_id")?),
-        key: pool_key(row)?,
+        resizable: row.try_get("resizable")?,
+        wish: resize::wish(row, &key)?,
+        key,
         image_digest: row.try_get("image_digest")?,
         state: parsed(row, "state")?,
         address: row
@@ -101,14 +130,15 @@ impl Registry {
         Ok(done.rows_affected() == 1)
     }
 
-    /// Its agent is warm: the gateway may take it, at that address if it has one. `false` when it is past that already.
-    pub async fn set_pooled(&self, id: InstanceId, address: Option<SocketAddr>) -> Result<bool> {
+    /// Its agent is warm: the gateway may take it. `false` when it is past that already.
+    pub async fn set_pooled(&self, id: InstanceId, ready: Ready) -> Result<bool> {
         let done = sqlx::query(
-            "update instances set state = 'pooled', address = $2, changed_at = clock_timestamp()
+            "update instances set state = 'pooled', address = $2, resizable = $3, changed_at = clock_timestamp()
              where id = $1 and state = 'starting'",
         )
         .bind(id.0)
-        .bind(address.map(|address| address.to_string()))
+        .bind(ready.address.map(|address| address.to_string()))
+        .bind(ready.resizable)
         .execute(&self.pool)
         .await?;
         Ok(done.rows_affected() == 1)

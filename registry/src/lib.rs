@@ -60,7 +60,7 @@ pub use error::RegistryError;
 pub use fires::{Due, Fire, Passed, Rung};
 pub use functions::FunctionFilter;
 pub use gateways::{GatewayPeer, GatewayRow, GatewayWord, LEASE as GATEWAY_LEASE};
-pub use instances::{InstanceRow, InstanceUpdate};
+pub use instances::{InstanceRow, InstanceUpdate, Ready, Wish};
 pub use lease::Fence;
 pub use logs::{LogFilter, LogRow};
 pub use queue::{

@@ -13,6 +13,7 @@ from restricted import problems
 # What the controller asks of Kubernetes, and so all that it may.
 RIGHTS = {
     ("pods", "get"), ("pods", "list"), ("pods", "watch"), ("pods", "create"), ("pods", "delete"), ("pods/log", "get"), ("events", "list"),
+    ("pods/resize", "patch"),
     ("configmaps", "get"), ("configmaps", "patch"),
 }
 

@@ -4,14 +4,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::SystemTime;
 
-use davit_api::{InstanceId, RuntimeName};
+use davit_api::{InstanceId, PoolKey, RuntimeName};
 use davit_link::Place;
 use futures_util::FutureExt as _;
 use parking_lot::Mutex;
 use tokio::sync::mpsc;
 
 use super::{
-    Backend, BackendError, BuildOutcome, BuildRequest, ContainerId, ImageId, Life, Observed, Reply,
+    Backend, BackendError, BuildOutcome, BuildRequest, ContainerId, ImageId, Life, Observed, Reply, Resized,
     RuntimeImage, StartRequest,
 };
 
@@ -25,6 +25,10 @@ pub struct FakeBackend {
     /// Instances are ready at once.
     warm: bool,
     ready: Mutex<BTreeSet<InstanceId>>,
+    /// What comes of another size; without it there are none.
+    resized: Mutex<Option<Result<Resized, BackendError>>>,
+    /// The key whose memory and CPU a container has.
+    sizes: Mutex<BTreeMap<String, PoolKey>>,
 }
 
 impl FakeBackend {
@@ -43,6 +47,14 @@ impl FakeBackend {
     /// From now on every start fails with this.
     pub fn refuse_starts(&self, error: Option<BackendError>) {
         *self.refuse_starts.lock() = error;
+    }
+    /// From now on this comes of another size.
+    pub fn resize_with(&self, outcome: Result<Resized, BackendError>) {
+        *self.resized.lock() = Some(outcome);
+    }
+    /// The key whose memory and CPU an instance's container has.
+    pub fn size(&self, instance: InstanceId) -> Option<PoolKey> {
+        self.sizes.lock().get(&format!("c-{instance}")).cloned()
     }
     /// The process of a container ends.
     pub fn kill(&self, container: &ContainerId) {
@@ -102,6 +114,7 @@ impl Backend for FakeBackend {
             if s.warm {
                 s.warm_up(request.instance);
             }
+            s.sizes.lock().insert(container.0.clone(), request.key);
             s.containers.lock().insert(container.0.clone(), observed);
             Ok(container)
         })
@@ -109,6 +122,7 @@ impl Backend for FakeBackend {
     fn stop(&self, container: &ContainerId, _: Option<InstanceId>) -> Reply<'_, ()> {
         self.answer(|s| {
             s.containers.lock().remove(&container.0);
+            s.sizes.lock().remove(&container.0);
             Ok(())
         })
     }
@@ -123,6 +137,21 @@ impl Backend for FakeBackend {
             let ready = s.ready.lock().contains(&instance);
             Ok(ready.then(|| Place::Socket(format!("/nowhere/{instance}").into())))
         })
+    }
+    fn resizes(&self) -> bool {
+        self.resized.lock().is_some()
+    }
+    fn resize(&self, container: &ContainerId, key: &PoolKey) -> Reply<'_, Resized> {
+        self.answer(|s| {
+            let outcome = s.resized.lock().clone().unwrap_or(Ok(Resized::Refused("no sizes".into())))?;
+            if outcome == Resized::Done {
+                s.sizes.lock().insert(container.0.clone(), key.clone());
+            }
+            Ok(outcome)
+        })
+    }
+    fn image_label(&self, _: &ImageId, _: &'static str) -> Reply<'_, Option<String>> {
+        self.answer(|s| Ok(s.resizes().then(|| "resizable = true".to_owned())))
     }
     fn last_words(&self, _: &ContainerId) -> Reply<'_, Vec<String>> {
         self.answer(|_| Ok(Vec::new()))

@@ -111,6 +111,15 @@ pub enum Life {
     Hopeless(String),
 }
 
+/// How giving a container another size came out.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Resized {
+    /// It has the size.
+    Done,
+    /// It is as it was, for this reason.
+    Refused(String),
+}
+
 /// A container to start from a runtime image.
 #[derive(Debug, Clone, PartialEq)]
 pub struct StartRequest {
@@ -265,6 +274,15 @@ pub trait Backend: Send + Sync + 'static {
     /// Where a container's agent takes its one gateway; `None` until its runtime is warm. What will run inside may write to nothing
     /// of this host's afterwards. Asked every few milliseconds, so it must cost little.
     fn ready(&self, instance: InstanceId, container: &ContainerId) -> Reply<'_, Option<Place>>;
+    /// Whether this engine changes the sizes of containers that run, as far as it is known now.
+    fn resizes(&self) -> bool {
+        false
+    }
+    /// Gives a container that runs the memory and CPU of another key, and waits, for seconds at most, until it has them. An
+    /// error leaves it open which it has.
+    fn resize(&self, _container: &ContainerId, _key: &PoolKey) -> Reply<'_, Resized> {
+        std::future::ready(Ok(Resized::Refused("this engine changes no sizes".into()))).boxed()
+    }
     /// The last lines that a container's first process printed.
     fn last_words(&self, container: &ContainerId) -> Reply<'_, Vec<String>>;
     /// Runs a build; its lines go to `log` as they come. Removes the builder in every case.

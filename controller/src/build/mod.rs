@@ -27,7 +27,7 @@ use uuid::Uuid;
 use crate::acting::Acting;
 use crate::world::World;
 
-pub(crate) use recipe::Recipes;
+pub(crate) use recipe::{LABEL as TOML_LABEL, Recipes, is_resizable};
 pub(crate) use run::workshop;
 pub use settings::BuildSettings;
 pub(crate) use spares::{Spares, spawn as spawn_spares};

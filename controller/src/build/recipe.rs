@@ -11,7 +11,7 @@ use crate::backend::ImageId;
 use crate::world::World;
 
 /// Label with the text of the image's `runtime.toml`.
-pub(super) const LABEL: &str = "davit.runtime-toml";
+pub(crate) const LABEL: &str = "davit.runtime-toml";
 /// Longest label that is read, in bytes.
 const LABEL_BYTES: usize = 64 * 1024;
 /// Images that are remembered.
@@ -91,13 +91,27 @@ impl Recipes {
 #[derive(Deserialize)]
 struct RuntimeToml {
     direct: Option<Recipe>,
+    /// Nothing that the runtime does before it gets its function depends on how much memory and CPU there is.
+    #[serde(default)]
+    resizable: bool,
+}
+
+impl RuntimeToml {
+    /// What a label says. One that cannot be read says nothing: a newer image may say more than this davit knows.
+    fn parse(label: &str) -> Option<Self> {
+        (label.len() <= LABEL_BYTES).then(|| toml::from_str(label).ok())?
+    }
+}
+
+/// Whether a waiting instance of an image with this label may be given another size.
+pub(crate) fn is_resizable(label: &str) -> bool {
+    RuntimeToml::parse(label).is_some_and(|toml| toml.resizable)
 }
 
 impl Recipe {
-    /// The recipe in a label. One that cannot be read is none: a newer image may say more than this davit knows.
+    /// The recipe in a label, if it has one.
     pub(super) fn parse(label: &str) -> Option<Self> {
-        let table: RuntimeToml = (label.len() <= LABEL_BYTES).then(|| toml::from_str(label).ok())??;
-        table.direct
+        RuntimeToml::parse(label)?.direct
     }
 
     /// Whether [`Self::needs_builder`] wants to see the content of this file.

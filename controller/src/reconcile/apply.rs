@@ -8,25 +8,31 @@ use std::time::Duration;
 
 use davit_api::{GatewayId, InstanceId, PoolKey};
 use davit_daemon::Tasks;
+use davit_registry::Ready;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use super::obstacles::Obstacles;
 use super::plan::{Plan, Reason, Removal};
+use super::resize::Unfit;
 use crate::acting::Acting;
 use crate::backend::{ContainerId, ImageId, Role, StartRequest};
 use crate::probe;
-use crate::world::{BusyGuard, World};
+use crate::world::{Busy, BusyGuard, World};
 
 const LONGEST_REST: Duration = Duration::from_secs(30);
 
 /// Carries plans out; tasks hold clones.
 #[derive(Clone)]
 pub(super) struct Applier {
-    world: Arc<World>,
+    pub(super) world: Arc<World>,
     acting: Acting,
-    tasks: Tasks,
+    pub(super) tasks: Tasks,
+    /// Instances that get another size.
+    pub(super) resizing: Busy,
+    /// Sizes that could not be given a while ago.
+    pub(super) unfit: Unfit,
     removing: Arc<Mutex<HashSet<ContainerId>>>,
     /// Images whose starts fail: how often in a row, and until when they are left alone.
     failing: Arc<Mutex<HashMap<String, (u32, Instant)>>>,
@@ -45,6 +51,8 @@ impl Applier {
             world,
             acting,
             tasks,
+            resizing: Busy::default(),
+            unfit: Unfit::default(),
             removing: Arc::default(),
             failing: Arc::default(),
             wake: Arc::default(),
@@ -62,8 +70,11 @@ impl Applier {
         self.removing.lock().clone()
     }
 
-    /// Phases: start, since somebody may wait for it; remove, watch, close rows, forget gateways.
+    /// Phases: resize and start, since somebody may wait for it; remove, watch, close rows, forget gateways.
     pub(super) async fn apply(&self, plan: Plan) {
+        for resize in plan.resize {
+            self.resize(resize);
+        }
         for (gateway, key, image) in plan.start {
             if !self.start(gateway, key, image).await {
                 break;
@@ -74,6 +85,9 @@ impl Applier {
             if let Err(error) = self.world.registry.ask_for_memory(gateway, mb).await {
                 tracing::warn!(%error, "cannot ask a gateway for memory");
             }
+        }
+        for instance in plan.decline {
+            self.decline(instance, None).await;
         }
         for removal in plan.remove {
             self.remove(removal);
@@ -109,7 +123,7 @@ impl Applier {
         }
     }
 
-    fn remove(&self, removal: Removal) {
+    pub(super) fn remove(&self, removal: Removal) {
         if !self.removing.lock().insert(removal.container.clone()) {
             return;
         }
@@ -156,15 +170,18 @@ impl Applier {
         }
         let this = self.clone();
         self.tasks.spawn("start-instance", async move {
-            let request = StartRequest { instance, role: Role::Instance, image, key: key.clone() };
+            let request =
+                StartRequest { instance, role: Role::Instance, image: image.clone(), key: key.clone() };
             if this.tasks.stopping().is_cancelled() {
                 let _ = this.world.registry.set_removed(instance, "davit stopped before it started").await;
                 return;
             }
-            let started = this.world.backend.start(request).await;
+            // What an image says is asked for once; the start takes longer.
+            let (started, resizable) =
+                tokio::join!(this.world.backend.start(request), this.is_resizable(&key, &image));
             this.dirty.store(true, Ordering::Release);
             match started {
-                Ok(container) => this.watch(instance, Some(&key), &container, busy).await,
+                Ok(container) => this.watch(instance, Some((&key, resizable)), &container, busy).await,
                 Err(error) => {
                     this.failed(&key.image, &format!("cannot start: {error}"));
                     this.obstacles.note(&key, &error.to_string()).await;
@@ -181,10 +198,11 @@ impl Applier {
     async fn watch(
         &self,
         instance: InstanceId,
-        key: Option<&PoolKey>,
+        started: Option<(&PoolKey, bool)>,
         container: &ContainerId,
         busy: BusyGuard,
     ) {
+        let key = started.map(|(key, _)| key);
         let stopping = self.tasks.stopping();
         let ready = tokio::select! {
             ready = probe::wait_ready(&*self.world.backend, instance, container) => ready,
@@ -197,7 +215,9 @@ impl Applier {
                 if let Some(key) = key {
                     self.failing.lock().remove(&key.image);
                 }
-                if let Err(error) = self.world.registry.set_pooled(instance, place.address()).await {
+                let resizable = started.is_some_and(|(_, resizable)| resizable);
+                let ready = Ready { address: place.address(), resizable };
+                if let Err(error) = self.world.registry.set_pooled(instance, ready).await {
                     // Still `starting`, with a container: the next look watches it again.
                     tracing::warn!(%error, "cannot say that an instance is ready");
                 }

@@ -6,6 +6,7 @@ mod apply;
 mod obstacles;
 pub mod plan;
 mod read;
+mod resize;
 #[cfg(test)]
 mod tests;
 

@@ -6,6 +6,7 @@ mod grow;
 mod hold;
 mod judge;
 mod ledger;
+mod resize;
 mod shrink;
 mod turns;
 
@@ -16,6 +17,7 @@ use davit_api::{GatewayId, InstanceId, InstanceState, PoolKey};
 
 use crate::backend::{ContainerId, ImageId, Observed};
 
+pub use resize::Resize;
 pub use turns::Turns;
 
 /// Whose and of which class: what a pool, a wish and a waiting call are counted by.
@@ -40,6 +42,8 @@ pub struct World {
     pub starting_here: HashSet<InstanceId>,
     /// Containers whose removal runs in this process.
     pub removing_here: HashSet<ContainerId>,
+    /// Instances that this process is giving another size.
+    pub resizing_here: HashSet<InstanceId>,
     /// Whose turn it is among those that calls wait for, from the last look's plan.
     pub turns: Turns,
     /// Instances that had no container at the last look either.
@@ -85,6 +89,8 @@ pub struct Instance {
     pub gateway: GatewayId,
     /// Its class.
     pub key: PoolKey,
+    /// The other size that its gateway wishes for, and holds it back for.
+    pub wish: Option<Wish>,
     /// What its image's name meant when it started.
     pub image: ImageId,
     /// Where in its life.
@@ -93,6 +99,36 @@ pub struct Instance {
     pub age: Duration,
     /// Since it got into this state.
     pub in_state: Duration,
+}
+
+/// What a waiting instance shall become instead of one's being started.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Wish {
+    /// The kind; it differs in memory and CPU alone.
+    pub key: PoolKey,
+    /// Whether its container may have the size already.
+    pub begun: bool,
+    /// Whether the engine changes sizes, and has not failed at this one a while ago.
+    pub may: bool,
+    /// Since it was wished for.
+    pub age: Duration,
+}
+
+impl Instance {
+    /// The kind that it is, or is about to be.
+    fn kind(&self) -> &PoolKey {
+        self.wish.as_ref().map_or(&self.key, |wish| &wish.key)
+    }
+
+    /// What it counts for, in MiB: its container may have either size.
+    fn memory_mb(&self) -> u64 {
+        u64::from(self.key.memory_mb.max(self.kind().memory_mb))
+    }
+
+    /// It waits for a call, and its gateway may give it to one at any moment.
+    fn waits(&self) -> bool {
+        self.state == InstanceState::Pooled && self.wish.is_none()
+    }
 }
 
 /// Why something is removed; also what the closed row says.
@@ -116,6 +152,8 @@ pub enum Reason {
     Evicted,
     /// It has a row and no container.
     Vanished,
+    /// It was to get another size, and nobody knows which it has now; why.
+    SizeUnknown(String),
     /// What a build or first start left behind.
     Leftover,
 }
@@ -132,6 +170,7 @@ impl std::fmt::Display for Reason {
             Self::OldImage => f.write_str("its image was replaced"),
             Self::Evicted => f.write_str("a waiting call needed its room"),
             Self::Vanished => f.write_str("its container is gone"),
+            Self::SizeUnknown(why) => write!(f, "could not be given another size: {why}"),
             Self::Leftover => f.write_str("left behind by a build or a first start"),
         }
     }
@@ -159,6 +198,10 @@ pub struct Plan {
     pub close: Vec<(InstanceId, Reason)>,
     /// Instances to watch until they are ready, whose start this process did not do.
     pub watch: Vec<(InstanceId, ContainerId)>,
+    /// Instances to give another size.
+    pub resize: Vec<Resize>,
+    /// Instances that keep theirs, though another one is wished for.
+    pub decline: Vec<InstanceId>,
     /// Instances to start now; those that calls wait for come first.
     pub start: Vec<(GatewayId, PoolKey, ImageId)>,
     /// Gateways to ask for memory, and for how much, in MiB.
@@ -184,6 +227,8 @@ pub fn plan(world: &World) -> Plan {
         judge::container(world, &rows, container, &mut doomed, &mut plan);
     }
     judge::rows(world, &mut doomed, &mut plan);
+    let settled = resize::settle(world, &doomed, &mut plan);
+    let world = settled.as_ref().unwrap_or(world);
     shrink::shrink(world, &mut doomed, &mut plan);
     grow::grow(world, &mut doomed, &mut plan);
     hold::hold_back(world, &mut plan);
@@ -196,7 +241,7 @@ pub fn plan(world: &World) -> Plan {
 }
 
 fn slot(row: &Instance) -> Slot {
-    (row.gateway, row.key.clone())
+    (row.gateway, row.kind().clone())
 }
 
 fn goal(world: &World, slot: &Slot) -> usize {

@@ -79,6 +79,7 @@ impl Reader {
     pub(super) async fn read(&mut self, applier: &Applier) -> Result<plan::World, String> {
         let mut starting = self.world.starting.now();
         let mut errands = self.world.errands.now();
+        let mut resizing = applier.resizing.now();
         // Before the containers: a removal that ends in between left no container to see.
         let removing = applier.removing();
         self.read_containers(applier).await.map_err(|e| e.to_string())?;
@@ -89,6 +90,7 @@ impl Reader {
         self.read_images(&demand).await.map_err(|e| e.to_string())?;
         starting.extend(self.world.starting.now());
         errands.extend(self.world.errands.now());
+        resizing.extend(applier.resizing.now());
 
         let gateways = self.judge(gateways);
         let demand: Vec<DemandRow> = demand.into_iter().filter(|d| d.updated_age < DEMAND_AGE).collect();
@@ -113,11 +115,12 @@ impl Reader {
             standing: pool::wanted(&view, self.world.settings.pool),
             waiting: map(|d| d.waiting),
             gateways,
-            instances: rows.into_iter().map(instance).collect(),
+            instances: rows.into_iter().map(|row| instance(row, applier)).collect(),
             containers: self.containers.clone(),
             images,
             starting_here: starting,
             removing_here: removing,
+            resizing_here: resizing,
             turns: self.turns.clone(),
             // A list that was read for an earlier look proves nothing a second time.
             missing_before: if self.fresh { self.missing.clone() } else { HashSet::new() },
@@ -267,7 +270,7 @@ impl Reader {
     }
 }
 
-fn instance(row: InstanceRow) -> Instance {
+fn instance(row: InstanceRow, applier: &Applier) -> Instance {
     let now = chrono::Utc::now();
     // Only ever compared with minutes, so a host clock that is a little off does no harm.
     let since = |at: chrono::DateTime<chrono::Utc>| (now - at).to_std().unwrap_or_default();
@@ -275,6 +278,12 @@ fn instance(row: InstanceRow) -> Instance {
         id: row.id,
         gateway: row.gateway,
         key: row.key,
+        wish: row.wish.map(|wish| plan::Wish {
+            may: applier.may_resize(&wish.key),
+            begun: wish.begun,
+            age: since(wish.since),
+            key: wish.key,
+        }),
         image: ImageId(row.image_digest),
         state: row.state,
         age: since(row.created_at),

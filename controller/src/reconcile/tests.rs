@@ -1,5 +1,6 @@
 //! The loop against a real registry and an engine that is a map.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use davit_api::{GatewayId, InstanceState, PoolKey};
@@ -11,7 +12,7 @@ use uuid::Uuid;
 use super::*;
 use crate::acting;
 use crate::backend::fake::FakeBackend;
-use crate::backend::{Backend as _, BackendError};
+use crate::backend::{Backend as _, BackendError, Resized};
 use crate::build::BuildSettings;
 use crate::pool;
 use crate::world::WorldSettings;
@@ -29,25 +30,40 @@ struct Stage {
     gateway: GatewayId,
     tasks: Tasks,
     status: watch::Receiver<Status>,
-    _state: tempfile::TempDir,
+    state: tempfile::TempDir,
 }
 
 async fn stage() -> Stage {
+    stage_with(|_| {}).await
+}
+
+async fn stage_with(prepare: impl FnOnce(&FakeBackend)) -> Stage {
     let database = TestDatabase::new().await;
     let registry = database.registry().clone();
     let gateway = GatewayId::new();
     registry.register_gateway(gateway, "http://localhost").await.unwrap();
     let state = tempfile::tempdir().unwrap();
-    let build = BuildSettings::read(&mut Settings::from_pairs([("PATH", "")]));
-    let settings = WorldSettings::for_host(state.path().to_owned(), Uuid::new_v4(), build);
     let backend = Arc::new(FakeBackend::warm(&[IMAGE]));
-    let changes = Changes::listen(&registry).await.unwrap();
-    let key = Arc::new(MasterKey::from_bytes([7; 32]));
+    prepare(&backend);
     let tasks = Tasks::new();
-    let world = Arc::new(World::new(registry.clone(), changes, key, backend.clone(), settings));
-    let acting = acting::spawn(registry, world.settings.holder, &tasks);
-    let status = spawn(world, acting, &tasks);
-    Stage { database, backend, gateway, tasks, status, _state: state }
+    let status = run(&registry, backend.clone(), state.path().to_owned(), &tasks).await;
+    Stage { database, backend, gateway, tasks, status, state }
+}
+
+/// Starts a controller's loop.
+async fn run(
+    registry: &Registry,
+    backend: Arc<FakeBackend>,
+    state_dir: PathBuf,
+    tasks: &Tasks,
+) -> watch::Receiver<Status> {
+    let build = BuildSettings::read(&mut Settings::from_pairs([("PATH", "")]));
+    let settings = WorldSettings::for_host(state_dir, Uuid::new_v4(), build);
+    let changes = Changes::listen(registry).await.unwrap();
+    let key = Arc::new(MasterKey::from_bytes([7; 32]));
+    let world = Arc::new(World::new(registry.clone(), changes, key, backend, settings));
+    let acting = acting::spawn(registry.clone(), world.settings.holder, tasks);
+    spawn(world, acting, tasks)
 }
 
 impl Stage {
@@ -153,4 +169,74 @@ async fn why_a_start_fails_is_on_record_until_one_succeeds() {
     stage.backend.refuse_starts(None);
     noted(&unusual, None).await;
     stage.end().await;
+}
+
+/// A stage whose engine answers wishes so, the pool's two instances, and a kind of another size.
+async fn sized(outcome: Result<Resized, BackendError>) -> (Stage, Vec<InstanceRow>, PoolKey) {
+    let stage = stage_with(|backend| backend.resize_with(outcome)).await;
+    let first = stage.until("the standing pool", |rows| pooled(rows) == 2).await;
+    assert!(first.iter().all(|row| row.resizable));
+    let large = PoolKey { memory_mb: 1_024, ..first[0].key.clone() };
+    (stage, first, large)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_instance_gets_the_size_that_is_wished_for_and_its_pool_another_instance() {
+    let (stage, first, large) = sized(Ok(Resized::Done)).await;
+    stage.registry().wish_sizes(stage.gateway, &[(first[0].id, large.clone())]).await.unwrap();
+    stage.registry().write_demand(stage.gateway, &[(large.clone(), 1, 0)]).await.unwrap();
+    let done = stage
+        .until("the other size", |rows| rows.iter().any(|r| r.id == first[0].id && r.wish.is_none()))
+        .await;
+    let row = done.iter().find(|row| row.id == first[0].id).unwrap();
+    assert_eq!((&row.key, row.state, row.resizable), (&large, InstanceState::Pooled, false));
+    assert_eq!(stage.backend.size(row.id).as_ref(), Some(&large));
+    let rows = stage.until("the pool's next one", |rows| pooled(rows) == 3).await;
+    assert_eq!(rows.iter().filter(|row| row.key == large).count(), 1, "no other was started for the call");
+    stage.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_that_stays_as_it_is_has_no_wish_any_more_and_another_is_started() {
+    let (stage, first, large) = sized(Ok(Resized::Refused("no such subresource".into()))).await;
+    stage.registry().wish_sizes(stage.gateway, &[(first[0].id, large.clone())]).await.unwrap();
+    stage.registry().write_demand(stage.gateway, &[(large.clone(), 1, 0)]).await.unwrap();
+    let rows = stage
+        .until("a start", |rows| rows.iter().any(|r| r.key == large && r.state == InstanceState::Pooled))
+        .await;
+    let kept = rows.iter().find(|row| row.id == first[0].id).unwrap();
+    assert_eq!((&kept.key, &kept.wish, kept.resizable), (&first[0].key, &None, false));
+    // The next wish for it is declined without asking the engine.
+    stage.backend.resize_with(Ok(Resized::Done));
+    stage.registry().wish_sizes(stage.gateway, &[(first[1].id, large.clone())]).await.unwrap();
+    let declined = |rows: &[InstanceRow]| rows.iter().any(|r| r.id == first[1].id && !r.resizable);
+    let rows = stage.until("an answer", declined).await;
+    assert_eq!(rows.iter().find(|row| row.id == first[1].id).unwrap().key, first[1].key);
+    stage.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_of_which_nobody_knows_the_size_goes() {
+    let (stage, first, large) = sized(Err(BackendError::Deadline("resizing a pod"))).await;
+    stage.registry().wish_sizes(stage.gateway, &[(first[0].id, large.clone())]).await.unwrap();
+    let gone = |rows: &[InstanceRow]| rows.iter().all(|r| r.id != first[0].id) && pooled(rows) == 2;
+    stage.until("its end, and another in its place", gone).await;
+    assert_eq!(stage.backend.size(first[0].id), None);
+    stage.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_killed_controller_began_is_done_by_the_next_one() {
+    let (stage, first, large) = sized(Ok(Resized::Done)).await;
+    stage.tasks.stop(Duration::from_secs(10)).await.unwrap();
+    let registry = stage.registry();
+    registry.wish_sizes(stage.gateway, &[(first[0].id, large.clone())]).await.unwrap();
+    assert!(registry.begin_resize(first[0].id, &large, Uuid::new_v4()).await.unwrap());
+    let tasks = Tasks::new();
+    let next = run(registry, stage.backend.clone(), stage.state.path().to_owned(), &tasks).await;
+    let done = |rows: &[InstanceRow]| rows.iter().any(|r| r.id == first[0].id && r.key == large);
+    stage.until("its end", done).await;
+    assert_eq!(stage.backend.size(first[0].id), Some(large));
+    drop(next);
+    tasks.stop(Duration::from_secs(10)).await.unwrap();
 }

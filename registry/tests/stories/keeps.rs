@@ -7,10 +7,11 @@ use davit_api::{
     ColdPhases, ErrorCode, GatewayId, InstanceId, InstanceState, LogStream, NewToken, PoolKey, Role,
 };
 use davit_registry::{
-    Act, AsRead, Changes, ConnectSettings, GatewayWord, InstanceUpdate, LogFilter, LogRow, MasterKey,
+    Act, AsRead, Changes, ConnectSettings, GatewayWord, InstanceUpdate, LogFilter, LogRow, MasterKey, Ready,
     Registry, Topic, UsageDelta, embedded, hash_token,
 };
 use sqlx::Connection;
+use uuid::Uuid;
 
 use crate::support::*;
 
@@ -184,7 +185,7 @@ async fn an_instance_serves_one_version_and_never_goes_back() {
     let id = InstanceId::new();
     let fence = registry.acquire_lease("controller", uuid::Uuid::new_v4()).await.unwrap().unwrap();
     assert!(registry.insert_instance(&fence, id, gateway, &key, IMAGE).await.unwrap());
-    assert!(registry.set_pooled(id, None).await.unwrap());
+    assert!(registry.set_pooled(id, Ready::default()).await.unwrap());
     let mut news = InstanceUpdate {
         id,
         state: InstanceState::Active,
@@ -215,7 +216,7 @@ async fn an_instance_serves_one_version_and_never_goes_back() {
     registry.record_instances(gateway, std::slice::from_ref(&news)).await.unwrap();
     let row = registry.gateway_instances(gateway).await.unwrap().remove(0);
     assert_eq!((row.state, row.version_id, row.calls), (InstanceState::Frozen, Some(one.id), 5));
-    assert!(!registry.set_pooled(id, None).await.unwrap());
+    assert!(!registry.set_pooled(id, Ready::default()).await.unwrap());
     registry.set_removed(id, "idle").await.unwrap();
     assert!(registry.live_instances().await.unwrap().is_empty());
     registry.drop_gateway(gateway).await.unwrap();
@@ -422,4 +423,62 @@ async fn what_stands_in_the_way_of_starts_is_told_with_the_function() {
     registry.clear_obstacle(&key).await.unwrap();
     assert_eq!(told().await, None);
     assert_eq!(registry.obstacles().await.unwrap(), [(other, "elsewhere".to_owned())]);
+}
+
+#[tokio::test]
+async fn a_size_that_is_wished_for_becomes_the_rows_when_the_container_has_it_and_not_before() {
+    let db = fresh().await;
+    let registry = db.registry();
+    let (gateway, stranger) = (GatewayId::new(), GatewayId::new());
+    registry.register_gateway(gateway, "http://a").await.unwrap();
+    let small = PoolKey::of(&spec(), "");
+    let large = PoolKey { memory_mb: 2 * small.memory_mb, cpu_millis: 3, ..small.clone() };
+    let made = async |resizable| {
+        let id = InstanceId::new();
+        registry.insert_instance(id, gateway, &small, IMAGE).await.unwrap();
+        assert!(registry.set_pooled(id, Ready { resizable, ..Ready::default() }).await.unwrap());
+        id
+    };
+    let row = async |id| {
+        registry.gateway_instances(gateway).await.unwrap().into_iter().find(|row| row.id == id).unwrap()
+    };
+    let (fixed, first, second) = (made(false).await, made(true).await, made(true).await);
+    let third = made(true).await;
+    let wishes = [fixed, first, second, third].map(|id| (id, large.clone()));
+    registry.wish_sizes(stranger, &wishes).await.unwrap();
+    assert_eq!(row(first).await.wish, None, "not the stranger's");
+    registry.wish_sizes(gateway, &wishes).await.unwrap();
+    assert_eq!((row(fixed).await.wish, row(fixed).await.resizable), (None, false));
+    let wished = row(first).await;
+    assert_eq!(
+        (&wished.key, wished.wish.as_ref().map(|w| (&w.key, w.begun))),
+        (&small, Some((&large, false)))
+    );
+    assert!(!registry.finish_resize(first, &large).await.unwrap(), "nobody has begun");
+
+    let (one, two) = (Uuid::new_v4(), Uuid::new_v4());
+    assert!(!registry.begin_resize(first, &small, one).await.unwrap(), "another size");
+    assert!(registry.begin_resize(first, &large, one).await.unwrap());
+    assert!(row(first).await.wish.unwrap().begun);
+    assert!(!registry.decline_resize(first, None).await.unwrap(), "it may have the size already");
+    // Another controller goes on with it; the first one's news of having changed nothing is old.
+    assert!(registry.begin_resize(first, &large, two).await.unwrap());
+    assert!(!registry.decline_resize(first, Some(one)).await.unwrap());
+    assert!(registry.finish_resize(first, &large).await.unwrap());
+    let done = row(first).await;
+    assert_eq!((done.key, done.wish, done.resizable), (large.clone(), None, false));
+    assert!(!registry.finish_resize(first, &large).await.unwrap());
+    assert!(!registry.abandon_resize(first).await.unwrap(), "its size is known");
+    registry.wish_sizes(gateway, &[(first, small.clone())]).await.unwrap();
+    assert_eq!(row(first).await.wish, None, "once");
+
+    assert!(registry.decline_resize(second, None).await.unwrap());
+    let stays = row(second).await;
+    assert_eq!((stays.key, stays.wish, stays.resizable), (small, None, false));
+
+    assert!(!registry.abandon_resize(third).await.unwrap(), "it was not begun");
+    assert!(registry.begin_resize(third, &large, one).await.unwrap());
+    assert!(registry.abandon_resize(third).await.unwrap());
+    assert_eq!(row(third).await.state, InstanceState::Released);
+    assert!(!registry.finish_resize(third, &large).await.unwrap());
 }

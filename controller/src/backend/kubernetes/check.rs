@@ -16,6 +16,7 @@ use super::config::Config;
 use super::distribution::Asker;
 use super::errors::{Asked, failed};
 use super::pod::{self, Frame, Program};
+use super::quantity::amount;
 use crate::backend::{ImageId, Role, StartRequest};
 use crate::registry_login::Logins;
 
@@ -32,6 +33,8 @@ const RIGHTS: [(&str, &str, &str); 9] = [
     ("get", "configmaps", ""),
     ("patch", "configmaps", ""),
 ];
+/// The right without which davit works as well, but starts some pods that it need not.
+const USEFUL: (&str, &str, &str) = ("patch", "pods", "resize");
 /// How Pod Security is told what to hold a namespace to.
 const ENFORCE: &str = "pod-security.kubernetes.io/enforce";
 
@@ -150,8 +153,8 @@ async fn namespace(client: &Client, config: &Config) -> Checked {
 async fn rights(client: &Client, config: &Config) -> Checked {
     const WHAT: &str = "rights";
     let api: Api<SelfSubjectAccessReview> = Api::all(client.clone());
-    let mut lacking = Vec::new();
-    for (verb, resource, sub) in RIGHTS {
+    let (mut lacking, mut useful) = (Vec::new(), true);
+    for right @ (verb, resource, sub) in RIGHTS.into_iter().chain([USEFUL]) {
         let attributes = ResourceAttributes {
             namespace: Some(config.namespace.clone()),
             verb: Some(verb.into()),
@@ -165,13 +168,21 @@ async fn rights(client: &Client, config: &Config) -> Checked {
         let review = SelfSubjectAccessReview { spec, ..Default::default() };
         match within(api.create(&PostParams::default(), &review)).await {
             Ok(answer) if answer.status.as_ref().is_some_and(|status| status.allowed) => {}
+            Ok(_) if right == USEFUL => useful = false,
             Ok(_) if sub.is_empty() => lacking.push(format!("{verb} {resource}")),
             Ok(_) => lacking.push(format!("{verb} {resource}/{sub}")),
             Err(error) => return Checked::missing(WHAT, super::chain(&error), "look at the cluster's API"),
         }
     }
+    if lacking.is_empty() && !useful {
+        return Checked::note(
+            WHAT,
+            format!("this account may not patch pods/resize in namespace {}", config.namespace),
+            "apply the chart's Role, and waiting pods can be given another size instead of others being started",
+        );
+    }
     if lacking.is_empty() {
-        return Checked::good(WHAT, format!("all {} in namespace {}", RIGHTS.len(), config.namespace));
+        return Checked::good(WHAT, format!("all {} in namespace {}", RIGHTS.len() + 1, config.namespace));
     }
     Checked::missing(
         WHAT,
@@ -309,27 +320,9 @@ async fn trial(client: &Client, config: &Config) -> Checked {
     }
 }
 
-/// A quantity as a whole number (Kubernetes API conventions, `Quantity`); thousandths are rounded up.
+/// A quantity as a whole number; parts of one are rounded up.
 fn bytes(quantity: &Quantity) -> Option<u64> {
-    const UNITS: [(&str, f64); 13] = [
-        ("Ki", 1024.0),
-        ("Mi", 1_048_576.0),
-        ("Gi", 1_073_741_824.0),
-        ("Ti", 1_099_511_627_776.0),
-        ("Pi", 1_125_899_906_842_624.0),
-        ("k", 1e3),
-        ("M", 1e6),
-        ("G", 1e9),
-        ("T", 1e12),
-        ("P", 1e15),
-        ("E", 1e18),
-        ("m", 1e-3),
-        ("", 1.0),
-    ];
-    let text = quantity.0.as_str();
-    let (number, unit) = UNITS.iter().find_map(|(suffix, unit)| Some((text.strip_suffix(suffix)?, unit)))?;
-    let value: f64 = number.parse().ok()?;
-    (value >= 0.0).then(|| (value * unit).ceil() as u64)
+    amount(quantity).map(|amount| amount.ceil() as u64)
 }
 
 #[cfg(test)]

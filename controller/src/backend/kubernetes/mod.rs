@@ -10,6 +10,8 @@ mod images;
 mod own;
 mod pod;
 mod pods;
+mod quantity;
+mod resize;
 mod state;
 #[cfg(test)]
 mod tests;
@@ -17,7 +19,7 @@ mod tests;
 use std::sync::Arc;
 use std::time::Duration;
 
-use davit_api::{InstallationId, InstanceId};
+use davit_api::{InstallationId, InstanceId, PoolKey};
 use davit_link::{InstanceSecret, Place};
 use davit_registry::MasterKey;
 use futures_util::FutureExt as _;
@@ -36,7 +38,7 @@ use self::pod::{Frame, Program};
 use self::pods::Pods;
 use super::image::{FetchRequest, HadImage, ImageBuildRequest, KeptImage};
 use super::{
-    Backend, BackendError, BuildOutcome, BuildRequest, ContainerId, ImageId, Life, Observed, Reply,
+    Backend, BackendError, BuildOutcome, BuildRequest, ContainerId, ImageId, Life, Observed, Reply, Resized,
     RuntimeImage, StartRequest,
 };
 use crate::registry_login::Logins;
@@ -76,6 +78,8 @@ pub struct KubernetesBackend {
     asking: tokio::task::JoinHandle<()>,
     own: OwnImages,
     master_key: Arc<MasterKey>,
+    /// Until when no pod is resized, because the cluster did not do it.
+    resizes_rest: resize::Rest,
 }
 
 /// Connects to the cluster that this process runs in, or that `KUBECONFIG` names.
@@ -109,6 +113,7 @@ impl KubernetesBackend {
             own: OwnImages::new(maps, config.clone()),
             frame: Frame { installation, owner, config },
             master_key,
+            resizes_rest: resize::Rest::default(),
         })
     }
 
@@ -301,6 +306,13 @@ impl Backend for KubernetesBackend {
     fn ready(&self, instance: InstanceId, container: &ContainerId) -> Reply<'_, Option<Place>> {
         let container = container.clone();
         async move { self.ready_inner(instance, &container).await }.boxed()
+    }
+    fn resizes(&self) -> bool {
+        !self.resizes_rest.is_now()
+    }
+    fn resize(&self, container: &ContainerId, key: &PoolKey) -> Reply<'_, Resized> {
+        let (container, key) = (container.clone(), key.clone());
+        async move { self.resize_inner(&container, &key).await }.boxed()
     }
     fn last_words(&self, container: &ContainerId) -> Reply<'_, Vec<String>> {
         let container = container.clone();

@@ -7,9 +7,9 @@ use std::collections::BTreeMap;
 use davit_api::{InstallationId, InstanceId, NetworkClass, SECRET_FOLDER};
 use davit_link::InstanceSecret;
 use k8s_openapi::api::core::v1::{
-    Capabilities, Container, ContainerPort, EmptyDirVolumeSource, EnvVar, LocalObjectReference, Pod,
-    PodDNSConfig, PodSecurityContext, PodSpec, ResourceRequirements, SeccompProfile, SecurityContext, Volume,
-    VolumeMount,
+    Capabilities, Container, ContainerPort, ContainerResizePolicy, EmptyDirVolumeSource, EnvVar,
+    LocalObjectReference, Pod, PodDNSConfig, PodSecurityContext, PodSpec, ResourceRequirements,
+    SeccompProfile, SecurityContext, Volume, VolumeMount,
 };
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
@@ -115,6 +115,7 @@ pub(super) fn function_pod(
         env: Some(env),
         ports: Some(vec![agent_port()]),
         volume_mounts: Some(mounts),
+        resize_policy: Some(["cpu", "memory"].map(in_place).into()),
         ..confined(frame, key.memory_mb, key.cpu_millis)
     };
     let init = brought.then(|| vec![brings_agent(frame, key.memory_mb, key.cpu_millis)]);
@@ -271,20 +272,26 @@ fn around(frame: &Frame, network: NetworkClass) -> PodSpec {
     }
 }
 
-/// What every container has: limits, and no privilege.
-fn confined(frame: &Frame, memory_mb: u32, cpu_millis: u32) -> Container {
+/// What a container may use, and what it is promised.
+pub(super) fn resources(memory_mb: u32, cpu_millis: u32) -> ResourceRequirements {
     let memory = Quantity(format!("{memory_mb}Mi"));
     let cpu = |millis: u32| Quantity(format!("{millis}m"));
     let request = (cpu_millis / CPU_REQUEST).max(LEAST_CPU).min(cpu_millis);
     let of =
         |millis| BTreeMap::from([("memory".to_owned(), memory.clone()), ("cpu".to_owned(), cpu(millis))]);
+    ResourceRequirements { limits: Some(of(cpu_millis)), requests: Some(of(request)), ..Default::default() }
+}
+
+/// What a container may use of this changes while it runs.
+fn in_place(resource: &str) -> ContainerResizePolicy {
+    ContainerResizePolicy { resource_name: resource.into(), restart_policy: "NotRequired".into() }
+}
+
+/// What every container has: limits, and no privilege.
+fn confined(frame: &Frame, memory_mb: u32, cpu_millis: u32) -> Container {
     Container {
         image_pull_policy: Some(frame.config.image_pull_policy.as_str().into()),
-        resources: Some(ResourceRequirements {
-            limits: Some(of(cpu_millis)),
-            requests: Some(of(request)),
-            ..Default::default()
-        }),
+        resources: Some(resources(memory_mb, cpu_millis)),
         security_context: Some(SecurityContext {
             allow_privilege_escalation: Some(false),
             privileged: Some(false),

@@ -132,20 +132,20 @@ pub(super) fn agent(pod: &Pod) -> Option<SocketAddr> {
     Some(SocketAddr::new(ip, AGENT_PORT))
 }
 
-fn status(pod: &Pod) -> &PodStatus {
+pub(super) fn status(pod: &Pod) -> &PodStatus {
     static NOTHING_YET: LazyLock<PodStatus> = LazyLock::new(PodStatus::default);
     pod.status.as_ref().unwrap_or(&NOTHING_YET)
 }
 
-fn condition<'a>(status: &'a PodStatus, name: &str) -> Option<&'a PodCondition> {
+pub(super) fn condition<'a>(status: &'a PodStatus, name: &str) -> Option<&'a PodCondition> {
     status.conditions.iter().flatten().find(|condition| condition.type_ == name)
 }
 
-fn function(status: &PodStatus) -> Option<&ContainerStatus> {
+pub(super) fn function(status: &PodStatus) -> Option<&ContainerStatus> {
     status.container_statuses.iter().flatten().find(|one| one.name == CONTAINER)
 }
 
-fn short(text: String) -> String {
+pub(super) fn short(text: String) -> String {
     match text.char_indices().nth(REASON) {
         Some((at, _)) => format!("{}…", &text[..at]),
         None => text,

@@ -15,6 +15,8 @@ use super::super::image::ImageLimits;
 use super::super::{BuildLimits, Role};
 use super::*;
 
+mod resize;
+
 const PROVIDED: &str = "davit/runtime-provided:latest";
 /// The test cluster's own registry, as nodes and this process reach it.
 const REGISTRY: &str = "10.213.0.254:15000";
@@ -118,6 +120,20 @@ impl Stage {
         };
         let done = tokio::time::timeout(LIMIT, waiting).await;
         assert!(done.is_ok(), "{:?}", self.backend.life(container).await);
+    }
+
+    /// The way to the cluster of a new account, which has no rights.
+    async fn account(&self, name: &str) -> Client {
+        let account = ServiceAccount { metadata: named(name, BTreeMap::new()), ..Default::default() };
+        let accounts: Api<ServiceAccount> = Api::namespaced(self.client.clone(), &self.namespace);
+        accounts.create(&PostParams::default(), &account).await.unwrap();
+        let request = json!({"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": {"audiences": []}});
+        let token: serde_json::Value =
+            accounts.create_subresource("token", name, &PostParams::default(), &request).await.unwrap();
+        let mut config = self.access.clone();
+        config.auth_info = kube::config::AuthInfo::default();
+        config.auth_info.token = Some(token["status"]["token"].as_str().unwrap().to_owned().into());
+        Client::try_from(config).unwrap()
     }
 
     async fn leave_nothing(self) {
@@ -368,17 +384,7 @@ async fn what_admission_refuses_is_told_in_its_own_words() {
 #[tokio::test]
 async fn an_account_without_rights_is_told_which() {
     let Some(stage) = stage().await else { return };
-    let account = ServiceAccount { metadata: named("nobody", BTreeMap::new()), ..Default::default() };
-    let accounts: Api<ServiceAccount> = Api::namespaced(stage.client.clone(), &stage.namespace);
-    accounts.create(&PostParams::default(), &account).await.unwrap();
-    let request =
-        json!({"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": {"audiences": []}});
-    let token: serde_json::Value =
-        accounts.create_subresource("token", "nobody", &PostParams::default(), &request).await.unwrap();
-    let mut config = stage.access.clone();
-    config.auth_info = kube::config::AuthInfo::default();
-    config.auth_info.token = Some(token["status"]["token"].as_str().unwrap().to_owned().into());
-    let client = Client::try_from(config).unwrap();
+    let client = stage.account("nobody").await;
     let settings = settings(&stage.namespace, &stage.registry);
     let Err(BackendError::Refused(why)) = KubernetesBackend::with_client(client, settings).await else {
         panic!("an account without rights was let in")

@@ -10,6 +10,7 @@ use davit_scaling::pool_size::{Machine, refills_allowed};
 
 use super::ask::ask;
 use super::ledger::Ledger;
+use super::resize::is_slow;
 use super::{Instance, Plan, Reason, Slot, World, removal, slot};
 
 /// A start usually takes less than a second. One that takes longer hangs rather than works, and must not keep
@@ -46,10 +47,14 @@ pub(super) fn grow(world: &World, doomed: &mut HashSet<InstanceId>, plan: &mut P
 
 /// Starts under way that calls wait for, and that get somewhere.
 fn urgent(world: &World, waiting: &BTreeMap<Slot, u32>) -> usize {
-    let young = |row: &Instance| row.state == InstanceState::Starting && row.age < SLOW_START;
-    let ready = |row: &Instance| row.state == InstanceState::Pooled;
+    let young = |row: &Instance| match row.state {
+        InstanceState::Starting => row.age < SLOW_START,
+        InstanceState::Pooled => row.wish.is_some() && !is_slow(row),
+        _ => false,
+    };
+    let ready = Instance::waits;
     let count = |of: &Slot, is: &dyn Fn(&Instance) -> bool| {
-        world.instances.iter().filter(|row| row.gateway == of.0 && row.key == of.1 && is(row)).count()
+        world.instances.iter().filter(|row| row.gateway == of.0 && *row.kind() == of.1 && is(row)).count()
     };
     let wanted = waiting.iter().map(|(slot, calls)| {
         // What is ready goes to the calls that have waited longest.
@@ -128,7 +133,7 @@ fn room_for(
     }
     let candidates = world.instances.iter().filter(|row| {
         let owned = world.gateways.iter().any(|g| g.alive && g.id == row.gateway);
-        let idle = row.state == InstanceState::Pooled && !waiting.contains_key(&slot(row));
+        let idle = row.waits() && !waiting.contains_key(&slot(row));
         owned && idle && !doomed.contains(&row.id) && removal(world, row, Reason::Evicted).is_some()
     });
     let Some(evicted) = ledger.make_room(world, &wanted.1, candidates.collect()) else { return false };

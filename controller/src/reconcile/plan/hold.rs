@@ -32,7 +32,7 @@ fn yields(world: &World, plan: &Plan) -> bool {
 /// Whether the starts fit only because something goes.
 fn tight(world: &World, plan: &Plan) -> bool {
     let there = world.instances.iter().filter(|row| row.state != InstanceState::Removed);
-    let keys = there.map(|row| &row.key).chain(plan.start.iter().map(|start| &start.1));
-    let memory_mb: u64 = keys.clone().map(|key| u64::from(key.memory_mb)).sum();
-    memory_mb > world.bounds.memory_mb || keys.count() > world.bounds.instances
+    let starts = plan.start.iter().map(|start| u64::from(start.1.memory_mb));
+    let sizes = there.map(super::Instance::memory_mb).chain(starts);
+    sizes.clone().sum::<u64>() > world.bounds.memory_mb || sizes.count() > world.bounds.instances
 }

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashSet};
 
 use davit_api::{InstanceId, InstanceState, PoolKey};
 
-use super::{Instance, Slot, World, current, slot};
+use super::{Instance, Slot, World, current, resize, slot};
 
 /// Of the rows that stay.
 pub(super) struct Ledger {
@@ -19,9 +19,10 @@ impl Ledger {
     pub(super) fn new(world: &World, doomed: &HashSet<InstanceId>) -> Self {
         let mut ledger = Self { memory_mb: 0, instances: 0, held: BTreeMap::new() };
         for row in world.instances.iter().filter(|row| !doomed.contains(&row.id)) {
-            ledger.spend(&row.key);
+            ledger.memory_mb += row.memory_mb();
+            ledger.instances += 1;
             let generic = matches!(row.state, InstanceState::Pooled | InstanceState::Starting);
-            if generic && current(world, row) {
+            if generic && current(world, row) && !resize::is_slow(row) {
                 *ledger.held.entry(slot(row)).or_insert(0) += 1;
             }
         }

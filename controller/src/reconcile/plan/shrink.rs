@@ -18,7 +18,7 @@ pub(super) fn shrink(world: &World, doomed: &mut HashSet<InstanceId>, plan: &mut
     {
         *spare.entry(slot(row)).or_insert(0) += 1;
     }
-    let mut waiting: Vec<_> = world.instances.iter().filter(|i| i.state == InstanceState::Pooled).collect();
+    let mut waiting: Vec<_> = world.instances.iter().filter(|i| i.waits()).collect();
     waiting.sort_by_key(|i| std::cmp::Reverse(i.in_state));
     for row in waiting {
         if doomed.contains(&row.id) || row.in_state < SHRINK_AFTER {

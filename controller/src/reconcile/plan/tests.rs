@@ -40,6 +40,7 @@ pub(super) fn row(gateway: GatewayId, state: InstanceState) -> Instance {
         id: InstanceId::new(),
         gateway,
         key: key(256),
+        wish: None,
         image: image(),
         state,
         age: Duration::from_secs(1),

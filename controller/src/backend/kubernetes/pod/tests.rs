@@ -126,6 +126,8 @@ fn a_functions_pod_says_who_it_is_and_what_it_may_have() {
     let container = &spec["containers"][0];
     assert_eq!(container["resources"]["limits"], json!({"memory": "256Mi", "cpu": "500m"}));
     assert_eq!(container["resources"]["requests"], json!({"memory": "256Mi", "cpu": "25m"}));
+    let policy = |resource| json!({"resourceName": resource, "restartPolicy": "NotRequired"});
+    assert_eq!(container["resizePolicy"], json!([policy("cpu"), policy("memory")]));
     assert_eq!(container["command"], json!(["/opt/davit/agent"]));
     assert_eq!(container["ports"][0]["containerPort"], 9000);
     let paths: Vec<_> =
@@ -144,6 +146,7 @@ fn an_image_that_may_have_an_old_agent_or_none_gets_one() {
         let pod = made(&frame(), &request(NetworkClass::Egress), &program);
         restricted(&pod).unwrap();
         let brings = &pod["spec"]["initContainers"][0];
+        assert!(brings["resizePolicy"].is_null(), "the cluster takes none before a container");
         assert_eq!(brings["image"], "registry.test/davit/davit:0.1.0");
         assert_eq!(brings["command"], json!(["/opt/davit/agent", "copy", "/davit/agent"]));
         let mounts = pod["spec"]["containers"][0]["volumeMounts"].as_array().unwrap();
