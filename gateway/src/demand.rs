@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use davit_api::{GatewayId, PoolKey};
+use davit_api::{GatewayId, InstanceId, PoolKey};
 use davit_registry::Registry;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
@@ -50,6 +50,8 @@ impl Demand {
         let mut tick = tokio::time::interval(Duration::from_secs(1));
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut next = Instant::now();
+        // Without the registry nothing gets another size, and so nothing is taken out of its pool for that.
+        let mut answers = true;
         loop {
             tokio::select! {
                 () = stop.cancelled() => return,
@@ -57,18 +59,55 @@ impl Demand {
                 _ = tick.tick() => {}
             }
             tokio::time::sleep_until(next.into()).await;
-            let Some(rows) = news(instances.wanted(), &written) else { continue };
+            // Read first: a start that begins to wait in between is told of when an instance was looked for for it.
+            let wanted = instances.wanted();
+            let wishes = instances.wishes(answers);
+            // Written first: who reads that calls wait, reads what becomes of other instances for them.
+            if !wishes.is_empty() {
+                next = Instant::now() + FLOOR;
+                match registry.wish_sizes(gateway, &wishes).await {
+                    Ok(()) => {
+                        instances.wished(&wishes);
+                        answers = true;
+                        for (id, key) in wishes {
+                            confirm(&registry, &instances, id, key);
+                        }
+                    }
+                    Err(error) => {
+                        tracing::warn!(%error, "wishes for other sizes not written; will try again");
+                        answers = false;
+                        continue;
+                    }
+                }
+            }
+            let Some(rows) = news(wanted, &written) else { continue };
             next = Instant::now() + FLOOR;
             match registry.write_demand(gateway, &rows).await {
                 Ok(()) => {
+                    answers = true;
                     for (key, waiting, recent) in rows {
                         written.insert(key, (waiting, recent, Instant::now()));
                     }
                 }
-                Err(error) => tracing::warn!(%error, "demand not written; will try again"),
+                Err(error) => {
+                    tracing::warn!(%error, "demand not written; will try again");
+                    answers = false;
+                }
             }
         }
     }
+}
+
+/// Says that an instance has its other size as soon as its agent sees that; the cluster says so a second later.
+fn confirm(registry: &Registry, instances: &Instances, instance: InstanceId, key: PoolKey) {
+    let (registry, instances) = (registry.clone(), instances.clone());
+    tokio::spawn(async move {
+        if instances.has_size(instance, &key).await
+            && let Err(error) = registry.finish_resize(instance, &key).await
+        {
+            tracing::debug!(%error, %instance, "not said that it has another size; the controller will");
+        }
+    });
 }
 
 /// Every row that says something, if any of them has news: a write replaces them all.

@@ -21,8 +21,13 @@ use crate::version::LiveVersion;
 pub struct Instance {
     /// Its id.
     pub id: InstanceId,
-    /// What it may be used for.
-    pub key: PoolKey,
+    /// What it was started as.
+    made: PoolKey,
+    /// What it has become, if its size was changed.
+    became: OnceLock<PoolKey>,
+    /// Whether its size may be changed, which is tried once at most.
+    resizable: bool,
+    tried: AtomicBool,
     /// The connection to its agent; the instance ends when it closes.
     pub link: Link,
     /// When it came into the pool.
@@ -53,7 +58,10 @@ impl Instance {
     pub fn new(id: InstanceId, key: PoolKey, link: Link) -> Self {
         Self {
             id,
-            key,
+            made: key,
+            became: OnceLock::new(),
+            resizable: false,
+            tried: AtomicBool::new(false),
             link,
             since: Instant::now(),
             calls: AtomicU64::new(0),
@@ -65,6 +73,31 @@ impl Instance {
             owner: OnceLock::new(),
             taps: Mutex::default(),
         }
+    }
+
+    /// The same, of which it is known whether its size may be changed.
+    pub fn with_resizable(self, resizable: bool) -> Self {
+        Self { resizable, ..self }
+    }
+
+    /// What it may be used for.
+    pub fn key(&self) -> &PoolKey {
+        self.became.get().unwrap_or(&self.made)
+    }
+
+    /// Whether its size may be changed now; the pool that it is in asks once.
+    pub(super) fn is_resizable(&self) -> bool {
+        self.resizable && !self.tried.load(Ordering::Relaxed) && !self.link.is_closed()
+    }
+
+    /// Its size is about to be changed.
+    pub(super) fn set_tried(&self) {
+        self.tried.store(true, Ordering::Relaxed);
+    }
+
+    /// Its size was changed: it is of another kind from now on.
+    pub(super) fn become_of(&self, key: PoolKey) {
+        let _ = self.became.set(key);
     }
 
     /// Gives it its one version. False when it had one already.

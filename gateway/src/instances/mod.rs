@@ -12,6 +12,7 @@ mod leave;
 mod ledger;
 mod pool;
 mod remember;
+mod resize;
 mod scale;
 mod shared;
 mod sharing;
@@ -27,7 +28,7 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
-use davit_api::{InstanceId, PoolKey, VersionId};
+use davit_api::{InstanceId, VersionId};
 use davit_link::LinkEvent;
 use davit_scaling::gather::Here;
 use parking_lot::{Mutex, RwLock};
@@ -130,13 +131,7 @@ impl Instances {
 
     /// Takes a fresh instance in, and follows its link until that closes.
     pub fn add(&self, instance: Arc<Instance>, events: mpsc::Receiver<LinkEvent>) {
-        tokio::spawn(follow(
-            self.shared.clone(),
-            Arc::downgrade(&instance),
-            instance.id,
-            instance.key.clone(),
-            events,
-        ));
+        tokio::spawn(follow(self.shared.clone(), Arc::downgrade(&instance), instance.id, events));
         self.shared.pools.add(instance);
     }
 
@@ -213,6 +208,10 @@ impl Instances {
             let all: Vec<(FleetKey, Arc<Fleet>)> =
                 self.fleets.read().iter().map(|(k, f)| (*k, f.clone())).collect();
             let now = Instant::now();
+            for instance in self.shared.pools.overdue(now) {
+                self.shared
+                    .released(&instance, "it was to get another size, and nobody has said that it has");
+            }
             let empty: Vec<FleetKey> =
                 all.into_iter().filter(|(_, fleet)| fleet.expire(now)).map(|(key, _)| key).collect();
             if empty.is_empty() {
@@ -249,7 +248,6 @@ async fn follow(
     shared: Arc<Shared>,
     instance: Weak<Instance>,
     id: InstanceId,
-    key: PoolKey,
     mut events: mpsc::Receiver<LinkEvent>,
 ) {
     let mut reason = "its agent went away".to_owned();
@@ -268,7 +266,7 @@ async fn follow(
                 }
             }
             LinkEvent::Leaving => {
-                if let Some(instance) = shared.pools.remove(&key, id) {
+                if let Some(instance) = shared.pools.remove(id) {
                     shared.released(&instance, leave::REASON);
                 } else if let Some(instance) = instance.upgrade() {
                     instance.leaving.store(true, Ordering::Release);
@@ -281,7 +279,7 @@ async fn follow(
             LinkEvent::Closed => break,
         }
     }
-    if let Some(instance) = shared.pools.remove(&key, id) {
+    if let Some(instance) = shared.pools.remove(id) {
         shared.metrics.instances_lost.add(1);
         shared.released(&instance, &reason);
     } else if let Some(fleet) = instance.upgrade().and_then(|i| i.fleet()) {

@@ -1,7 +1,8 @@
 //! Generic instances that wait for a version, one queue a pool key.
 //!
 //! Claiming one is a pop under a short lock: no statement, no call to the controller (invariant 4). Who finds the
-//! queue empty leaves a ticket; an instance that arrives goes to the oldest ticket.
+//! queue empty leaves a ticket; an instance that arrives goes to the oldest ticket. Instances that are to get another size
+//! are in no queue meanwhile (`resize.rs`).
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
@@ -13,6 +14,7 @@ use tokio::sync::oneshot;
 
 use crate::demand::Demand;
 use crate::instances::Instance;
+use crate::instances::resize::Aside;
 
 /// How far back claims count as recent.
 const RECENT: Duration = Duration::from_secs(60);
@@ -21,15 +23,19 @@ const REMEMBERED: usize = 4_096;
 
 /// All pools of this gateway.
 pub struct Pools {
-    pools: Mutex<HashMap<PoolKey, Pool>>,
+    pub(super) pools: Mutex<HashMap<PoolKey, Pool>>,
+    /// Instances that are to get another size. Locked after the pools, where both are.
+    pub(super) aside: Mutex<Aside>,
     demand: Demand,
 }
 
 #[derive(Default)]
-struct Pool {
-    ready: VecDeque<Arc<Instance>>,
+pub(super) struct Pool {
+    pub(super) ready: VecDeque<Arc<Instance>>,
     tickets: VecDeque<(u64, oneshot::Sender<Arc<Instance>>)>,
     next_ticket: u64,
+    /// For the tickets up to this one it is decided whether an instance of another size is taken.
+    considered: u64,
     claims: VecDeque<Instant>,
 }
 
@@ -65,7 +71,7 @@ pub struct Ticket<'a> {
 impl Pools {
     /// Empty pools that report to `demand`.
     pub fn new(demand: Demand) -> Self {
-        Self { pools: Mutex::default(), demand }
+        Self { pools: Mutex::default(), aside: Mutex::default(), demand }
     }
 
     /// Takes an instance, or a place in the queue for one.
@@ -102,8 +108,11 @@ impl Pools {
 
     /// An instance became ready, or was not used after all.
     pub fn add(&self, instance: Arc<Instance>) {
-        let mut pools = self.pools.lock();
-        let pool = pools.entry(instance.key.clone()).or_default();
+        self.put(&mut self.pools.lock(), instance);
+    }
+
+    pub(super) fn put(&self, pools: &mut HashMap<PoolKey, Pool>, instance: Arc<Instance>) {
+        let pool = pools.entry(instance.key().clone()).or_default();
         let mut instance = instance;
         while let Some((_, send)) = pool.tickets.pop_front() {
             match send.send(instance) {
@@ -124,16 +133,23 @@ impl Pools {
     }
 
     /// Takes one particular instance out; `None` when it is not waiting here.
-    pub fn remove(&self, key: &PoolKey, id: InstanceId) -> Option<Arc<Instance>> {
+    pub fn remove(&self, id: InstanceId) -> Option<Arc<Instance>> {
         let mut pools = self.pools.lock();
-        let ready = &mut pools.get_mut(key)?.ready;
-        let at = ready.iter().position(|i| i.id == id)?;
-        ready.remove(at)
+        if let Some(instance) = self.aside.lock().remove(id) {
+            return Some(instance);
+        }
+        pools.values_mut().find_map(|pool| {
+            let at = pool.ready.iter().position(|i| i.id == id)?;
+            pool.ready.remove(at)
+        })
     }
 
     /// Takes everything out, for the end of the process.
     pub fn drain(&self) -> Vec<Arc<Instance>> {
-        self.pools.lock().values_mut().flat_map(|p| p.ready.drain(..)).collect()
+        let mut pools = self.pools.lock();
+        let mut all: Vec<_> = pools.values_mut().flat_map(|p| p.ready.drain(..)).collect();
+        all.extend(self.aside.lock().drain());
+        all
     }
 
     /// What the controller should know now.
@@ -153,6 +169,16 @@ impl Pools {
 }
 
 impl Pool {
+    /// Claims a second, of late.
+    pub(super) fn rate(&mut self) -> f64 {
+        self.forget_old_claims();
+        self.claims.len() as f64 / RECENT.as_secs_f64()
+    }
+    /// How many have begun to wait since this was asked last, and still do.
+    pub(super) fn new_tickets(&mut self) -> usize {
+        let before = std::mem::replace(&mut self.considered, self.next_ticket);
+        self.tickets.iter().filter(|(number, _)| *number > before).count()
+    }
     fn note_claim(&mut self) {
         if self.claims.len() == REMEMBERED {
             self.claims.pop_front();

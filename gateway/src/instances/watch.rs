@@ -80,9 +80,12 @@ impl Watch {
                 }
                 _ = tick.tick() => {}
             }
+            // What is on record by now; a wish that is written while the rows are read may not be in them.
+            let wished = self.instances.on_record();
             match self.registry.gateway_instances(self.gateway).await {
                 Ok(rows) => {
                     answered = true;
+                    self.settle(&wished, &rows);
                     self.take_in(&rows);
                     self.ask_why().await;
                 }
@@ -118,6 +121,16 @@ impl Watch {
         }
     }
 
+    /// Puts instances back whose wish is gone: into the pool of what their rows say they are.
+    fn settle(&self, wished: &[InstanceId], rows: &[InstanceRow]) {
+        for id in wished {
+            let row = rows.iter().find(|row| row.id == *id);
+            if let Some(row) = row.filter(|row| row.wish.is_none() && row.state == InstanceState::Pooled) {
+                self.instances.settle(row.id, &row.key);
+            }
+        }
+    }
+
     fn take_in(&self, rows: &[InstanceRow]) {
         let mut seen = self.seen.lock();
         let known: HashMap<InstanceId, &InstanceRow> = rows.iter().map(|r| (r.id, r)).collect();
@@ -130,7 +143,7 @@ impl Watch {
                 }
                 (InstanceState::Released | InstanceState::Removed, Some(_)) => {
                     // The controller took it back; only an instance without a version can be given up here.
-                    if let Some(instance) = self.instances.shared().pools.remove(&row.key, row.id) {
+                    if let Some(instance) = self.instances.shared().pools.remove(row.id) {
                         self.instances.shared().released(&instance, "taken back by the controller");
                     }
                     continue;
@@ -150,13 +163,15 @@ impl Watch {
             }
         };
         let (id, key, instances, seen) = (row.id, row.key.clone(), self.instances.clone(), self.seen.clone());
+        let resizable = row.resizable;
         // On a lane, where most calls are: an answer from the agent often finds the call that waits for it there.
         self.lanes.carry(async move {
             match Link::connect(&place, Instant::now() + CONNECT).await {
                 Ok((link, events)) => {
                     tracing::debug!(instance = %id, "instance joined the pool");
                     seen.lock().insert(id, Seen::Held);
-                    instances.add(Arc::new(Instance::new(id, key, link)), events);
+                    let instance = Instance::new(id, key, link).with_resizable(resizable);
+                    instances.add(Arc::new(instance), events);
                 }
                 Err(error) => {
                     let mut seen = seen.lock();

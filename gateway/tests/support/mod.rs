@@ -30,10 +30,11 @@ use davit_gateway::version::LiveVersion;
 use davit_link::frame::{FIRST_ASK, Frame, FrameKind, body_frames};
 use davit_link::socket::{self, Outbox, Wire};
 use davit_link::{
-    ASK_AHEAD, AnswerHead, AskHead, Failure, FailureKind, Hello, InitDone, InitRequest, InvokeHead, Link,
-    LogEntry, PROTOCOL, Place, ResultHead, Stream,
+    ASK_AHEAD, AnswerHead, AskHead, Failure, FailureKind, Hello, InitDone, InitRequest, InvokeHead, Limits,
+    Link, LogEntry, PROTOCOL, Place, ResultHead, Stream,
 };
 use futures_util::future::BoxFuture;
+use parking_lot::Mutex;
 use serde::Serialize;
 use serde_json::{Value, json};
 use sha2::Digest as _;
@@ -62,6 +63,8 @@ pub struct Seen {
     pub streamed: AtomicUsize,
     /// Streams that wait in their middle go on.
     pub go_on: AtomicBool,
+    /// What it may use, where it says so.
+    pub limits: Mutex<Option<Limits>>,
 }
 
 fn frame(kind: FrameKind, stream: u32, body: &impl Serialize) -> Frame {
@@ -186,6 +189,11 @@ async fn serve(stream: UnixStream, seen: Arc<Seen>, server: Option<std::net::Soc
             FrameKind::Credit => {
                 let bytes = u32::from_le_bytes(got.body[..].try_into().unwrap());
                 windows[&stream].add_permits(bytes as usize);
+            }
+            FrameKind::Ping => {
+                let limits = *seen.limits.lock();
+                let body = limits.map(|limits| serde_json::to_vec(&limits).unwrap()).unwrap_or_default();
+                outbox.send([Frame { kind: FrameKind::Pong, stream, body: body.into() }]);
             }
             FrameKind::Freeze => {
                 frozen = true;
@@ -412,12 +420,18 @@ impl World {
         version: &LiveVersion,
         server: Option<std::net::SocketAddr>,
     ) -> (Arc<Instance>, Arc<Seen>) {
+        let (path, seen) = self.agent(id, server);
+        let key = (*version.pool_key).clone();
+        (take_in(self.instances.clone(), id, key, path).await, seen)
+    }
+
+    /// An agent that waits for its gateway, where it does so, and what it sees.
+    pub fn agent(&self, id: InstanceId, server: Option<std::net::SocketAddr>) -> (PathBuf, Arc<Seen>) {
         let path = self.dir.path().join(format!("{}.sock", id.0.simple()));
         let listener = UnixListener::bind(&path).unwrap();
         let seen = Arc::new(Seen::default());
         tokio::spawn(agent(listener, seen.clone(), server));
-        let key = (*version.pool_key).clone();
-        (take_in(self.instances.clone(), id, key, path).await, seen)
+        (path, seen)
     }
 
     /// Calls with a JSON event.
