@@ -431,11 +431,12 @@ async fn a_size_that_is_wished_for_becomes_the_rows_when_the_container_has_it_an
     let registry = db.registry();
     let (gateway, stranger) = (GatewayId::new(), GatewayId::new());
     registry.register_gateway(gateway, "http://a").await.unwrap();
+    let fence = registry.acquire_lease("controller", Uuid::new_v4()).await.unwrap().unwrap();
     let small = PoolKey::of(&spec(), "");
     let large = PoolKey { memory_mb: 2 * small.memory_mb, cpu_millis: 3, ..small.clone() };
     let made = async |resizable| {
         let id = InstanceId::new();
-        registry.insert_instance(id, gateway, &small, IMAGE).await.unwrap();
+        assert!(registry.insert_instance(&fence, id, gateway, &small, IMAGE).await.unwrap());
         assert!(registry.set_pooled(id, Ready { resizable, ..Ready::default() }).await.unwrap());
         id
     };
