@@ -300,6 +300,11 @@ impl Link {
         lock(&self.shared.answers).is_closed() || self.shared.outbox.is_closed()
     }
 
+    /// Whether the agent has said that its machine wants it gone ([`LinkEvent::Leaving`]), for who does not listen to its events.
+    pub fn is_leaving(&self) -> bool {
+        lock(&self.shared.answers).is_leaving()
+    }
+
     async fn acknowledged(&self, kind: FrameKind, deadline: Instant) -> Result<(), LinkError> {
         match self.ask(kind, deadline).await? {
             Answer::Acknowledged => Ok(()),

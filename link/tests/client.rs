@@ -218,6 +218,15 @@ async fn an_agent_that_is_there_may_say_what_it_may_use() {
 }
 
 #[tokio::test]
+async fn an_agent_whose_machine_wants_it_gone_says_so_and_stays_until_it_is_let_go() {
+    let (link, mut events, outbox, _inbox) = pair().await;
+    assert!(!link.is_leaving());
+    outbox.send([Frame::empty(FrameKind::Leaving, 0)]);
+    assert!(matches!(events.recv().await, Some(LinkEvent::Leaving)));
+    assert!(link.is_leaving() && !link.is_closed());
+}
+
+#[tokio::test]
 async fn silence_ends_at_the_deadline_and_nonsense_at_once() {
     let (link, _events, outbox, mut inbox) = pair().await;
     let short = Instant::now() + Duration::from_millis(30);

@@ -43,6 +43,8 @@ struct State {
     /// Builds that run, and when the last one ended.
     builds: usize,
     ended: Option<Instant>,
+    /// When one could not be started.
+    failed: Option<Instant>,
     closed: bool,
 }
 
@@ -58,7 +60,7 @@ impl Spares {
     pub(super) async fn take(&self, world: &World, class: &Class) -> Result<Warm, Failed> {
         let spare = {
             let mut state = self.state.lock();
-            let found = state.waiting.iter().position(|(c, warm)| c == class && !warm.link.is_closed());
+            let found = state.waiting.iter().position(|(c, warm)| c == class && warm.waits());
             found.map(|at| state.waiting.swap_remove(at).1)
         };
         match spare {
@@ -120,8 +122,9 @@ impl Spares {
         state.wanted.retain(|_, wanted| wanted.until > now);
         let state = &mut *state;
         let wanted = &state.wanted;
-        state.waiting.retain(|(class, warm)| !warm.link.is_closed() && wanted.contains_key(class));
-        let quiet = state.builds == 0 && state.ended.is_none_or(|at| at.elapsed() >= QUIET);
+        state.waiting.retain(|(class, warm)| warm.waits() && wanted.contains_key(class));
+        let rested = |since: Option<Instant>, time| since.is_none_or(|at| at.elapsed() >= time);
+        let quiet = state.builds == 0 && rested(state.ended, QUIET) && rested(state.failed, RETRY);
         let waiting: Vec<&Class> = state.waiting.iter().map(|(class, _)| class).collect();
         let next = if quiet && !state.closed { next(wanted, &waiting, memory_mb) } else { None };
         state.starting.clone_from(&next);
@@ -132,6 +135,7 @@ impl Spares {
     fn put(&self, class: Class, warm: Option<Warm>) {
         let mut state = self.state.lock();
         state.starting = None;
+        state.failed = warm.is_none().then(Instant::now);
         if let Some(warm) = warm
             && !state.closed
         {
@@ -212,7 +216,7 @@ async fn keep(world: &World, acting: &Acting, status: &watch::Receiver<Status>) 
         Err(error) => {
             tracing::warn!(?error, "cannot start a container ahead of the next deploy");
             spares.put(class, None);
-            RETRY
+            QUIET
         }
     }
 }

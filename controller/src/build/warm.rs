@@ -51,6 +51,11 @@ impl Warm {
         let (link, events) = connected.map_err(Failed::platform)?;
         Ok(Self { instance, link, events: Some(events), _remove: remove })
     }
+
+    /// Whether it can be used. One whose node is drained holds that up as long as it is kept.
+    pub(super) fn waits(&self) -> bool {
+        !self.link.is_closed() && !self.link.is_leaving()
+    }
 }
 
 /// Removes the container when dropped.

@@ -114,6 +114,7 @@ impl Waiter {
 pub(super) struct Answers {
     waiting: HashMap<u32, Waiter>,
     closed: Option<LinkError>,
+    leaving: bool,
 }
 
 impl Answers {
@@ -130,6 +131,10 @@ impl Answers {
 
     pub(super) fn is_closed(&self) -> bool {
         self.closed.is_some()
+    }
+
+    pub(super) fn is_leaving(&self) -> bool {
+        self.leaving
     }
 
     pub(super) fn closing_error(&self) -> LinkError {
@@ -227,6 +232,7 @@ pub(super) async fn read_all(
                 Err(error) => break error,
             },
             FrameKind::Leaving => {
+                lock(&answers).leaving = true;
                 let _ = events.send(LinkEvent::Leaving).await;
             }
             FrameKind::Exited => match parse::<Failure>(&frame) {
