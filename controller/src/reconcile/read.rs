@@ -272,7 +272,8 @@ impl Reader {
 
 fn instance(row: InstanceRow, applier: &Applier) -> Instance {
     let now = chrono::Utc::now();
-    // Only ever compared with minutes, so a host clock that is a little off does no harm.
+    // Compared with minutes, or, for a wish, with seconds: a host clock that is a little off costs a start that need not be, or
+    // that one begins later.
     let since = |at: chrono::DateTime<chrono::Utc>| (now - at).to_std().unwrap_or_default();
     Instance {
         id: row.id,

@@ -9,7 +9,7 @@ use davit_link::InstanceSecret;
 use k8s_openapi::api::core::v1::{
     Capabilities, Container, ContainerPort, ContainerResizePolicy, EmptyDirVolumeSource, EnvVar,
     LocalObjectReference, Pod, PodDNSConfig, PodSecurityContext, PodSpec, ResourceRequirements,
-    SeccompProfile, SecurityContext, Volume, VolumeMount,
+    SeccompProfile, SecurityContext, Toleration, Volume, VolumeMount,
 };
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
@@ -35,6 +35,9 @@ pub(super) const BRINGS_AGENT: &str = "agent";
 const USER: i64 = 993;
 /// How long calls may go on in a pod that its node or an operator wants away. They are as long as calls may be.
 const GRACE_SECONDS: i64 = 900;
+/// How long a pod stays bound to a node that the cluster has lost, in seconds; a cluster's own default is 300 (Kubernetes
+/// documentation, "Taints and Tolerations"). Calls in it are lost already, and a start in it is waited for.
+const LOST_SECONDS: i64 = 5;
 /// Where the agent is put by the container that brings it.
 const BROUGHT: &str = "/davit";
 /// Room for it, in MiB. It is in memory, so that a pod needs nothing of its node's disk.
@@ -263,13 +266,29 @@ fn around(frame: &Frame, network: NetworkClass) -> PodSpec {
         }),
         image_pull_secrets: Some(pull.collect()),
         node_selector: Some(config.node_selector.clone()),
-        tolerations: Some(config.tolerations.clone()),
+        tolerations: Some(tolerations(config)),
         topology_spread_constraints: Some(config.topology_spread_constraints.clone()),
         affinity: config.affinity.clone(),
         runtime_class_name: config.runtime_class_name.clone(),
         priority_class_name: config.priority_class_name.clone(),
         ..Default::default()
     }
+}
+
+/// The operator's, and how long a pod stays bound to a node that the cluster has lost.
+fn tolerations(config: &Config) -> Vec<Toleration> {
+    let lost = ["node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable"].map(|key| Toleration {
+        key: Some(key.into()),
+        operator: Some("Exists".into()),
+        effect: Some("NoExecute".into()),
+        toleration_seconds: Some(LOST_SECONDS),
+        ..Default::default()
+    });
+    // One without a key is for all of them.
+    let given =
+        |key: &Option<String>| config.tolerations.iter().any(|one| one.key.is_none() || one.key == *key);
+    let own = lost.into_iter().filter(|one| !given(&one.key));
+    config.tolerations.iter().cloned().chain(own).collect()
 }
 
 /// What a container may use, and what it is promised.

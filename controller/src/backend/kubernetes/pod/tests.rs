@@ -219,6 +219,25 @@ fn what_the_operator_says_about_nodes_is_in_every_pod() {
     assert_eq!((&pod["metadata"]["labels"]["team"], &spec["dnsPolicy"]), (&json!("a"), &json!("Default")));
 }
 
+#[test]
+fn a_pod_leaves_a_lost_node_soon_unless_the_operator_says_when() {
+    let spared = |given: &[Value]| -> Vec<(String, Option<i64>)> {
+        let mut frame = frame();
+        frame.config.tolerations = serde_json::from_value(json!(given)).unwrap();
+        let pod = made(&frame, &request(NetworkClass::Egress), &Program::Runtime);
+        let all: Vec<Toleration> = serde_json::from_value(pod["spec"]["tolerations"].clone()).unwrap();
+        all.into_iter().map(|one| (one.key.unwrap_or_default(), one.toleration_seconds)).collect()
+    };
+    let (gone, silent) = ("node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable");
+    let soon = |key: &str| (key.to_owned(), Some(LOST_SECONDS));
+    assert_eq!(spared(&[]), [soon(gone), soon(silent)]);
+    let functions = json!({"key": "functions", "operator": "Exists"});
+    assert_eq!(spared(&[functions]), [("functions".to_owned(), None), soon(gone), soon(silent)]);
+    let late = json!({"key": silent, "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": 60});
+    assert_eq!(spared(&[late]), [(silent.to_owned(), Some(60)), soon(gone)]);
+    assert_eq!(spared(&[json!({"operator": "Exists"})]), [(String::new(), None)]);
+}
+
 proptest! {
     #[test]
     fn no_request_makes_a_pod_that_is_not_restricted(
