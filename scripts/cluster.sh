@@ -6,7 +6,7 @@
 #   scripts/cluster.sh status             what runs
 #   scripts/cluster.sh env                shell lines that lead kubectl and helm to it:  eval "$(scripts/cluster.sh env)"
 #   scripts/cluster.sh load IMAGE...      bring images of the local engine to its nodes
-#   scripts/cluster.sh node add|remove    a second node, in a network of its own
+#   scripts/cluster.sh node add|remove    a second node, in a network of its own; `node lose`: as if its power failed
 #   scripts/cluster.sh build              only build what it runs
 # Its files are in $DAVIT_CLUSTER_DIR (default: target/cluster).
 # shellcheck source=tests/cluster/lib.sh

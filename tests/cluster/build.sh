@@ -48,6 +48,19 @@ make_kubernetes() {
 }
 make_policies() { go build -o "$1/kube-router" -ldflags '-s -w' github.com/cloudnativelabs/kube-router/v2/cmd/kube-router; }
 make_helm() { go build -o "$1/helm" -ldflags '-s -w' helm.sh/helm/v4/cmd/helm; }
+# Its part of a container runtime ends where it may not protect itself from the kernel's choice when memory is short, which a host need
+# not allow (no CAP_SYS_RESOURCE). So it does not try.
+make_sandbox() {
+    local sources=$1/sources service=$1/sources/vendor/gvisor.dev/gvisor/pkg/shim/v1/service.go
+    mkdir "$sources"
+    cp go.mod go.sum "$sources"
+    (cd "$sources" && go mod vendor) || return
+    sed -i "s/oomScoreMaxKillable = -999$/oomScoreMaxKillable = 0/" "$service"
+    grep -q "oomScoreMaxKillable = 0$" "$service" || return
+    (cd "$sources" && go build -mod vendor -o "$1/" -ldflags '-s -w' gvisor.dev/gvisor/runsc gvisor.dev/gvisor/shim) || return
+    mv "$1/shim" "$1/containerd-shim-runsc-v1"
+    rm -rf "$sources"
+}
 make_coredns() {
     go build -o "$1/coredns" -ldflags '-s -w' . || return
     make_image "$1" coredns "$COREDNS_IMAGE" 65532
@@ -87,4 +100,5 @@ cached coredns coredns 'CoreDNS from its Go module (about 1 min, once)' make_cor
 cached helm helm 'Helm from its Go module (about 2 min, once)' make_helm
 cached pause images/pause 'the pause image' make_pause
 cached probe images/probe "the image of the cluster's own tests" make_probe
+cached sandbox sandbox 'gVisor from its Go module (about 2 min, once)' make_sandbox
 cached policies policies 'kube-router from its Go module (about 1 min, once)' make_policies

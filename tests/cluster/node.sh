@@ -92,6 +92,9 @@ disabled_plugins = ["io.containerd.snapshotter.v1.aufs", "io.containerd.snapshot
     snapshotter = "overlayfs"
     [plugins."io.containerd.grpc.v1.cri".containerd.runtimes.runc]
       runtime_type = "io.containerd.runc.v2"
+    # Found by this name on the path that containerd is started with.
+    [plugins."io.containerd.grpc.v1.cri".containerd.runtimes.gvisor]
+      runtime_type = "io.containerd.runsc.v1"
 END
 }
 
@@ -158,7 +161,7 @@ start_runtime() {
     "$BIN/kubernetes" end-pods -runtime "$(node_runtime "$1")" || fail "the pods of an earlier run could not be ended"
 }
 start_containerd() {
-    node_part "$1" containerd "$(command -v containerd)" --config "$CLUSTER_DIR/$1/containerd.toml"
+    node_part "$1" containerd env "PATH=$BIN:$PATH" "$(command -v containerd)" --config "$CLUSTER_DIR/$1/containerd.toml"
     wait_for 'answer from containerd' 20 "containerd-$1" "$BIN/ctr" --address "$(node_runtime "$1")" version
 }
 

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Adds a second node to the running cluster, or removes it. It lives on the same host, in a network namespace of its own, with a
-# containerd, a kubelet and a kube-proxy of its own. Usage: see scripts/cluster.sh, which calls this as root.
+# Adds a second node to the running cluster, or removes it, in order or as a machine that loses its power. It lives on the same host, in a
+# network namespace of its own, with a containerd, a kubelet and a kube-proxy of its own. Usage: see scripts/cluster.sh, which calls this as root.
 # shellcheck source=tests/cluster/lib.sh
 source "$(dirname "$0")/lib.sh"
 # shellcheck source=tests/cluster/network.sh
@@ -40,8 +40,17 @@ remove() {
     say "$NODE is gone"
 }
 
+# The cluster still lists it, and nobody hears of it any more. `remove` clears away what is left.
+lose() {
+    part_alive "kubelet-$NODE" || fail "there is no $NODE to lose"
+    ip link set "dvk-$NODE" down
+    stop_parts 0 "kubelet-$NODE"
+    say "$NODE is lost"
+}
+
 case ${1:-} in
     add) add ;;
     remove) remove ;;
-    *) fail 'usage: scripts/cluster.sh node add|remove' ;;
+    lose) lose ;;
+    *) fail 'usage: scripts/cluster.sh node add|remove|lose' ;;
 esac
