@@ -178,10 +178,10 @@ need_cluster() {
 
 # A story of each kind, as they are told on the engine; the whole of them takes longer than all else here.
 CLUSTER_STORIES=(first_function::a_lambda first_function::versions first_function::where isolation:: http::a_plain_http scale_to_zero:: schedule::a_moment asynchronous::outcomes
-    tokens::secrets_reach kill::call roles::a_standby)
+    tokens::secrets_reach kill::call roles::a_standby nodes:: other_sizes::)
 # Pods instead of containers: the backend's own tests, and stories from one source with those of e2e.
 group_kubernetes() {
-    in_time kubernetes 10 || return 0
+    in_time kubernetes 13 || return 0
     TOOK=0
     need_cluster || { count kubernetes 1 0 1 0; return; }
     cargo_tests kubernetes cargo test --workspace --exclude davit-e2e --lib --no-fail-fast -- backend::kubernetes::tests
@@ -190,7 +190,7 @@ group_kubernetes() {
 }
 # davit by its chart, on the same cluster.
 group_install() {
-    in_time install 6 || return 0
+    in_time install 7 || return 0
     TOOK=0
     need_cluster || { count install 1 0 1 0; return; }
     # What the chart's own tests ask an API server.

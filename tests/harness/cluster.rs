@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use serde_json::{Value, json};
+use tokio::sync::{Mutex, MutexGuard};
 
 /// Where nodes fetch images from, unless `DAVIT_TEST_REGISTRY` says otherwise: the test cluster's own registry.
 const REGISTRY: &str = "127.0.0.1:15000";
@@ -26,6 +27,15 @@ impl Cluster {
         Some(Self { directory: PathBuf::from(directory) })
     }
 
+    /// The same, for a story that is told on a cluster only; without one it says so.
+    pub fn for_story() -> Option<Self> {
+        let chosen = Self::chosen();
+        if chosen.is_none() {
+            eprintln!("skipped: DAVIT_TEST_CLUSTER names no cluster");
+        }
+        chosen
+    }
+
     /// Where clients find it.
     pub fn kubeconfig(&self) -> PathBuf {
         self.directory.join("certs/admin.kubeconfig")
@@ -38,7 +48,8 @@ impl Cluster {
         command
     }
 
-    fn asked(&self, arguments: &[&str]) -> String {
+    /// What a client of it says to these arguments; it must succeed.
+    pub fn asked(&self, arguments: &[&str]) -> String {
         let output = self.kubectl().args(arguments).output().expect("the cluster's kubectl runs");
         let said = String::from_utf8_lossy(&output.stderr);
         assert!(output.status.success(), "kubectl {arguments:?}: {said}");
@@ -73,6 +84,24 @@ impl Cluster {
         [(self.asked(&api), 443)].into_iter().chain(kubelets).collect()
     }
 
+    /// Makes an object, which goes again with what is returned.
+    pub fn with(&self, object: &Value) -> Made {
+        let mut file = tempfile::NamedTempFile::new().expect("a temporary file");
+        serde_json::to_writer(&mut file, object).expect("the file takes an object");
+        let path = file.path().display().to_string();
+        self.asked(&["create", "-f", &path]);
+        Made { cluster: self.clone(), file }
+    }
+
+    /// A second node, for one story at a time. Others that run meanwhile may get pods there.
+    pub async fn second_node(&self) -> SecondNode {
+        static TURN: Mutex<()> = Mutex::const_new(());
+        let turn = TURN.lock().await;
+        let node = SecondNode { directory: self.directory.clone(), _turn: turn };
+        node.script("add");
+        node
+    }
+
     /// Takes a pod away at once, as a node that fails does.
     pub(crate) fn remove_pods(&self, namespace: &str) {
         let _ = self
@@ -83,6 +112,11 @@ impl Cluster {
 
     /// A namespace for one davit's pods, held to "restricted", and the settings with which that davit uses it.
     pub fn room(&self, state: &Path) -> Room {
+        self.room_with(state, &Value::Null)
+    }
+
+    /// The same for a davit that is told more about the cluster.
+    pub(crate) fn room_with(&self, state: &Path, more: &Value) -> Room {
         // The server chooses the rest of the name, so that stories beside each other never share one.
         let made = json!({
             "apiVersion": "v1",
@@ -98,7 +132,10 @@ impl Cluster {
         let namespace = self.asked(&["create", "-f", &file.display().to_string(), "-o", name]);
         self.asked(&["-n", &namespace, "create", "configmap", OWNER]);
         let config = state.join("kubernetes.json");
-        std::fs::write(&config, settings(&namespace).to_string()).expect("the state directory takes a file");
+        let mut told = settings(&namespace);
+        let all = told.as_object_mut().expect("settings are an object");
+        all.extend(more.as_object().cloned().unwrap_or_default());
+        std::fs::write(&config, told.to_string()).expect("the state directory takes a file");
         let settings = vec![
             ("DAVIT_BACKEND".to_owned(), "kubernetes".to_owned()),
             ("DAVIT_KUBERNETES_CONFIG".to_owned(), config.display().to_string()),
@@ -107,6 +144,55 @@ impl Cluster {
             ("DAVIT_POOL_BASE".to_owned(), "1".to_owned()),
         ];
         Room { cluster: self.clone(), namespace, settings }
+    }
+}
+
+/// An object of a story's own in the cluster.
+#[derive(Debug)]
+pub struct Made {
+    cluster: Cluster,
+    file: tempfile::NamedTempFile,
+}
+
+impl Drop for Made {
+    fn drop(&mut self) {
+        let path = self.file.path().display().to_string();
+        let gone =
+            ["delete", "-f", &path, "--ignore-not-found", "--grace-period=0", "--force", "--wait=false"];
+        let _ = self.cluster.kubectl().args(gone).output();
+    }
+}
+
+/// The test cluster's second node, which goes with this.
+#[derive(Debug)]
+pub struct SecondNode {
+    directory: PathBuf,
+    _turn: MutexGuard<'static, ()>,
+}
+
+impl SecondNode {
+    /// Its name.
+    pub const NAME: &'static str = "node-2";
+
+    /// Its power fails.
+    pub fn lose(&self) {
+        self.script("lose");
+    }
+
+    fn script(&self, what: &str) {
+        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../scripts/cluster.sh");
+        let mut command = Command::new(script);
+        let command = command.args(["node", what]).env("DAVIT_CLUSTER_DIR", &self.directory);
+        let output = command.output().expect("the cluster's script runs");
+        let said = [output.stdout, output.stderr].map(|text| String::from_utf8_lossy(&text).into_owned());
+        let done = output.status.success() || std::thread::panicking();
+        assert!(done, "node {what}: {}", said.concat());
+    }
+}
+
+impl Drop for SecondNode {
+    fn drop(&mut self) {
+        self.script("remove");
     }
 }
 

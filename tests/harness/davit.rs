@@ -35,8 +35,22 @@ impl Davit {
         Self::up_as(&[], settings, |_| {}).await
     }
 
+    /// Starts a davit that is told more about its cluster, such as where pods go.
+    pub async fn up_placed(more: Value) -> Self {
+        Self::up_all(&[], &[], &more, |_| {}).await
+    }
+
     /// Starts a davit through another program, such as `setpriv`, after `prepare` has seen its state directory.
     pub async fn up_as(wrapper: &[&str], settings: &[(&str, &str)], prepare: impl FnOnce(&Path)) -> Self {
+        Self::up_all(wrapper, settings, &Value::Null, prepare).await
+    }
+
+    async fn up_all(
+        wrapper: &[&str],
+        settings: &[(&str, &str)],
+        placed: &Value,
+        prepare: impl FnOnce(&Path),
+    ) -> Self {
         let (state, binary) = (state_dir(), binary());
         prepare(state.path());
         let mut line: Vec<String> = wrapper.iter().map(|word| (*word).to_owned()).collect();
@@ -44,7 +58,7 @@ impl Davit {
         let ports =
             ["up", "--public", "127.0.0.1:0", "--management", "127.0.0.1:0", "--admin", "127.0.0.1:0"];
         line.extend(ports.map(str::to_owned));
-        let room = Cluster::chosen().map(|cluster| cluster.room(state.path()));
+        let room = Cluster::chosen().map(|cluster| cluster.room_with(state.path(), placed));
         let mut all = vec![("DAVIT_STATE_DIR".to_owned(), state.path().display().to_string())];
         all.extend(room.iter().flat_map(|room| room.settings.clone()));
         all.extend(settings.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())));

@@ -7,6 +7,7 @@ use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::process::state_dir;
@@ -63,6 +64,32 @@ impl Postgres {
     /// Makes a standby the one that is written to.
     pub fn promote(&self) {
         assert_eq!(self.ask("select pg_promote()"), ["t"]);
+    }
+
+    /// From here on it takes connections at its port from those alone who speak TLS and show a certificate for davit.
+    pub fn demand_certificates(&self) -> Keys {
+        let keys = Keys::for_server(self.host);
+        let data = self.dir.path().join("data");
+        for name in ["server.crt", "server.key", "ca.crt"] {
+            let path = data.join(name);
+            fs::copy(keys.path(name), &path).expect("a copy");
+            fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).expect("its mode is set");
+            if let Some((uid, gid)) = self.user {
+                chown(&path, Some(uid), Some(gid)).expect("its owner is set");
+            }
+        }
+        let who = "local all all trust\nhostssl all all all cert\n";
+        fs::write(data.join("pg_hba.conf"), who).expect("the rules are written");
+        for (name, value) in [
+            ("ssl_cert_file", "server.crt"),
+            ("ssl_key_file", "server.key"),
+            ("ssl_ca_file", "ca.crt"),
+            ("ssl", "on"),
+        ] {
+            self.ask(&format!("alter system set {name} = '{value}'"));
+        }
+        assert_eq!(self.ask("select pg_reload_conf()"), ["t"]);
+        keys
     }
 
     async fn make(tcp: Option<u16>) -> Self {
@@ -196,6 +223,40 @@ impl Drop for Postgres {
         // The quick way: it ends its own processes and leaves what is on disk, which goes anyway.
         let _ = kill_process(Pid::from_child(&child), Signal::QUIT);
         let _ = child.wait();
+    }
+}
+
+/// Certificates of one authority, as files: `ca.crt`, and `.crt` and `.key` of `server` and `davit`.
+#[derive(Debug)]
+pub struct Keys(tempfile::TempDir);
+
+impl Keys {
+    /// For a server at this address.
+    pub fn for_server(address: &str) -> Self {
+        let keys = Self(state_dir());
+        let mut params = CertificateParams::new([]).expect("no names");
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let key = KeyPair::generate().expect("a key");
+        let authority = CertifiedIssuer::self_signed(params, key).expect("a certificate");
+        keys.write("ca.crt", &authority.pem());
+        for (who, name) in [("server", address), ("davit", "davit")] {
+            let mut params = CertificateParams::new([name.to_owned()]).expect("a name");
+            params.distinguished_name.push(DnType::CommonName, who);
+            let key = KeyPair::generate().expect("a key");
+            let signed = params.signed_by(&key, &authority).expect("a certificate");
+            keys.write(&format!("{who}.crt"), &signed.pem());
+            keys.write(&format!("{who}.key"), &key.serialize_pem());
+        }
+        keys
+    }
+
+    /// Where one of them is.
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.0.path().join(name)
+    }
+
+    fn write(&self, name: &str, pem: &str) {
+        fs::write(self.path(name), pem).expect("the directory takes a file");
     }
 }
 

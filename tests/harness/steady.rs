@@ -1,15 +1,18 @@
 //! A client that calls and calls while something breaks, and remembers every answer that was not a good one.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use tokio::task::JoinHandle;
+
+use crate::eventually;
 
 /// A steady caller. Ends with [`Steady::stop`].
 #[derive(Debug)]
 pub struct Steady {
     stop: Arc<AtomicBool>,
+    ended: Arc<AtomicU64>,
     task: JoinHandle<Tally>,
 }
 
@@ -27,8 +30,9 @@ pub struct Tally {
 impl Steady {
     /// Posts `body` to `url`, one call after the other with `pause` between them.
     pub fn calling(http: &reqwest::Client, url: String, body: String, pause: Duration) -> Self {
-        let (stop, http) = (Arc::new(AtomicBool::new(false)), http.clone());
-        let stopped = stop.clone();
+        let (stop, ended, http) =
+            (Arc::new(AtomicBool::new(false)), Arc::<AtomicU64>::default(), http.clone());
+        let (stopped, count) = (stop.clone(), ended.clone());
         let task = tokio::spawn(async move {
             let (began, mut tally) = (Instant::now(), Tally::default());
             while !stopped.load(Ordering::Relaxed) {
@@ -39,6 +43,7 @@ impl Steady {
                     Err(error) => (0, format!("{error:?}")),
                 };
                 tally.slowest = tally.slowest.max(sent.elapsed());
+                count.fetch_add(1, Ordering::Relaxed);
                 match status {
                     200 => tally.good += 1,
                     _ => tally.bad.push((began.elapsed(), status, text)),
@@ -47,7 +52,17 @@ impl Steady {
             }
             tally
         });
-        Self { stop, task }
+        Self { stop, ended, task }
+    }
+
+    /// Waits until so many more calls have ended.
+    pub async fn more(&self, calls: u64) {
+        let goal = self.ended.load(Ordering::Relaxed) + calls;
+        eventually("more calls to end", async || {
+            let now = self.ended.load(Ordering::Relaxed);
+            if now >= goal { Ok(()) } else { Err(now) }
+        })
+        .await;
     }
 
     /// Lets the last call end and gives what was seen.
@@ -60,7 +75,7 @@ impl Steady {
 impl Tally {
     /// Fails unless there were calls and all of them were answered well.
     pub fn all_good(&self, what: &str) {
-        assert!(self.good > 0, "{what}: nothing was called");
         assert!(self.bad.is_empty(), "{what}: {} good, and {:?}", self.good, self.bad);
+        assert!(self.good > 0, "{what}: nothing was called");
     }
 }

@@ -92,10 +92,7 @@ def handler(event, context):
 /// On a cluster whose network lets everything through, as one without NetworkPolicies does.
 #[tokio::test]
 async fn in_a_cluster_every_door_that_a_function_can_reach_stays_shut() {
-    let Some(cluster) = Cluster::chosen() else {
-        eprintln!("skipped: DAVIT_TEST_CLUSTER names no cluster");
-        return;
-    };
+    let Some(cluster) = Cluster::for_story() else { return };
     let davit = Davit::up().await;
     let cli = davit.cli();
     cli.deploy_python("neighbour", "", "def handler(event, context):\n    return 'here'\n").await;
@@ -127,4 +124,23 @@ async fn in_a_cluster_every_door_that_a_function_can_reach_stays_shut() {
         assert!(shut, "{door} in {seen}");
     }
     assert!(agents_met > 0, "nobody was asked: {seen}");
+}
+
+/// On a cluster that has gVisor, whose kernel is another than the node's.
+#[tokio::test]
+async fn in_a_cluster_with_gvisor_functions_have_a_kernel_of_their_own() {
+    let Some(cluster) = Cluster::for_story() else { return };
+    if !cluster.asked(&["get", "runtimeclass", "-o", "name"]).contains("/gvisor") {
+        eprintln!("skipped: the cluster has no runtime class gvisor");
+        return;
+    }
+    let davit = Davit::up_placed(json!({ "runtimeClassName": "gvisor" })).await;
+    let cli = davit.cli();
+    let code = "import os\ndef handler(event, context):\n    return os.uname().release\n";
+    cli.deploy_python("inside", "", code).await;
+    let inside = cli.invoke("inside", "{}").await.json();
+    let outside = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap();
+    assert_ne!(inside.as_str(), Some(outside.trim()));
+    // What gVisor says that it is (its source, pkg/sentry/kernel/version/version.go).
+    assert_eq!(inside, "4.4.0");
 }
