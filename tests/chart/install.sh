@@ -3,6 +3,7 @@
 # thing that was tried. Usage: tests/chart/install.sh
 # Images come from the local engine: DAVIT_CLUSTER_REGISTRY is where this host pushes them (`scripts/cluster.sh env` says it for the test
 # cluster), DAVIT_IMAGE_PULL_REGISTRY what nodes call it. DAVIT_CLUSTER_POLICIES=enforced says that its network enforces NetworkPolicies.
+# DAVIT_EARLIER_IMAGE names an image of an earlier davit to begin with and to go back to; without it, each revision is the same davit.
 source "$(dirname "$0")/../../scripts/lib.sh"
 cd "$ROOT"
 
@@ -56,30 +57,41 @@ python=$(sed -n 's/.*runtime-python3.13, digest: "\(.*\)"}/\1/p' "$VALUES")
 
 settings=(--values "$VALUES" --values "$ROOT/tests/chart/small.yaml" --set "postgres.bundled.image.registry=$pull,images.plainHttpRegistries={$pull}")
 
+earlier=()
+if [[ -n ${DAVIT_EARLIER_IMAGE:-} ]]; then
+    docker tag "$DAVIT_EARLIER_IMAGE" "$DAVIT_CLUSTER_REGISTRY/davit/davit:earlier"
+    docker push "$DAVIT_CLUSTER_REGISTRY/davit/davit:earlier" > "$LOG"
+    earlier=(--set "images.davit.digest=$(sed -n 's/.*digest: \(sha256:[0-9a-f]*\).*/\1/p' "$LOG")")
+fi
+
 function_pods() { k get pods --selector app.kubernetes.io/managed-by=davit --output name; }
 may() { [[ $(kubectl auth can-i "$@" --as "system:serviceaccount:$NAMESPACE:davit-controller") == yes ]]; }
 may_not() { ! may "$@"; }
 
-# A pod beside davit that calls a function through the service as long as it lives, and says at the end how often that failed.
-start_prober() {
+# start_pod <name> <script> <variable...>: a pod beside davit that runs one of the scripts here, with these variables, as YAML has them.
+start_pod() {
+    local name=$1 script=$2
+    shift 2
     k apply --filename - <<- POD
 		apiVersion: v1
 		kind: Pod
-		metadata: {name: prober}
+		metadata: {name: $name}
 		spec:
 		  restartPolicy: Never
 		  automountServiceAccountToken: false
 		  terminationGracePeriodSeconds: 20
 		  securityContext: {runAsNonRoot: true, runAsUser: 993, seccompProfile: {type: RuntimeDefault}}
 		  containers:
-		    - name: prober
+		    - name: $name
 		      image: $pull/davit/runtime-python3.13@$python
 		      command: [python3, -u, -c]
-		      args: [$(python3 -c 'import json, sys; print(json.dumps(open("tests/chart/prober.py").read()))')]
-		      env: [{name: TARGET, value: "http://davit-gateway/default/steady/"}, {name: RATE, value: "100"}]
+		      args: [$(python3 -c 'import json, sys; print(json.dumps(open(sys.argv[1]).read()))' "tests/chart/$script")]
+		      env: [$(printf '%s, ' "$@")]
 		      securityContext: {allowPrivilegeEscalation: false, readOnlyRootFilesystem: true, capabilities: {drop: [ALL]}}
 	POD
 }
+# It calls a function through the service as long as it lives, and says at the end how often that failed.
+start_prober() { start_pod prober prober.py '{name: TARGET, value: "http://davit-gateway/default/steady/"}' '{name: RATE, value: "100"}'; }
 probing() { k logs prober 2> /dev/null | grep -q '^first answer'; }
 stop_prober() {
     k exec prober -- python3 -c 'import os, signal; os.kill(1, signal.SIGTERM)' || true
@@ -92,6 +104,23 @@ prober_was_answered() {
     told=$(k logs prober | grep -E '^[0-9]+ calls')
     printf '# %s\n' "$told"
     [[ $told == [1-9]*' 0 failed' ]] || { k logs --prefix --tail 40 --selector app.kubernetes.io/component=gateway; return 1; }
+}
+# kill_one <component>: one of its pods, at once; then there are as many as before again.
+kill_one() {
+    k delete --grace-period=0 --force "$(k get pods --selector "app.kubernetes.io/component=$1" --output name | shuf -n 1)"
+    k rollout status "deployment/davit-$1" --timeout=120s
+}
+# Pods of davit die while calls are handed to the queue.
+accepted_work_is_done() {
+    local component told
+    start_pod clerk clerk.py '{name: JOBS, value: "400"}' '{name: TOKEN, valueFrom: {secretKeyRef: {name: davit-admin-token, key: token}}}'
+    until_true 60 eval 'k logs clerk 2> /dev/null | grep -q ^begins'
+    for component in gateway controller gateway controller; do kill_one "$component" || return; done
+    k wait --for=jsonpath='{.status.phase}'=Succeeded --timeout=180s pod/clerk || return
+    told=$(k logs clerk | grep accepted)
+    printf '# %s\n' "$told"
+    k logs clerk
+    [[ $told == [1-9]*' 0 not done' ]]
 }
 # From this machine, as the notes of the installation say it.
 deploy_steady() {
@@ -168,13 +197,13 @@ rights() {
     may_not get secrets --namespace "$NAMESPACE" && may_not get configmaps/davit-kubernetes --namespace "$NAMESPACE" || return
     may_not create pods --subresource exec --namespace "$NAMESPACE" && may_not create deployments --namespace "$NAMESPACE" && may_not list pods --namespace kube-system
 }
-no_pods() { [[ -z $(k get pods --output name | grep -v ^pod/prober) ]]; }
+no_pods() { [[ -z $(k get pods --output name | grep -Ev '^pod/(prober|clerk)$') ]]; }
 kept() { k get secret davit-master-key > /dev/null; }
 
 kubectl create namespace "$NAMESPACE" > /dev/null
 kubectl label namespace "$NAMESPACE" pod-security.kubernetes.io/enforce=restricted > /dev/null
 
-try 'it is installed, and two gateways and two controllers become ready' helm install "$RELEASE" "$CHART" "${settings[@]}" --wait --timeout 5m
+try 'it is installed, and two gateways and two controllers become ready' helm install "$RELEASE" "$CHART" "${settings[@]}" "${earlier[@]}" --wait --timeout 5m
 try 'helm test: a function is deployed, called and deleted' helm test "$RELEASE" --logs --timeout 10m
 try 'a function is deployed from this machine' deploy_steady
 try 'it answers at the service' eval 'start_prober && until_true 120 probing'
@@ -190,6 +219,7 @@ try 'keys and tokens are what they were' test "$(k get secret davit-master-key d
 try 'helm test says so, too' helm test "$RELEASE" --timeout 10m
 try 'it is rolled back' helm rollback "$RELEASE" 1 --wait --timeout 5m
 try 'no call failed meanwhile' prober_was_answered
+try 'pods of davit are killed, and all that was accepted is done' accepted_work_is_done
 try 'it is removed' helm uninstall "$RELEASE" --wait --timeout 3m
 try 'no pod is left' until_true 60 no_pods
 try 'the master key is' kept
