@@ -4,6 +4,7 @@
 # Images come from the local engine: DAVIT_CLUSTER_REGISTRY is where this host pushes them (`scripts/cluster.sh env` says it for the test
 # cluster), DAVIT_IMAGE_PULL_REGISTRY what nodes call it. DAVIT_CLUSTER_POLICIES=enforced says that its network enforces NetworkPolicies.
 # DAVIT_EARLIER_IMAGE names an image of an earlier davit to begin with and to go back to; without it, each revision is the same davit.
+# DAVIT_PROBE_RATE (100) and DAVIT_PROBE_CALLERS (8): calls a second during the upgrade, and at a time. Two cores and a release build bear 120 and 16.
 source "$(dirname "$0")/../../scripts/lib.sh"
 cd "$ROOT"
 
@@ -91,7 +92,10 @@ start_pod() {
 	POD
 }
 # It calls a function through the service as long as it lives, and says at the end how often that failed.
-start_prober() { start_pod prober prober.py '{name: TARGET, value: "http://davit-gateway/default/steady/"}' '{name: RATE, value: "100"}'; }
+start_prober() {
+    start_pod prober prober.py '{name: TARGET, value: "http://davit-gateway/default/steady/"}' \
+        "{name: RATE, value: '${DAVIT_PROBE_RATE:-100}'}" "{name: CALLERS, value: '${DAVIT_PROBE_CALLERS:-8}'}"
+}
 probing() { k logs prober 2> /dev/null | grep -q '^first answer'; }
 stop_prober() {
     k exec prober -- python3 -c 'import os, signal; os.kill(1, signal.SIGTERM)' || true

@@ -1,4 +1,4 @@
-"""Calls TARGET until SIGTERM, RATE times a second, each call by a connection of its own; then says how many were made, how many
+"""Calls TARGET until SIGTERM, RATE times a second by CALLERS at a time, each call by a connection of its own; then says how many were made, how many
 a second, and how those that failed did."""
 
 import collections
@@ -10,8 +10,7 @@ import time
 import urllib.error
 import urllib.request
 
-CALLERS = 8
-target, rate = os.environ["TARGET"], float(os.environ["RATE"])
+target, rate, count = os.environ["TARGET"], float(os.environ["RATE"]), int(os.environ["CALLERS"])
 ended, answers = threading.Event(), collections.Counter()
 signal.signal(signal.SIGTERM, lambda *_: ended.set())
 
@@ -33,14 +32,14 @@ def caller(first):
     while not ended.wait(max(0, due - time.monotonic())):
         answers[call()] += 1
         # One that was late catches up.
-        due += CALLERS / rate
+        due += count / rate
 
 
 while call() and not ended.wait(0.5):
     pass  # Nobody promised that it answers yet.
 print("first answer", flush=True)
 begun = time.monotonic()
-callers = [threading.Thread(target=caller, args=(begun + n / rate,)) for n in range(CALLERS)]
+callers = [threading.Thread(target=caller, args=(begun + n / rate,)) for n in range(count)]
 for thread in callers:
     thread.start()
 for thread in callers:

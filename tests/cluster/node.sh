@@ -157,8 +157,8 @@ start_runtime() {
     connect_node "$1"
     write_runtime_config "$1"
     start_containerd "$1"
-    # What a node that was switched off left in its runtime's books.
-    "$BIN/kubernetes" end-pods -runtime "$(node_runtime "$1")" || fail "the pods of an earlier run could not be ended"
+    # What a node that was switched off left in its runtime's books. The part of it that knows of pods answers a moment after the rest.
+    wait_for "end of an earlier run's pods" 30 "containerd-$1" "$BIN/kubernetes" end-pods -runtime "$(node_runtime "$1")"
 }
 start_containerd() {
     node_part "$1" containerd env "PATH=$BIN:$PATH" "$(command -v containerd)" --config "$CLUSTER_DIR/$1/containerd.toml"
