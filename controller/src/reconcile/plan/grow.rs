@@ -37,7 +37,7 @@ pub(super) fn grow(world: &World, doomed: &mut HashSet<InstanceId>, plan: &mut P
         let machine = Machine {
             cpus: world.bounds.starts,
             running_calls: world.instances.iter().filter(|row| row.state == InstanceState::Active).count(),
-            urgent_starts: plan.start.len() + plan.queued as usize + urgent(world, &waiting),
+            urgent_starts: plan.start.len() + plan.queued as usize + urgent(world, &waiting, doomed),
             refills: running,
         };
         let missing = lacking.values().map(|missing| *missing as usize).sum();
@@ -46,7 +46,7 @@ pub(super) fn grow(world: &World, doomed: &mut HashSet<InstanceId>, plan: &mut P
 }
 
 /// Starts under way that calls wait for, and that get somewhere.
-fn urgent(world: &World, waiting: &BTreeMap<Slot, u32>) -> usize {
+fn urgent(world: &World, waiting: &BTreeMap<Slot, u32>, doomed: &HashSet<InstanceId>) -> usize {
     let young = |row: &Instance| match row.state {
         InstanceState::Starting => row.age < SLOW_START,
         InstanceState::Pooled => row.wish.is_some() && !is_slow(row),
@@ -54,7 +54,8 @@ fn urgent(world: &World, waiting: &BTreeMap<Slot, u32>) -> usize {
     };
     let ready = Instance::waits;
     let count = |of: &Slot, is: &dyn Fn(&Instance) -> bool| {
-        world.instances.iter().filter(|row| row.gateway == of.0 && *row.kind() == of.1 && is(row)).count()
+        let stays = world.instances.iter().filter(|row| !doomed.contains(&row.id));
+        stays.filter(|row| row.gateway == of.0 && *row.kind() == of.1 && is(row)).count()
     };
     let wanted = waiting.iter().map(|(slot, calls)| {
         // What is ready goes to the calls that have waited longest.

@@ -47,6 +47,17 @@ fn a_pool_waits_for_starts_under_way_that_calls_wait_for_and_takes_idle_cores_on
 }
 
 #[test]
+fn a_start_whose_container_has_ended_holds_up_no_pool() {
+    let (mut world, gateway) = world();
+    world.standing.insert((gateway, key(256)), 1);
+    world.waiting.insert((gateway, key(256)), 1);
+    let hangs = Instance { age: SLOW_START, ..row(gateway, InstanceState::Starting) };
+    add(&mut world, hangs, true);
+    add(&mut world, row(gateway, InstanceState::Starting), false);
+    assert_eq!(sizes(&plan(&world)), [256]);
+}
+
+#[test]
 fn a_host_that_starts_one_at_a_time_fills_its_pools_too() {
     let (mut world, gateway) = world();
     world.bounds.starts = 1;
