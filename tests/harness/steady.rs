@@ -55,11 +55,16 @@ impl Steady {
         Self { stop, ended, task }
     }
 
-    /// Waits until so many more calls have ended.
+    /// How many calls have ended.
+    pub fn ended(&self) -> u64 {
+        self.ended.load(Ordering::Relaxed)
+    }
+
+    /// Waits until so many more have.
     pub async fn more(&self, calls: u64) {
-        let goal = self.ended.load(Ordering::Relaxed) + calls;
+        let goal = self.ended() + calls;
         eventually("more calls to end", async || {
-            let now = self.ended.load(Ordering::Relaxed);
+            let now = self.ended();
             if now >= goal { Ok(()) } else { Err(now) }
         })
         .await;

@@ -1,4 +1,5 @@
-//! What nodes do with the pods on them: a drain, a more important pod, a power failure. Told where there is a cluster.
+//! What nodes do with the pods on them: a drain, a more important pod, a power failure. Told where there is a cluster. Callers
+//! have threads of their own, since the cluster's client is waited for in the story's.
 
 use std::time::{Duration, SystemTime};
 
@@ -103,7 +104,7 @@ async fn all_answered((long, steady): (JoinHandle<Answer>, Steady)) {
     assert_eq!(long.status, 200, "a call under way ends first: {long:?}");
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_drained_node_takes_no_call_along() {
     let Some(cluster) = Cluster::for_story() else { return };
     let _node = cluster.second_node().await;
@@ -113,11 +114,13 @@ async fn a_drained_node_takes_no_call_along() {
     let first = pod_that_answers(&cluster, &davit).await;
     assert_eq!(first.node, SecondNode::NAME);
     let load = load(&cluster, &davit).await;
+    let before = load.1.ended();
     drop(cordon);
     let _back = Cordon::of(&cluster, SecondNode::NAME);
     // As an administrator does it, but that the pods of others stay.
     let what = ["drain", SecondNode::NAME, "--ignore-daemonsets", "--delete-emptydir-data"];
     cluster.asked(&[&what[..], &["--timeout=100s", "--pod-selector", &of(&davit)]].concat());
+    assert!(load.1.ended() > before, "nobody was answered while it was drained");
     all_answered(load).await;
     assert_eq!(pod_that_answers(&cluster, &davit).await.node, OTHER);
 }
@@ -129,7 +132,7 @@ fn priority(cluster: &Cluster, name: &str, value: i32) -> Made {
     }))
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_pod_that_has_to_make_room_ends_its_calls_first_and_is_replaced() {
     let Some(cluster) = Cluster::for_story() else { return };
     let unique = unique();
@@ -183,7 +186,7 @@ fn unique() -> String {
     format!("{}-{}", std::process::id(), since.as_nanos())
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_node_that_is_lost_takes_its_own_calls_along_and_says_so_and_its_instances_are_replaced() {
     let Some(cluster) = Cluster::for_story() else { return };
     let node = cluster.second_node().await;
