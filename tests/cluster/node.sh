@@ -194,6 +194,16 @@ import_images() {
     for tar in "$BIN"/*.tar; do images_of "$1" import "$tar" > /dev/null; done
 }
 
+# kill_pods <node>: all that runs in them, at once.
+kill_pods() {
+    local root pid
+    while read -r root; do
+        [[ -d $root/davit-cluster/$1 ]] || continue
+        while read -r pid; do kill -KILL "$pid" 2> /dev/null || true; done \
+            < <(find "$root/davit-cluster/$1" -name cgroup.procs -exec cat {} + 2> /dev/null | sort -u)
+    done < <(cgroup_roots)
+}
+
 # stop_node <node>: ends its pods and its parts, and takes its network away, with all the rules that were made in it.
 stop_node() {
     local node=$1
@@ -204,7 +214,9 @@ stop_node() {
         (start_containerd "$node") || true
     fi
     if part_alive "containerd-$node"; then
-        "$BIN/kubernetes" end-pods -runtime "$(node_runtime "$node")" || note "  some pods of $node did not end as they should"
+        # One that was only about to start is ended by nobody else.
+        "$BIN/kubernetes" end-pods -runtime "$(node_runtime "$node")" 2> /dev/null ||
+            { kill_pods "$node"; "$BIN/kubernetes" end-pods -runtime "$(node_runtime "$node")"; } || note "  some pods of $node did not end as they should"
     fi
     stop_parts 10 "containerd-$node"
     disconnect_node "$node"

@@ -45,6 +45,7 @@ lose() {
     part_alive "kubelet-$NODE" || fail "there is no $NODE to lose"
     ip link set "dvk-$NODE" down
     stop_parts 0 "kubelet-$NODE"
+    kill_pods "$NODE"
     say "$NODE is lost"
 }
 
