@@ -5,7 +5,6 @@
 //! could take it again.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use davit_api::{ApiError, ErrorCode, InstanceId};
@@ -223,7 +222,7 @@ impl Fleet {
         if watch {
             self.shared.watch_idle(self, id);
         }
-        if joining.leaving.load(Ordering::Acquire) {
+        if joining.link.is_leaving() {
             // Its machine said so while it started, when there was no member to take calls from.
             self.leave(id);
         }

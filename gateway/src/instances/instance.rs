@@ -40,8 +40,6 @@ pub struct Instance {
     pub ice: Arc<tokio::sync::Mutex<()>>,
     /// Which calls it has.
     pub ledger: Ledger,
-    /// Its machine wants it gone.
-    pub leaving: AtomicBool,
     /// Rings when this gateway is done with it.
     pub ended: CancellationToken,
     owner: OnceLock<Owner>,
@@ -68,7 +66,6 @@ impl Instance {
             upstreams: Upstreams::default(),
             ice: Arc::default(),
             ledger: Ledger::default(),
-            leaving: AtomicBool::new(false),
             ended: CancellationToken::new(),
             owner: OnceLock::new(),
             taps: Mutex::default(),

@@ -24,7 +24,6 @@ mod upstream;
 mod watch;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
-use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
@@ -268,11 +267,8 @@ async fn follow(
             LinkEvent::Leaving => {
                 if let Some(instance) = shared.pools.remove(id) {
                     shared.released(&instance, leave::REASON);
-                } else if let Some(instance) = instance.upgrade() {
-                    instance.leaving.store(true, Ordering::Release);
-                    if let Some(fleet) = instance.fleet() {
-                        fleet.leave(id);
-                    }
+                } else if let Some(fleet) = instance.upgrade().and_then(|i| i.fleet()) {
+                    fleet.leave(id);
                 }
             }
             LinkEvent::Exited(failure) => reason = failure.message,
